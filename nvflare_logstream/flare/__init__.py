@@ -1,0 +1,1 @@
+"""The components a federation loads, and what ties them to the runtime."""

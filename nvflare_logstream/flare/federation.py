@@ -1,0 +1,308 @@
+"""A real federation on this machine, for the demo, the end-to-end tests and the benchmark.
+
+One server and some sites run as processes of their own, with the unmodified runtime in secure mode (mutual TLS,
+certificates made for the occasion). Three rules:
+
+* Everything lies under one directory: kits, keys, logs, the server's job store.
+* Every socket is bound to the loopback address.
+* Every process carries a mark in its environment, and so does whatever it starts. Ending a federation means ending the
+  processes with its mark: job processes whose parent was killed are found too, and nothing else ever is.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+
+import psutil
+from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
+from nvflare.lighter.prov_utils import prepare_builders
+from nvflare.lighter.provision import prepare_project
+from nvflare.lighter.provisioner import Provisioner
+
+from nvflare_logstream.errors import ArgumentError
+from nvflare_logstream.flare.kits import (
+    DEFAULT_SETUP,
+    ORG,
+    SiteSetup,
+    bind_to_loopback,
+    free_port,
+    keep_stores_inside,
+    project_of,
+)
+from nvflare_logstream.names import SERVER_SITE, check_name
+
+ADMIN = "admin@nvidia.com"
+
+_MARK = "NVFLARE_LOGSTREAM_FEDERATION"
+_POLL_SECONDS = 0.1
+_TERM_SECONDS = 1.5
+_LOGIN_SECONDS = 30.0
+_logger = logging.getLogger(__name__)
+
+
+class Federation:
+    """One server and its clients; a context manager that ends every process it started.
+
+    Args:
+        root: a directory that holds no federation yet; everything is kept below it.
+        clients: names of the client sites.
+        server: set-up of the server.
+        client: set-up of the clients.
+        overrides: set-up of single clients, by name, instead of `client`.
+        users: admin users beside the project_admin `ADMIN`, with their roles (project_admin, org_admin, lead, member).
+        on_progress: called with one line of text after each step.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        clients: Sequence[str] = ("site-1", "site-2"),
+        *,
+        server: SiteSetup = DEFAULT_SETUP,
+        client: SiteSetup = DEFAULT_SETUP,
+        overrides: Mapping[str, SiteSetup] | None = None,
+        users: Mapping[str, str] | None = None,
+        on_progress: Callable[[str], None] | None = None,
+    ):
+        self.root = Path(root).resolve()
+        if any(character.isspace() for character in str(self.root)):
+            # The runtime puts its job processes' command lines together without quoting paths.
+            raise ArgumentError("root", str(self.root), "a path without spaces")
+        self.clients = tuple(check_name("clients", name) for name in clients)
+        self.users = {ADMIN: "project_admin", **(users or {})}
+        self._setups = {**dict.fromkeys(self.clients, client), **(overrides or {}), SERVER_SITE: server}
+        self._progress = on_progress or (lambda text: None)
+        self._mark = uuid.uuid4().hex
+        self._port = 0
+        self._kits: Path | None = None
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._started: dict[str, float] = {}
+        self._sessions: dict[str, Session] = {}
+
+    def __enter__(self) -> Federation:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def prepare(self) -> None:
+        """Make certificates and startup kits, and write every site's `local/resources.json`.
+
+        Raises:
+            ArgumentError: if `root` holds a federation already.
+        """
+        home = self.root / "kits"
+        if home.exists():
+            raise ArgumentError("root", str(self.root), "a directory that holds no federation yet")
+        home.mkdir(parents=True, mode=0o700)
+        self._port = free_port()
+        project = project_of(self._port, self.clients, self.users)
+        context = Provisioner(str(home), prepare_builders(project)).provision(prepare_project(project), logger=_logger)
+        if context.get("build_error"):
+            raise RuntimeError(f"provisioning failed: {context.get('errors')}")
+        self._kits = Path(context["current_prod_dir"])
+        bind_to_loopback(self.server_dir / "startup" / "fed_server.json", self._port)
+        for name, setup in self._setups.items():
+            local = self._kit(name) / "local"
+            resources = json.loads((local / "resources.json.default").read_text())
+            if name == SERVER_SITE:
+                keep_stores_inside(resources, self.server_dir)
+            (local / "resources.json").write_text(json.dumps(setup.apply(resources), indent=2))
+        self._progress(f"prepared a server and {len(self.clients)} sites in {self.root}")
+
+    @property
+    def server_dir(self) -> Path:
+        """The server's kit, which is also its workspace."""
+        return self._kit(SERVER_SITE)
+
+    def client_dir(self, name: str) -> Path:
+        """A client's kit, which is also its workspace."""
+        return self._kit(name)
+
+    def admin_dir(self, user: str = ADMIN) -> Path:
+        """An admin user's kit, as the runtime's commands and sessions take it."""
+        return self._kit(user)
+
+    def job_log_dir(self, site: str, job_id: str) -> Path:
+        """Where `site` writes the log files of a job; the server's is removed when the job is archived."""
+        return self._kit(site) / job_id
+
+    def start(self, timeout: float = 60.0) -> None:
+        """Start the server and all clients, after `prepare` if that was not called, and wait until they are ready.
+
+        Raises:
+            RuntimeError: if a process ends instead.
+            TimeoutError: after `timeout` seconds.
+        """
+        if self._kits is None:
+            self.prepare()
+        began = time.monotonic()
+        self.start_site(SERVER_SITE)
+        # A client that finds no server waits for seconds before it tries again.
+        self._wait("the server", timeout, self._listening)
+        for name in self.clients:
+            self.start_site(name)
+        self.wait_ready(timeout)
+        self._progress(f"the server and {len(self.clients)} sites are up after {time.monotonic() - began:.1f} s")
+
+    def start_site(self, name: str) -> None:
+        """Start the parent process of a site, for example after `kill`, and do not wait for it."""
+        role = "server" if name == SERVER_SITE else "client"
+        # Clients come back to a restarted server with a heartbeat, by default only every 10 seconds.
+        own = [] if name == SERVER_SITE else [f"uid={name}", "heart_beat_interval=2"]
+        kit = self._kit(name)
+        command = [sys.executable, "-u", "-m", f"nvflare.private.fed.app.{role}.{role}_train", "-m", str(kit)]
+        command += ["-s", f"fed_{role}.json", "--set", "secure_train=true", f"org={ORG}", "config_folder=config", *own]
+        package_root = str(Path(__file__).parents[2])
+        python_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+        self._started[name] = time.time()
+        with (kit / "console.txt").open("ab") as console:
+            self._processes[name] = subprocess.Popen(
+                command,
+                cwd=kit,
+                # MALLOC_ARENA_MAX as in the kit's own start script
+                env={"MALLOC_ARENA_MAX": "4", **os.environ, "PYTHONPATH": python_path, _MARK: self._mark},
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in a terminal must not reach it: `stop` ends it
+            )
+
+    def wait_ready(self, timeout: float = 60.0) -> None:
+        """Wait until every client that was started has registered since, also with a restarted server.
+
+        Raises:
+            RuntimeError: if a process ends instead.
+            TimeoutError: after `timeout` seconds.
+        """
+        self._wait("the clients", timeout, self._ready)
+
+    def pid(self, name: str) -> int:
+        """The process id of a site's parent process."""
+        return self._processes[name].pid
+
+    def job_pid(self, site: str, job_id: str) -> int:
+        """The process id of a job's process at a site.
+
+        Raises:
+            LookupError: if there is none now.
+        """
+        kit = str(self._kit(site))
+        for process in self._alive():
+            with suppress(psutil.Error):
+                if {job_id, kit} <= set(process.cmdline()):
+                    return int(process.pid)
+        raise LookupError(f"no process of job {job_id} at {site}")
+
+    def kill(self, name: str, sig: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to a site's parent process only, and wait for its end if the signal is meant to end it."""
+        self._processes[name].send_signal(sig)
+        if sig in (signal.SIGKILL, signal.SIGTERM):
+            self._processes.pop(name).wait(timeout=10)
+            if name == SERVER_SITE:
+                self._close_sessions()
+
+    def stop(self) -> None:
+        """End every process of this federation within about two seconds; may be called again."""
+        self._close_sessions()
+        began = time.monotonic()
+        # Look again each time: a process may have started another one since the last look.
+        while alive := self._alive():
+            late = time.monotonic() - began > _TERM_SECONDS
+            for process in alive:
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGKILL if late else signal.SIGTERM)
+            time.sleep(_POLL_SECONDS)
+        for parent in self._processes.values():
+            parent.wait()
+        self._processes.clear()
+
+    def session(self, user: str = ADMIN) -> Session:
+        """The admin session of a user, opened when first asked for; `stop` closes it, and so does killing the server.
+
+        Raises:
+            ConnectionError: if the server does not answer.
+        """
+        if user not in self._sessions:
+            with redirect_stdout(io.StringIO()):  # a greeting, where a command's output belongs
+                self._sessions[user] = new_secure_session(user, str(self.admin_dir(user)), timeout=_LOGIN_SECONDS)
+        return self._sessions[user]
+
+    def submit(self, job: Path, user: str = ADMIN) -> str:
+        """Submit a job folder, such as one from `write_job`, and return the job's id."""
+        job_id = str(self.session(user).submit_job(str(job)))
+        self._progress(f"submitted job {job.name} as {job_id}")
+        return job_id
+
+    def wait(self, job_id: str, timeout: float = 120.0) -> str:
+        """Wait until a job is finished and return its status, such as "FINISHED:COMPLETED".
+
+        Raises:
+            RuntimeError: if a site's parent process ends meanwhile.
+            TimeoutError: after `timeout` seconds.
+        """
+        self._wait(f"job {job_id}", timeout, lambda: self.status(job_id).startswith("FINISHED"))
+        self._progress(f"job {job_id} is {self.status(job_id)}")
+        return self.status(job_id)
+
+    def status(self, job_id: str) -> str:
+        """The status of a job, read from the server's job store: asking the server would be load that we measure."""
+        meta = json.loads((self.server_dir / "jobs-storage" / job_id / "meta").read_text())
+        return str(meta["status"])
+
+    def abort(self, job_id: str) -> None:
+        """Ask the server to abort a job."""
+        self.session().abort_job(job_id)
+
+    def _kit(self, name: str) -> Path:
+        if self._kits is None:
+            raise RuntimeError("there are no kits yet: call prepare() or start() first")
+        return self._kits / name
+
+    def _wait(self, goal: str, timeout: float, reached: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + timeout
+        while not reached():
+            for name, process in self._processes.items():
+                if process.poll() is not None:
+                    console = self._kit(name) / "console.txt"
+                    raise RuntimeError(f"{name} ended with exit code {process.returncode}, see {console}")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"gave up waiting for {goal} after {timeout:g} s")
+            time.sleep(_POLL_SECONDS)
+
+    def _listening(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1.0):
+            return True
+        return False
+
+    def _ready(self) -> bool:
+        if not self._listening():
+            return False
+        # A client that was killed stays on the server's list: what counts is when it was last heard.
+        heard = {client.name: client.last_connect_time for client in self.session().get_system_info().client_info}
+        return all(heard.get(name, 0.0) > self._started[name] for name in self._processes if name != SERVER_SITE)
+
+    def _alive(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get(_MARK) == self._mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def _close_sessions(self) -> None:
+        for session in self._sessions.values():
+            session.api.close()  # Session.close() would wait for the answer of a server that may be gone
+        self._sessions.clear()

@@ -1,0 +1,56 @@
+"""The server's own job logs as streams of site "server": the same sender, straight into the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nvflare.apis.workspace import Workspace
+
+from nvflare_logstream.names import DEFAULT_LOG_FILES, SERVER_SITE
+from nvflare_logstream.server.receiver import Admission, Peer, Receiver
+from nvflare_logstream.server.store import LogStore
+from nvflare_logstream.site.sender import Sender
+
+
+class _LocalLink:
+    """The way from the server's own sender to the store; only here does a peer bear the server's name."""
+
+    def __init__(self, store: LogStore):
+        self._receiver = Receiver(store, lambda site, job: Admission())
+
+    def send(self, payload: bytes) -> bytes:
+        return self._receiver.handle(payload, Peer(SERVER_SITE))
+
+
+class ServerLogs:
+    """Follows the logs of the jobs' server processes; one thread for all.
+
+    The runtime removes a job's run directory when it has archived it; the files are then read to their end through the
+    descriptors that are still open.
+    """
+
+    def __init__(self, store: LogStore, workspace: Workspace):
+        self._store, self._workspace = store, workspace
+        self._sender = Sender(_LocalLink(store))
+        self._sender.start()
+
+    def follow(self, job: str) -> None:
+        """Begin with a job that is about to be launched."""
+        for file in DEFAULT_LOG_FILES if job else ():
+            self._sender.follow(job, self._directory(job), file)
+
+    def finish(self, job: str, outcome: str, wait: float = 0.0) -> None:
+        """Send the rest of a job's logs and close them; wait at most `wait` seconds for it."""
+        self._sender.finish(job, self._directory(job), (), outcome)
+        if wait:
+            self._sender.wait_finished(wait)
+
+    def finish_earlier(self) -> None:
+        """Close what an earlier life of this server left open."""
+        for job in {info.key.job for info in self._store.streams(site=SERVER_SITE) if info.state == "open"}:
+            self._sender.finish(job, self._directory(job), (), "not known: the server restarted", only_unclosed=True)
+
+    def _directory(self, job: str) -> Path:
+        # get_log_root would make the directory again where an own log root is configured; a gone one is to stay gone.
+        run_dir = Path(self._workspace.get_run_dir(job))
+        return Path(self._workspace.get_log_root(job)) if run_dir.is_dir() else run_dir

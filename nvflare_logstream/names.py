@@ -1,0 +1,68 @@
+"""Names of jobs, sites and files, and the key of a stream.
+
+A name arrives from the wire, from a job author or from an admin, and becomes part of a path. It is checked and
+refused, never changed into something else.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from nvflare_logstream.errors import ArgumentError
+
+SERVER_SITE = "server"
+DEFAULT_LOG_FILES = ("log.txt", "error_log.txt")
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}")
+_ALLOWED = "a plain name is letters, digits and _ . @ + - (not first: . @ + -), at most 128 characters, no path"
+
+
+def check_name(argument: str, value: object) -> str:
+    """Return `value` if it is a plain name.
+
+    Raises:
+        ArgumentError: naming `argument`, the value and what is allowed.
+    """
+    if not isinstance(value, str) or not _PLAIN_NAME.fullmatch(value):
+        raise ArgumentError(argument, value, _ALLOWED)
+    return value
+
+
+def check_log_files(argument: str, value: object) -> tuple[str, ...]:
+    """Return the list of log file names as a tuple, without repeats and in the order given.
+
+    Raises:
+        ArgumentError: if it is not a non-empty list of plain names.
+    """
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ArgumentError(argument, value, 'a list of at least one file name, such as ["log.txt"]')
+    return tuple(dict.fromkeys(check_name(f"{argument}[{i}]", name) for i, name in enumerate(value)))
+
+
+def check_seconds(argument: str, value: object, low: float, high: float) -> float:
+    """Return `value` in seconds if it is a number from `low` to `high`.
+
+    Raises:
+        ArgumentError: if it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ArgumentError(argument, value, f"a number of seconds from {low:g} to {high:g}")
+    return float(value)
+
+
+@dataclass(frozen=True, order=True)
+class StreamKey:
+    """Which log: one file of one job at one site."""
+
+    job: str
+    site: str
+    file: str
+
+    def __post_init__(self) -> None:
+        check_name("job", self.job)
+        check_name("site", self.site)
+        check_name("file", self.file)
+
+    def __str__(self) -> str:
+        return f"{self.job}/{self.site}/{self.file}"

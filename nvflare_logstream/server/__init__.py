@@ -1,0 +1,1 @@
+"""The receiving side: requests into the store, and the verdicts on it."""

@@ -1,0 +1,188 @@
+"""Takes requests from senders into the store: who may write what, and what to answer.
+
+Pure of the runtime: the peer's identity comes in already authenticated, and the reply goes out as bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nvflare_logstream.errors import GapError, QuotaError, StoreError, WireError
+from nvflare_logstream.names import StreamKey
+from nvflare_logstream.server.pace import Pace
+from nvflare_logstream.server.store import LogStore
+from nvflare_logstream.wire.frames import Reply, Request, StreamId, StreamReply, decode_request
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who sent a request, as the transport authenticated it.
+
+    Attributes:
+        site: the site's name.
+        job: the job whose process sent it; empty for the site's parent process.
+    """
+
+    site: str
+    job: str = ""
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Whether a site may write into a job: "ok", "later" (not known yet: try again) or "refused" (final)."""
+
+    status: str = "ok"
+    reason: str = ""
+
+
+Admit = Callable[[str, str], Admission]  # (site, job)
+
+
+@dataclass
+class Counters:
+    """What the receiver did since it started."""
+
+    requests: int = 0
+    refused_messages: int = 0
+    data_bytes: int = 0
+    last_error: str = ""
+
+
+@dataclass
+class _Answer:
+    """Collects the reply: one entry a stream, the gravest one wins."""
+
+    streams: dict[StreamId, StreamReply] = field(default_factory=dict)
+
+    def put(self, reply: StreamReply) -> None:
+        before = self.streams.get(reply.stream)
+        if before is None or before.status == "ok":
+            self.streams[reply.stream] = reply
+
+    def stopped(self, stream: StreamId) -> bool:
+        return stream in self.streams and self.streams[stream].status != "ok"
+
+
+class Receiver:
+    """Handles requests; called from many threads at once.
+
+    Args:
+        store: where the streams are kept.
+        admit: who may write what.
+        on_open: called with the key of every stream that a sender opens.
+        on_close: called with the key of every stream that was closed.
+        clock: gives the time in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: LogStore,
+        admit: Admit,
+        on_open: Callable[[StreamKey], None] = lambda key: None,
+        on_close: Callable[[StreamKey], None] = lambda key: None,
+        clock: Callable[[], float] = time.time,
+    ):
+        self._store, self._admit, self._clock = store, admit, clock
+        self._on_open, self._on_close = on_open, on_close
+        self._pace = Pace()
+        self.counters = Counters()
+
+    def handle(self, payload: object, peer: Peer) -> bytes:
+        """Take one request and return the reply; never raises for what came over the wire."""
+        started = time.perf_counter()
+        self.counters.requests += 1
+        try:
+            request = decode_request(payload)
+            reply = self._take(request, peer)
+        except WireError as error:
+            self.counters.refused_messages += 1
+            self.counters.last_error = f"{peer.site}: {error}"
+            return Reply(error=str(error)).encode()
+        wait = self._pace.wait(f"{peer.site}/{peer.job}", request.full, time.perf_counter() - started)
+        return Reply(reply.streams, wait, "", reply.jobs_later).encode()
+
+    def _take(self, request: Request, peer: Peer) -> Reply:
+        answer, later = _Answer(), []
+        for refusal in request.refusals:
+            if self._admitted(refusal.stream, peer, answer):
+                self._store.refuse(self._key(refusal.stream, peer), refusal.reason)
+                answer.put(StreamReply(refusal.stream, "refused", reason=refusal.reason))
+        for job in request.known:
+            if not self._list_known(job, peer, answer):
+                later.append(job)
+        for stream in request.opens:
+            if self._admitted(stream, peer, answer):
+                self._open(stream, request, peer, answer)
+        self._store_frames(request, peer, answer)
+        for close in request.closes:
+            if self._admitted(close.stream, peer, answer) and not answer.stopped(close.stream):
+                try:
+                    info = self._store.finish(self._key(close.stream, peer), close)
+                except GapError as gap:
+                    answer.put(StreamReply(close.stream, "gap", gap.end, gap.cursor))
+                    continue
+                except StoreError as error:
+                    answer.put(StreamReply(close.stream, "later", reason=str(error)))
+                    continue
+                verdict = info.verdict(self._clock(), 0).name
+                answer.streams[close.stream] = StreamReply(close.stream, "ok", info.end, verdict=verdict)
+                self._on_close(info.key)
+        if not (request.heads or request.opens or request.closes):
+            # A sign of life: every open stream of this sender is still being watched.
+            self._store.touch(peer.site, peer.job)
+        return Reply(tuple(answer.streams.values()), jobs_later=tuple(later))
+
+    def _key(self, stream: StreamId, peer: Peer) -> StreamKey:
+        return StreamKey(stream.job, peer.site, stream.file)
+
+    def _admitted(self, stream: StreamId, peer: Peer, answer: _Answer) -> bool:
+        admission = self._check(stream.job, peer)
+        if admission.status != "ok":
+            answer.put(StreamReply(stream, admission.status, reason=admission.reason))
+        return admission.status == "ok"
+
+    def _check(self, job: str, peer: Peer) -> Admission:
+        if peer.job and peer.job != job:
+            return Admission("refused", f"a process of job {peer.job} may not write logs of job {job}")
+        return self._admit(peer.site, job)
+
+    def _list_known(self, job: str, peer: Peer, answer: _Answer) -> bool:
+        """Answer with every stream of the site in the job; False if the job cannot be judged yet."""
+        admission = self._check(job, peer)
+        if admission.status == "later":
+            return False
+        if admission.status == "ok":
+            now = self._clock()
+            for info in self._store.streams(job, peer.site):
+                verdict = info.verdict(now, 0).name if info.state == "closed" else ""
+                stream = StreamId(job, info.key.file)
+                answer.put(StreamReply(stream, "ok", info.end, info.cursor, verdict))
+        return True
+
+    def _open(self, stream: StreamId, request: Request, peer: Peer, answer: _Answer) -> None:
+        key = self._key(stream, peer)
+        try:
+            info = self._store.open(key, request.utc_offset, request.clock - self._clock())
+        except StoreError as error:
+            answer.put(StreamReply(stream, "later", reason=str(error)))
+            return
+        self._on_open(key)
+        answer.put(StreamReply(stream, "ok", info.end, info.cursor))
+
+    def _store_frames(self, request: Request, peer: Peer, answer: _Answer) -> None:
+        for frame in request.frames():
+            stream = frame.stream
+            if answer.stopped(stream) or not self._admitted(stream, peer, answer):
+                continue
+            try:
+                end = self._store.append(self._key(stream, peer), frame.offset, frame.data, frame.cursor, frame.losses)
+                answer.streams[stream] = StreamReply(stream, "ok", end)
+                self.counters.data_bytes += len(frame.data)
+            except GapError as gap:
+                answer.put(StreamReply(stream, "gap", gap.end, gap.cursor))
+            except QuotaError as error:
+                answer.streams[stream] = StreamReply(stream, "refused", reason=str(error))
+            except StoreError as error:
+                answer.put(StreamReply(stream, "later", reason=str(error)))

@@ -1,0 +1,319 @@
+"""The server's copy of every stream: `<root>/<job>/<site>/<file>` and one index.
+
+Rules:
+
+* A file's content is exactly the logical sequence up to the stream's end; bytes are written only at that end.
+* Data reach the disk before the cursor that points past them (`commit`). After a crash the files are cut back to the last
+  committed end, and the senders go on from there.
+* No open file and no thread per stream. Files are 0600, directories 0700.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nvflare_logstream.errors import GapError, QuotaError, StoreError
+from nvflare_logstream.names import StreamKey, check_name
+from nvflare_logstream.server.index import MAX_LOSSES, Index
+from nvflare_logstream.server.verdict import StreamInfo
+from nvflare_logstream.wire.frames import Close, Loss
+
+INDEX_FILE = "index.sqlite"
+_HASH_STEP = 1 << 20
+
+
+@dataclass(frozen=True)
+class Quotas:
+    """Most bytes that may be stored."""
+
+    stream: int = 16 << 30
+    job: int = 64 << 30
+    store: int = 256 << 30
+
+
+class _Stream:
+    """One stream in memory: its info, what of it is not committed, and the running digest."""
+
+    def __init__(self, info: StreamInfo, path: Path):
+        self.info, self.path = info, path
+        self.dirty = False
+        self._hasher, self._hashed = hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> None:
+        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            view, at = memoryview(data), self.info.end
+            while view:
+                written = os.pwrite(fd, view, at)
+                view, at = view[written:], at + written
+        finally:
+            os.close(fd)
+        if self._hashed == self.info.end:
+            self._hasher.update(data)
+            self._hashed += len(data)
+
+    def digest(self, begins: int) -> str:
+        """sha256 of the stored bytes from `begins` on."""
+        hasher, at = (self._hasher, self._hashed) if begins == 0 else (hashlib.sha256(), begins)
+        with self.path.open("rb") as file:
+            while at < self.info.end:
+                file.seek(at)
+                data = file.read(min(_HASH_STEP, self.info.end - at))
+                if not data:
+                    raise StoreError(f"{self.path.name}: the stored copy is shorter than its index says")
+                hasher.update(data)
+                at += len(data)
+        if begins == 0:
+            self._hashed = at
+        return hasher.hexdigest()
+
+
+class LogStore:
+    """Holds streams; thread-safe.
+
+    Args:
+        root: the store's directory, made if it is not there.
+        quotas: most bytes a stream, a job and the whole store may hold.
+        clock: gives the time in seconds since the epoch.
+    """
+
+    def __init__(self, root: Path, quotas: Quotas = Quotas(), clock: Callable[[], float] = time.time):
+        self.root, self._quotas, self._clock = Path(root), quotas, clock
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.index = Index(self.root / INDEX_FILE)
+        os.chmod(self.root / INDEX_FILE, 0o600)
+        self._lock = threading.RLock()
+        self._commit_lock = threading.Lock()
+        self._streams: dict[StreamKey, _Stream] = {}
+        self._job_bytes = {job: size for job, size, _, _ in self.index.jobs()}
+
+    def close(self) -> None:
+        """Commit and close."""
+        self.commit()
+        self.index.close()
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def path(self, key: StreamKey) -> Path:
+        """Where the stream's bytes stand."""
+        return self.root / key.job / key.site / key.file
+
+    def open(self, key: StreamKey, utc_offset: int = 0, skew: float = 0.0) -> StreamInfo:
+        """Make the stream if it is new, and say how far it is stored."""
+        with self._lock:
+            stream = self._load(key)
+            if stream is None:
+                stream = self._create(key)
+            elif stream.info.state in ("refused", "expected"):
+                stream.info.state, stream.info.reason = "open", ""
+            stream.info.utc_offset, stream.info.skew = utc_offset, skew
+            stream.info.last_seen = self._clock()
+            stream.dirty = True
+            return replace(stream.info)
+
+    def append(self, key: StreamKey, offset: int, data: bytes, cursor: bytes, losses: tuple[Loss, ...] = ()) -> int:
+        """Store bytes of a stream from logical `offset` on; what is already stored is passed over.
+
+        Returns:
+            The stream's end.
+
+        Raises:
+            GapError: if `offset` is beyond the end.
+            QuotaError: if a quota is used up; StoreError: if the disk does not take the bytes.
+        """
+        with self._lock:
+            stream = self._load(key) or self._create(key)
+            info = stream.info
+            if offset > info.end:
+                raise GapError(info.end, info.cursor)
+            if offset + len(data) < info.end or (offset + len(data) == info.end and not losses and data):
+                info.last_seen = self._clock()
+                return info.end
+            fresh = data[info.end - offset :]
+            self._check_quotas(stream, len(fresh))
+            try:
+                if fresh:
+                    stream.write(fresh)
+            except OSError as error:
+                raise StoreError(f"cannot write {key}: {error.strerror}") from error
+            now = self._clock()
+            info.end += len(fresh)
+            info.lines += fresh.count(b"\n")
+            info.cursor, info.last_seen = cursor, now
+            info.last_data = now if fresh else info.last_data
+            info.losses += [loss for loss in losses if loss not in info.losses][: MAX_LOSSES - len(info.losses)]
+            info.state, info.reason = "open", ""
+            self._job_bytes[key.job] = self._job_bytes.get(key.job, 0) + len(fresh)
+            stream.dirty = True
+            return info.end
+
+    def finish(self, key: StreamKey, close: Close) -> StreamInfo:
+        """End a stream: compare its length and digest with the site's, and commit.
+
+        Raises:
+            GapError: if the site's total is not the stored length.
+            StoreError: if the stored copy cannot be read.
+        """
+        with self._lock:
+            stream = self._load(key) or self._create(key)
+            info = stream.info
+            if close.total != info.end:
+                raise GapError(info.end, info.cursor)
+            if info.state != "stopped":
+                stored = stream.digest(close.digest_from)
+                info.agreed = stored == close.digest
+                info.reason = "" if info.agreed else f"the site's file has sha256 {close.digest}, the stored copy {stored}"
+                info.state = "closed"
+            info.total, info.digest, info.digest_from = close.total, close.digest, close.digest_from
+            info.outcome, info.closed, info.last_seen = close.outcome, self._clock(), self._clock()
+            stream.dirty = True
+        self.commit()
+        return replace(info)
+
+    def refuse(self, key: StreamKey, reason: str) -> None:
+        """Record that the site's policy keeps a stream back; what was stored before stays as it is."""
+        with self._lock:
+            stream = self._streams.get(key)
+            info = stream.info if stream else self.index.load(key) or StreamInfo(key, opened=self._clock())
+            if info.state in ("open", "expected"):
+                info.state, info.reason, info.last_seen = "refused", reason, self._clock()
+                self.index.save([info])
+
+    def expect(self, key: StreamKey) -> None:
+        """Record that a site takes part in a job, so that a log that never comes is known to be missing."""
+        with self._lock:
+            if key not in self._streams and self.index.load(key) is None:
+                now = self._clock()
+                self.index.save([StreamInfo(key, state="expected", opened=now, last_seen=now)])
+
+    def touch(self, site: str, job: str = "") -> None:
+        """Note a sign of life for the open streams of a site, or of one of its jobs."""
+        with self._lock:
+            for key, stream in self._streams.items():
+                if key.site == site and (not job or key.job == job) and stream.info.state == "open":
+                    stream.info.last_seen = self._clock()
+
+    def commit(self) -> None:
+        """Bring everything to disk: first the data, then the cursors that point past them."""
+        with self._commit_lock:
+            with self._lock:
+                dirty = [stream for stream in self._streams.values() if stream.dirty]
+                rows = [replace(stream.info, losses=list(stream.info.losses)) for stream in dirty]
+                for stream in dirty:
+                    stream.dirty = False
+            try:
+                for stream in dirty:
+                    fd = os.open(stream.path, os.O_RDONLY | os.O_CLOEXEC)
+                    try:
+                        os.fdatasync(fd)
+                    finally:
+                        os.close(fd)
+            except FileNotFoundError:
+                rows = [row for row in rows if self.path(row.key).exists()]  # a job deleted meanwhile
+            if rows:
+                self.index.save(rows)
+
+    def release(self, job: str) -> None:
+        """Commit, and forget in memory, a job whose streams are closed."""
+        self.commit()
+        with self._lock:
+            for key in [key for key, s in self._streams.items() if key.job == job and not s.dirty]:
+                del self._streams[key]
+
+    def _check_quotas(self, stream: _Stream, more: int) -> None:
+        info, job = stream.info, stream.info.key.job
+        used = self._job_bytes.get(job, 0)
+        for what, have, most in (
+            ("stream", info.end, self._quotas.stream),
+            ("job", used, self._quotas.job),
+            ("store", sum(self._job_bytes.values()), self._quotas.store),
+        ):
+            if have + more > most:
+                info.state = "stopped"
+                info.reason = f"server gave up at byte {info.end}: the {what} quota of {most} bytes is used up"
+                stream.dirty = True
+                raise QuotaError(info.reason)
+
+    def _load(self, key: StreamKey) -> _Stream | None:
+        stream = self._streams.get(key)
+        if stream is not None:
+            return stream
+        info = self.index.load(key)
+        if info is None:
+            return None
+        stream = _Stream(info, self.path(key))
+        size = stream.path.stat().st_size if stream.path.exists() else 0
+        if size > info.end:
+            os.truncate(stream.path, info.end)  # written after the last commit: the sender sends it again
+        elif not info.end:
+            self._make_file(stream.path)  # known so far only by name
+        elif size < info.end:  # somebody damaged the store: take the stream again from its start
+            info.end, info.cursor, info.lines, info.state = 0, b"", 0, "open"
+            self._make_file(stream.path)
+            os.truncate(stream.path, 0)
+        self._streams[key] = stream
+        return stream
+
+    def _create(self, key: StreamKey) -> _Stream:
+        now = self._clock()
+        stream = _Stream(StreamInfo(key, opened=now, last_seen=now), self.path(key))
+        try:
+            self._make_file(stream.path)
+        except OSError as error:
+            raise StoreError(f"cannot make {key}: {error.strerror}") from error
+        self._streams[key] = stream
+        self.index.save([stream.info])
+        return stream
+
+    def _make_file(self, path: Path) -> None:
+        for directory in (path.parent.parent, path.parent):
+            directory.mkdir(mode=0o700, exist_ok=True)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    # -- reading and keeping ------------------------------------------------------------------------------------
+
+    def streams(self, job: str | None = None, site: str | None = None) -> list[StreamInfo]:
+        """What is known of every stream that matches, as it stands now."""
+        found = {info.key: info for info in self.index.find(job, site)}
+        with self._lock:
+            for key, stream in self._streams.items():
+                if (job is None or key.job == job) and (site is None or key.site == site):
+                    found[key] = replace(stream.info, losses=list(stream.info.losses))
+        return [found[key] for key in sorted(found)]
+
+    def delete_job(self, job: str) -> None:
+        """Remove a job's logs and all that is known of them."""
+        check_name("job", job)
+        with self._commit_lock, self._lock:
+            for key in [key for key in self._streams if key.job == job]:
+                del self._streams[key]
+            self.index.delete_job(job)
+            self._job_bytes.pop(job, None)
+            shutil.rmtree(self.root / job, ignore_errors=True)
+
+    def sweep(self, keep_seconds: float, job_exists: Callable[[str], bool]) -> list[str]:
+        """Remove jobs that are gone from the job store, too old, or, oldest first, too much for the store's quota.
+
+        Jobs with an open stream that was heard of within a day are never removed for age or size.
+
+        Returns:
+            The removed jobs.
+        """
+        now, removed = self._clock(), []
+        jobs = sorted(self.index.jobs(), key=lambda row: row[2])
+        stored = sum(size for _, size, _, _ in jobs)
+        for job, size, seen, is_open in jobs:
+            busy = is_open and now - seen < 86400
+            old = now - seen > keep_seconds or stored > self._quotas.store * 9 // 10
+            if not job_exists(job) or (old and not busy):
+                self.delete_job(job)
+                stored -= size
+                removed.append(job)
+        return removed

@@ -1,0 +1,40 @@
+"""When the next request should go: at once after a quiet time, rarer the more is written, never while a full batch waits.
+
+A request costs the training process about a millisecond whatever it carries, so at a thousand lines a second they travel a few
+hundred together, and at ten lines a second each travels alone.
+"""
+
+from __future__ import annotations
+
+_SHORTEST = 0.02  # seconds between two requests while few bytes come
+_LONGEST = 0.25  # seconds; a reader who follows still sees the log run
+_BYTES_AT_LONGEST = 60_000.0  # bytes a second from which requests go at the longest interval
+_MEMORY = 1.0  # seconds over which the rate is taken
+
+
+class Pacer:
+    """Gives the earliest time of the next request; times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._rate = 0.0
+        self._last = float("-inf")
+        self._not_before = float("-inf")
+
+    def sent(self, now: float, size: int, full: bool, server_wait: float) -> None:
+        """Note a request of `size` bytes of log that went through; `server_wait` is what the receiver asked for."""
+        passed = max(now - self._last, 0.001)
+        weight = min(1.0, passed / _MEMORY)
+        self._rate += weight * (size / max(passed, _SHORTEST) - self._rate)
+        self._last = now
+        share = min(1.0, self._rate / _BYTES_AT_LONGEST)
+        own = 0.0 if full else _SHORTEST + share * (_LONGEST - _SHORTEST)
+        self._not_before = now + max(own, server_wait)
+
+    def failed(self, now: float, attempt: int) -> None:
+        """Note that a request got no answer, the `attempt`-th time in a row (from 1)."""
+        self._not_before = now + min(0.2 * 2 ** min(attempt, 10), 5.0)
+
+    @property
+    def not_before(self) -> float:
+        """The earliest time of the next request."""
+        return self._not_before

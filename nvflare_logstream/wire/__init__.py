@@ -1,0 +1,1 @@
+"""Messages between the two sides, and the channel they travel on."""

@@ -1,0 +1,92 @@
+"""The private cell channel: the one place that touches the runtime's cellnet.
+
+The core cell is used, not the cell around it: a message is then one plain message that leaves no timer thread behind, and the
+server sees the sender's name and origin as the authentication filter checked them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nvflare.fuel.f3.cellnet.defs import MessageHeaderKey, ReturnCode
+from nvflare.fuel.f3.cellnet.fqcn import FQCN
+from nvflare.fuel.f3.message import Message
+from nvflare.private.defs import CellMessageHeaderKeys
+
+from nvflare_logstream.errors import LinkError
+from nvflare_logstream.server.receiver import Peer
+
+CHANNEL = "nvflare_logstream"
+TOPIC = "stream"
+_NO_CALLBACK = "no callback"  # the error text of a cell that has no receiver on the channel
+
+
+class CellLink:
+    """Sends requests to the server's parent process or, where that has no receiver, to the job's server process.
+
+    Args:
+        cell: the runtime's cell of this process.
+        job: the job's id in a job process, so that its server process can be asked; empty in a parent process.
+        timeout: seconds to wait for a reply.
+    """
+
+    def __init__(self, cell: Any, job: str = "", timeout: float = 15.0):
+        self._core, self._timeout = cell.core_cell, timeout
+        self._targets = [FQCN.ROOT_SERVER] + ([FQCN.join([FQCN.ROOT_SERVER, job])] if job else [])
+
+    def send(self, payload: bytes) -> bytes:
+        """Send a request and return the reply.
+
+        Raises:
+            LinkError: if there was none.
+        """
+        problem = ""
+        for target in list(self._targets):
+            try:
+                reply = self._core.send_request(
+                    channel=CHANNEL,
+                    topic=TOPIC,
+                    target=target,
+                    request=Message(payload=payload),
+                    timeout=self._timeout,
+                    optional=True,  # a missing answer is this package's business, not an error in the runtime's log
+                )
+            except Exception as error:  # the cell may be stopping; whatever it raises, there was no reply
+                raise LinkError(f"{target}: {type(error).__name__}: {error}") from error
+            code = reply.get_header(MessageHeaderKey.RETURN_CODE)
+            if code == ReturnCode.OK:
+                if target != self._targets[0]:
+                    self._targets.reverse()  # ask first where the receiver was found
+                return bytes(reply.payload)
+            problem = f"{target}: {code} {reply.get_header(MessageHeaderKey.ERROR, '')}"
+            if reply.get_header(MessageHeaderKey.ERROR) != _NO_CALLBACK:
+                break
+        raise LinkError(problem)
+
+
+def has_receiver(cell: Any, timeout: float = 5.0) -> bool:
+    """Whether the server's parent process takes logs itself; no answer counts as yes, so that two never write one store."""
+    request = Message(payload=b"")
+    reply = cell.core_cell.send_request(CHANNEL, TOPIC, FQCN.ROOT_SERVER, request, timeout=timeout, optional=True)
+    return bool(reply.get_header(MessageHeaderKey.ERROR) != _NO_CALLBACK)
+
+
+def serve(cell: Any, handle: Callable[[object, Peer], bytes]) -> None:
+    """Answer requests on this cell with `handle(payload, peer)`."""
+
+    def callback(request: Message) -> Message:
+        site = request.get_header(CellMessageHeaderKeys.CLIENT_NAME) or ""
+        origin = request.get_header(MessageHeaderKey.ORIGIN) or ""
+        return Message(payload=handle(request.payload, peer_of(site, origin)))
+
+    cell.core_cell.register_request_cb(channel=CHANNEL, topic=TOPIC, cb=callback)
+
+
+def peer_of(site: str, origin: str) -> Peer:
+    """The peer from the authenticated client name and the cell's full name, `[relay.]site` or `[relay.]site.<job>`."""
+    parts = FQCN.split(origin) if origin else []
+    if not site and parts:
+        site = parts[0]  # an insecure federation or the simulator names no client: nothing is verified there
+    job = parts[-1] if len(parts) > 1 and parts[-1] != site else ""
+    return Peer(site, job)

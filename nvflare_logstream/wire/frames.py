@@ -1,0 +1,397 @@
+"""The messages between site and server (protocol version 1): pure, no network.
+
+A request is one msgpack map: what the sender asks (`open`, `known`), what it sends (`frames`, whose data follow one another in
+one zstd-compressed block), what it ends (`close`) and what the site's policy keeps back (`refuse`). A reply names every
+stream of the request once, with the receiver's length, which is the truth.
+
+Everything is checked here, field by field; unknown fields are ignored, an unknown version is answered with both versions.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+
+from nvflare_logstream.errors import ArgumentError, WireError
+from nvflare_logstream.names import check_name
+from nvflare_logstream.wire import zstd
+
+PROTOCOL_VERSION = 1
+MAX_MESSAGE = 4 << 20  # bytes of an encoded request
+MAX_FRAME = 1 << 20  # bytes of one frame's data
+MAX_FRAMES = 4096
+MAX_STREAMS = 4096  # entries of any other list in a request
+MAX_CURSOR = 16 << 10
+MAX_TEXT = 400
+_MAX_OFFSET = (1 << 63) - 1
+_COMPRESS_FROM = 512  # bytes; below, compression costs more than it saves
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Bytes of the source that could not be read.
+
+    Attributes:
+        offset: logical offset of the stream at which they are missing.
+        length: how many bytes, None where nobody can know.
+        reason: what happened, in plain words.
+    """
+
+    offset: int
+    length: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class StreamId:
+    """A stream as its site names it; the site itself is known from the connection."""
+
+    job: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Bytes of one stream from logical `offset` on; `cursor` is where the source stands after them."""
+
+    stream: StreamId
+    offset: int
+    data: bytes
+    cursor: bytes
+    losses: tuple[Loss, ...] = ()
+
+
+@dataclass(frozen=True)
+class Close:
+    """The end of a stream.
+
+    Attributes:
+        total: bytes of the whole logical sequence.
+        digest: sha256 (hex) of the bytes from `digest_from` to `total`, hashed again from the site's files.
+        outcome: how the job's process ended, such as "exit code 0" or "signal 9".
+    """
+
+    stream: StreamId
+    total: int
+    digest: str
+    digest_from: int
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The site's policy keeps this stream back."""
+
+    stream: StreamId
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Head:
+    """A frame without its data."""
+
+    stream: StreamId
+    offset: int
+    length: int
+    checksum: int
+    cursor: bytes
+    losses: tuple[Loss, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A decoded request; iterate `frames()` once, in order."""
+
+    clock: float
+    utc_offset: int
+    full: bool
+    opens: tuple[StreamId, ...]
+    known: tuple[str, ...]
+    closes: tuple[Close, ...]
+    refusals: tuple[Refusal, ...]
+    heads: tuple[_Head, ...]
+    block: bytes
+    compressed: bool
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames, each checked against its checksum.
+
+        Raises:
+            WireError: if the data are damaged or of another length than announced.
+        """
+        source = zstd.Unpacker(self.block) if self.compressed else _Plain(self.block)
+        for number, head in enumerate(self.heads):
+            data = source.take(head.length)
+            if len(data) != head.length:
+                raise WireError(f"frames[{number}].length: {head.length} announced, {len(data)} bytes are there")
+            if zlib.crc32(data) != head.checksum:
+                raise WireError(f"frames[{number}].checksum: the data of {head.stream.file} were damaged on the way")
+            yield Frame(head.stream, head.offset, data, head.cursor, head.losses)
+
+
+class _Plain:
+    def __init__(self, block: bytes):
+        self._block, self._at = block, 0
+
+    def take(self, length: int) -> bytes:
+        data = self._block[self._at : self._at + length]
+        self._at += length
+        return data
+
+
+class RequestWriter:
+    """Gathers one request; data are compressed as they come, so that a batch never stands in memory uncompressed.
+
+    Args:
+        clock: the site's clock in seconds since the epoch, for the server to learn its skew.
+        utc_offset: the site's offset from UTC in seconds.
+    """
+
+    def __init__(self, clock: float, utc_offset: int):
+        self._fields: dict[str, Any] = {"v": PROTOCOL_VERSION, "clock": clock, "utc": utc_offset}
+        self._plain: list[bytes] = []
+        self._packer: zstd.Packer | None = None
+        self.raw_size = 0
+        self.full = False
+
+    @property
+    def size(self) -> int:
+        """Bytes gathered so far, as they will travel."""
+        return self._packer.size if self._packer else self.raw_size
+
+    @property
+    def empty(self) -> bool:
+        """True while there is nothing to say."""
+        return len(self._fields) == 3
+
+    def _row(self, section: str, stream: StreamId, **more: Any) -> None:
+        self._fields.setdefault(section, []).append({"job": stream.job, "file": stream.file, **more})
+
+    def open(self, stream: StreamId) -> None:
+        """Ask where the receiver stands in this stream."""
+        self._row("open", stream)
+
+    def known(self, job: str) -> None:
+        """Ask which streams of this site the receiver knows of in `job`."""
+        self._fields.setdefault("known", []).append(job)
+
+    def frame(self, frame: Frame) -> None:
+        """Add bytes of a stream."""
+        losses = [[loss.offset, loss.length, loss.reason] for loss in frame.losses]
+        checksum = zlib.crc32(frame.data)
+        self._row("frames", frame.stream, at=frame.offset, n=len(frame.data), crc=checksum, cur=frame.cursor, lost=losses)
+        self.raw_size += len(frame.data)
+        if self._packer is None and self.raw_size >= _COMPRESS_FROM:
+            self._packer = zstd.Packer()
+            for data in self._plain:
+                self._packer.put(data)
+            self._plain.clear()
+        if self._packer is None:
+            self._plain.append(frame.data)
+        else:
+            self._packer.put(frame.data)
+
+    def close(self, close: Close) -> None:
+        """End a stream."""
+        digest = {"total": close.total, "sha256": close.digest, "from": close.digest_from}
+        self._row("close", close.stream, **digest, outcome=close.outcome[:MAX_TEXT])
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Say that the site keeps a stream back."""
+        self._row("refuse", refusal.stream, why=refusal.reason[:MAX_TEXT])
+
+    def encode(self) -> bytes:
+        """The request as bytes."""
+        packed = self._packer is not None
+        block = self._packer.finish() if self._packer else b"".join(self._plain)
+        encoded: bytes = msgpack.packb({**self._fields, "full": self.full, "zstd": packed, "data": block})
+        return encoded
+
+
+class _Fields:
+    """Typed access to a decoded map, with errors that name the field and its value."""
+
+    def __init__(self, value: object, where: str):
+        if not isinstance(value, dict):
+            raise WireError(f"{where}: a map is wanted, {type(value).__name__} came")
+        self._value, self._where = value, where
+
+    def _bad(self, name: str, value: object, allowed: str) -> WireError:
+        return WireError(f"{self._where}{name}: {str(value)[:80]!r} is not allowed; {allowed}")
+
+    def number(self, name: str, high: int, low: int = 0) -> int:
+        value = self._value.get(name)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise self._bad(name, value, f"a whole number from {low} to {high}")
+        return value
+
+    def time(self, name: str) -> float:
+        value = self._value.get(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e11:
+            raise self._bad(name, value, "a time in seconds since 1970")
+        return float(value)
+
+    def flag(self, name: str) -> bool:
+        value = self._value.get(name, False)
+        if not isinstance(value, bool):
+            raise self._bad(name, value, "true or false")
+        return value
+
+    def text(self, name: str, most: int = MAX_TEXT) -> str:
+        value = self._value.get(name)
+        if not isinstance(value, str) or len(value) > most:
+            raise self._bad(name, value, f"a text of at most {most} characters")
+        return value
+
+    def octets(self, name: str, most: int) -> bytes:
+        value = self._value.get(name)
+        if not isinstance(value, bytes) or len(value) > most:
+            raise self._bad(name, type(value).__name__, f"at most {most} bytes")
+        return value
+
+    def rows(self, name: str, most: int) -> list[Any]:
+        value = self._value.get(name, [])
+        if not isinstance(value, list) or len(value) > most:
+            raise self._bad(name, type(value).__name__, f"a list of at most {most} entries")
+        return value
+
+    def maps(self, name: str, most: int) -> list[_Fields]:
+        return [_Fields(row, f"{self._where}{name}[{i}].") for i, row in enumerate(self.rows(name, most))]
+
+    def stream(self) -> StreamId:
+        try:
+            return StreamId(check_name("job", self._value.get("job")), check_name("file", self._value.get("file")))
+        except ArgumentError as error:
+            raise WireError(f"{self._where}{error}") from None
+
+    def losses(self) -> tuple[Loss, ...]:
+        found = []
+        for row in self.rows("lost", 64):
+            if not isinstance(row, list) or len(row) != 3:
+                raise self._bad("lost", row, "[offset, length or null, reason]")
+            entry = _Fields({"offset": row[0], "length": row[1] or 0, "reason": row[2]}, f"{self._where}lost.")
+            length = None if row[1] is None else entry.number("length", _MAX_OFFSET)
+            found.append(Loss(entry.number("offset", _MAX_OFFSET), length, entry.text("reason")))
+        return tuple(found)
+
+
+def _unpack(payload: object, most: int) -> _Fields:
+    if not isinstance(payload, (bytes, bytearray, memoryview)):
+        raise WireError(f"message: bytes are wanted, {type(payload).__name__} came")
+    if len(payload) > most:
+        raise WireError(f"message: {len(payload)} bytes are not allowed; at most {most}")
+    try:
+        fields = _Fields(msgpack.unpackb(payload, strict_map_key=False), "")
+    except WireError:
+        raise
+    except Exception as error:  # msgpack raises many kinds for hostile input
+        raise WireError(f"message: not readable ({type(error).__name__})") from None
+    version = fields.number("v", 1 << 31)
+    if version != PROTOCOL_VERSION:
+        raise WireError(f"protocol version {version} is not spoken here; this side speaks version {PROTOCOL_VERSION}")
+    return fields
+
+
+def decode_request(payload: object) -> Request:
+    """Read and check a request.
+
+    Raises:
+        WireError: naming the field, its value and what is allowed.
+    """
+    fields = _unpack(payload, MAX_MESSAGE)
+    closes, heads = [], []
+    for row in fields.maps("frames", MAX_FRAMES):
+        offset, length = row.number("at", _MAX_OFFSET), row.number("n", MAX_FRAME)
+        checksum, cursor = row.number("crc", 0xFFFFFFFF), row.octets("cur", MAX_CURSOR)
+        heads.append(_Head(row.stream(), offset, length, checksum, cursor, row.losses()))
+    for row in fields.maps("close", MAX_STREAMS):
+        total = row.number("total", _MAX_OFFSET)
+        begins = row.number("from", total)
+        closes.append(Close(row.stream(), total, row.text("sha256", 64), begins, row.text("outcome")))
+    known = []
+    for job in fields.rows("known", MAX_STREAMS):
+        try:
+            known.append(check_name("known", job))
+        except ArgumentError as error:
+            raise WireError(str(error)) from None
+    return Request(
+        clock=fields.time("clock"),
+        utc_offset=fields.number("utc", 86400, -86400),
+        full=fields.flag("full"),
+        opens=tuple(row.stream() for row in fields.maps("open", MAX_STREAMS)),
+        known=tuple(known),
+        closes=tuple(closes),
+        refusals=tuple(Refusal(row.stream(), row.text("why")) for row in fields.maps("refuse", MAX_STREAMS)),
+        heads=tuple(heads),
+        block=fields.octets("data", MAX_MESSAGE),
+        compressed=fields.flag("zstd"),
+    )
+
+
+@dataclass(frozen=True)
+class StreamReply:
+    """The receiver's answer for one stream.
+
+    Attributes:
+        status: "ok"; "gap" (go on at `end`, with `cursor`); "later" (`reason`, try again); "refused" (`reason`, final).
+        end: bytes stored.
+        cursor: the sender's cursor at `end`; empty where it did not ask for it.
+        verdict: the verdict's name once the stream is closed, else empty.
+    """
+
+    stream: StreamId
+    status: str
+    end: int = 0
+    cursor: bytes = b""
+    verdict: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer to a request; `not_before` is how many seconds the sender should wait before its next small request."""
+
+    streams: tuple[StreamReply, ...] = ()
+    not_before: float = 0.0
+    error: str = ""
+    jobs_later: tuple[str, ...] = field(default=())
+
+    def encode(self) -> bytes:
+        """The reply as bytes."""
+        rows = []
+        for s in self.streams:
+            row: dict[str, Any] = {"job": s.stream.job, "file": s.stream.file, "st": s.status, "end": s.end}
+            row.update({k: v for k, v in (("cur", s.cursor), ("ver", s.verdict), ("why", s.reason)) if v})
+            rows.append(row)
+        fields = {"v": PROTOCOL_VERSION, "wait": self.not_before, "streams": rows, "later": list(self.jobs_later)}
+        encoded: bytes = msgpack.packb({**fields, "err": self.error[:MAX_TEXT]} if self.error else fields)
+        return encoded
+
+
+STATUSES = ("ok", "gap", "later", "refused")
+
+
+def decode_reply(payload: object) -> Reply:
+    """Read and check a reply.
+
+    Raises:
+        WireError: naming the field, its value and what is allowed.
+    """
+    fields = _unpack(payload, 2 * MAX_MESSAGE)
+    streams = []
+    for row in fields.maps("streams", 4 * MAX_STREAMS):
+        status = row.text("st")
+        if status not in STATUSES:
+            raise WireError(f"streams.st: {status!r} is not allowed; one of {', '.join(STATUSES)}")
+        more = row._value
+        cursor = row.octets("cur", MAX_CURSOR) if "cur" in more else b""
+        verdict = row.text("ver") if "ver" in more else ""
+        reason = row.text("why", 4 * MAX_TEXT) if "why" in more else ""
+        streams.append(StreamReply(row.stream(), status, row.number("end", _MAX_OFFSET), cursor, verdict, reason))
+    error = fields.text("err") if "err" in fields._value else ""
+    later = tuple(str(job) for job in fields.rows("later", MAX_STREAMS))
+    return Reply(tuple(streams), fields.time("wait"), error, later)
