@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -76,9 +77,12 @@ def _interruptible() -> Iterator[None]:
 
     def interrupt(number: int, frame: object) -> None:
         _ignore_interrupts()
+        before.clear()  # nothing comes after shutting down that an impatient second Ctrl-C would be meant for
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number in _SIGNALS:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
@@ -157,8 +161,8 @@ def _coloured(site: str, line: str) -> Text:
 
 def _report(federation: Federation, streams: list[StreamInfo], console: Console) -> bool:
     """Print the table of streams; True if each is complete and the same at both ends."""
-    table = Table(title="streams of the job, as the server holds them", title_justify="left")
-    for name in ("site", "file", "bytes", "lines", "verdict", "sha256", "same at site"):
+    table = Table(title="The job's streams, as the server holds them", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("site", "file", "bytes", "lines", "verdict", "sha256", "at the site"):
         table.add_column(name, justify="right" if name in ("bytes", "lines") else "left", no_wrap=True)
     all_good = bool(streams)
     for info in streams:
@@ -177,7 +181,7 @@ def _report(federation: Federation, streams: list[StreamInfo], console: Console)
             f"{info.lines:,}",
             Text(str(verdict), style="green" if verdict.name == COMPLETE else "red"),
             stored[:12],
-            Text("yes", style="green") if good else Text("NO", style="bold red"),
+            Text("the same", style="green") if good else Text("DIFFERS", style="bold red"),
         )
     console.print(table)
     if all_good:
