@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import reprlib
+
+_SHOW = reprlib.Repr()  # a hostile value may be huge, or nested so deep that repr() fails
+_SHOW.maxstring = _SHOW.maxother = _SHOW.maxlong = 120
+
 
 class LogStreamError(Exception):
     """Base of every error this package raises on purpose."""
@@ -11,10 +16,7 @@ class ArgumentError(LogStreamError, ValueError):
     """A value given by a user is not allowed; the text names the argument, the value and what is allowed."""
 
     def __init__(self, argument: str, value: object, allowed: str):
-        shown = repr(value)
-        if len(shown) > 120:
-            shown = shown[:117] + "..."
-        super().__init__(f"{argument}: {shown} is not allowed; {allowed}")
+        super().__init__(f"{argument}: {_SHOW.repr(value)} is not allowed; {allowed}")
         self.argument = argument
 
 

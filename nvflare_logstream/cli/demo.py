@@ -162,6 +162,7 @@ def _coloured(site: str, line: str) -> Text:
 def _report(federation: Federation, streams: list[StreamInfo], console: Console) -> bool:
     """Print the table of streams; True if each is complete and the same at both ends."""
     table = Table(title="The job's streams, as the server holds them", title_justify="left", box=box.SIMPLE_HEAD)
+    table.pad_edge, table.padding = False, (0, 1)
     for name in ("site", "file", "bytes", "lines", "verdict", "sha256", "at the site"):
         table.add_column(name, justify="right" if name in ("bytes", "lines") else "left", no_wrap=True)
     all_good = bool(streams)

@@ -56,10 +56,14 @@ class JobAdmission:
     def _decide(self, site: str, job: str) -> Admission:
         if site == SERVER_SITE or not site:
             return Admission("refused", f"no site may write logs under the name {site!r}")
+        decision = self._decide_by_job(site, job)
         client = self._engine.get_client_from_name(site)
         settings = (client.get_site_config() if client is not None else None) or {}
-        if settings.get(ALLOW_VARIABLE, True) is not True:
-            return Admission("refused", f"the site does not allow it ({ALLOW_VARIABLE} is not true)")
+        if decision.status == "ok" and settings.get(ALLOW_VARIABLE, True) is not True:
+            return Admission("refused", f"the site does not allow it ({ALLOW_VARIABLE} is not true)", by_policy=True)
+        return decision
+
+    def _decide_by_job(self, site: str, job: str) -> Admission:
         if site in participants(self._engine, job):
             return Admission()
         meta = self._meta(job)

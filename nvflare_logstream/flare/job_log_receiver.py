@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ from nvflare_logstream.errors import ArgumentError
 from nvflare_logstream.flare import site_policy
 from nvflare_logstream.flare.admission import JobAdmission, participants
 from nvflare_logstream.flare.archive import ArchiveKeeper
+from nvflare_logstream.flare.log_directory import own_log_directory
 from nvflare_logstream.flare.server_logs import ServerLogs
 from nvflare_logstream.names import DEFAULT_LOG_FILES, SERVER_SITE, StreamKey, check_seconds
 from nvflare_logstream.server.receiver import Admission, Receiver
 from nvflare_logstream.server.store import LogStore, Quotas
 from nvflare_logstream.wire.channel import has_receiver, serve
 
-_COMMIT_INTERVAL = 0.5  # seconds; what a crash of the server makes the sites send again
+_COMMIT_INTERVAL = 1.0  # seconds; what a crash of the server makes the sites send again
 _SWEEP_INTERVAL = 60.0  # seconds
+_WAIT_FOR_SITES = 8.0  # seconds; a site begins to end its run up to 2 s later, and sends its rest for up to 5 s
 STORE_DIRECTORY = "logstream"
 _GIB = 1 << 30
 
@@ -133,14 +136,25 @@ class JobLogReceiver(Widget):
         # Nobody commits for us once the run has ended, and the process may end at any moment from then on.
         receiver = Receiver(store, admit, self._linker(workspace), lambda key: store.commit())
         serve(cell, receiver.handle)
-        self._server_logs = ServerLogs(store, workspace)
+        self._server_logs = ServerLogs(store, workspace, own_log_directory(workspace, job))
         self._server_logs.follow(job)
         self._start_keeper(store, None)
         self.log_info(fl_ctx, f"receiving this job's logs into {store.root}")
 
     def _on_end_run(self, event_type: str, fl_ctx: FLContext) -> None:
         if self._server_logs and self._store:
-            self._server_logs.finish(fl_ctx.get_job_id(), "run ended", wait=2.0)
+            job = fl_ctx.get_job_id()
+            self._wait_for_sites(self._store, job)
+            self._server_logs.finish(job, "run ended", wait=2.0)
+
+    @staticmethod
+    def _wait_for_sites(store: LogStore, job: str) -> None:
+        """Let the sites close their streams: their runs end after this one, and nobody takes their logs without this process."""
+        deadline = time.monotonic() + _WAIT_FOR_SITES
+        while time.monotonic() < deadline:
+            if not any(info.state == "open" for info in store.streams(job) if info.key.site != SERVER_SITE):
+                break
+            time.sleep(0.1)
 
     # -- both ---------------------------------------------------------------------------------------------------
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_context import FLContext
 from nvflare.widgets.widget import Widget
 
 from nvflare_logstream.flare import site_policy
+from nvflare_logstream.flare.log_directory import own_log_directory
 from nvflare_logstream.names import DEFAULT_LOG_FILES, check_log_files, check_seconds
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.wire.channel import CellLink
@@ -61,7 +61,8 @@ class JobLogStreamer(Widget):
         if reason:
             self.log_warning(fl_ctx, f"job logs stay at this site: {reason}")
             return
-        job, directory = fl_ctx.get_job_id(), Path(workspace.get_log_root(fl_ctx.get_job_id()))
+        job = fl_ctx.get_job_id()
+        directory = own_log_directory(workspace, job)
         sender = _shared.begin(self, fl_ctx)
         for file in self._files:
             sender.follow(job, directory, file)
@@ -101,7 +102,7 @@ class _Shared:
             done = sender.drain(user.drain_timeout)
         else:
             job = fl_ctx.get_job_id()
-            sender.finish(job, Path(fl_ctx.get_workspace().get_log_root(job)), (), "run ended")
+            sender.finish(job, own_log_directory(fl_ctx.get_workspace(), job), (), "run ended")
             done = sender.wait_finished(user.drain_timeout)
         sender.stop()
         if not done:

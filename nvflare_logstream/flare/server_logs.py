@@ -9,10 +9,11 @@ from nvflare.apis.workspace import Workspace
 from nvflare_logstream.names import DEFAULT_LOG_FILES, SERVER_SITE
 from nvflare_logstream.server.receiver import Admission, Peer, Receiver
 from nvflare_logstream.server.store import LogStore
+from nvflare_logstream.site.link import Link
 from nvflare_logstream.site.sender import Sender
 
 
-class _LocalLink:
+class _LocalLink(Link):
     """The way from the server's own sender to the store; only here does a peer bear the server's name."""
 
     def __init__(self, store: LogStore):
@@ -27,10 +28,15 @@ class ServerLogs:
 
     The runtime removes a job's run directory when it has archived it; the files are then read to their end through the
     descriptors that are still open.
+
+    Args:
+        store: where the streams are kept.
+        workspace: tells each job's log directory, unless `directory` is given.
+        directory: the one log directory, in a job's own process.
     """
 
-    def __init__(self, store: LogStore, workspace: Workspace):
-        self._store, self._workspace = store, workspace
+    def __init__(self, store: LogStore, workspace: Workspace, directory: Path | None = None):
+        self._store, self._workspace, self._own = store, workspace, directory
         self._sender = Sender(_LocalLink(store))
         self._sender.start()
 
@@ -51,6 +57,8 @@ class ServerLogs:
             self._sender.finish(job, self._directory(job), (), "not known: the server restarted", only_unclosed=True)
 
     def _directory(self, job: str) -> Path:
+        if self._own is not None:
+            return self._own
         # get_log_root would make the directory again where an own log root is configured; a gone one is to stay gone.
         run_dir = Path(self._workspace.get_run_dir(job))
         return Path(self._workspace.get_log_root(job)) if run_dir.is_dir() else run_dir

@@ -194,9 +194,11 @@ def _job_of(fl_ctx: FLContext) -> str:
 
 def describe_exit(handle: Any) -> str:
     """How the job's process ended, in words: "exit code 0", "signal 9", or the launcher's own code."""
+    handle = getattr(handle, "_job_handle", handle)  # the launcher's own handle, which the runtime wraps since 2.9
     try:
-        adapter = getattr(handle, "adapter", None)
-        code = adapter.poll() if adapter is not None else getattr(handle, "poll", lambda: None)()
+        # A handle's poll() reduces the code to a few kinds; the process behind it, where there is one, tells it all.
+        process = getattr(handle, "adapter", None) or getattr(handle, "process", None) or handle
+        code = process.poll() if process is not None else None
     except Exception:  # a launcher of another kind: its handle may raise anything
         code = None
     if isinstance(code, int) and code < 0:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
+from nvflare_logstream.errors import StoreError
 from nvflare_logstream.names import StreamKey
 from nvflare_logstream.server.verdict import StreamInfo
 from nvflare_logstream.wire.frames import Loss
@@ -36,7 +38,7 @@ _REPLACE = f"INSERT OR REPLACE INTO streams VALUES ({', '.join('?' * (3 + len(_C
 
 
 class Index:
-    """Thread-safe; every method is one transaction.
+    """Thread-safe; every method is one transaction, and raises StoreError if the file does not take or give it.
 
     Args:
         path: the SQLite file, made if it is not there.
@@ -57,6 +59,14 @@ class Index:
             self._db.executescript(_SCHEMA)
             self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._lock, self._db:
+                yield self._db
+        except sqlite3.Error as error:
+            raise StoreError(f"the store's index: {error}") from error
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
@@ -69,9 +79,9 @@ class Index:
             key = (info.key.job, info.key.site, info.key.file)
             rows.append((*key, *(getattr(info, name) for name in _COLUMNS)))
             losses += [(*key, loss.offset, loss.length, loss.reason) for loss in info.losses[:MAX_LOSSES]]
-        with self._lock, self._db:
-            self._db.executemany(_REPLACE, rows)
-            self._db.executemany("INSERT OR IGNORE INTO losses VALUES (?, ?, ?, ?, ?, ?)", losses)
+        with self._transaction() as db:
+            db.executemany(_REPLACE, rows)
+            db.executemany("INSERT OR IGNORE INTO losses VALUES (?, ?, ?, ?, ?, ?)", losses)
 
     def load(self, key: StreamKey) -> StreamInfo | None:
         """The row of one stream, or None."""
@@ -84,9 +94,9 @@ class Index:
         names = [name for name, value in given.items() if value is not None]
         where = " WHERE " + " AND ".join(f"{name} = ?" for name in names) if names else ""
         values = [given[name] for name in names]
-        with self._lock:
-            rows = self._db.execute(_SELECT + where + " ORDER BY job, site, file", values).fetchall()
-            lost = self._db.execute(
+        with self._transaction() as db:
+            rows = db.execute(_SELECT + where + " ORDER BY job, site, file", values).fetchall()
+            lost = db.execute(
                 "SELECT job, site, file, offset, length, reason FROM losses" + where + " ORDER BY offset", values
             ).fetchall()
         ledger: dict[tuple[str, str, str], list[Loss]] = {}
@@ -101,16 +111,16 @@ class Index:
 
     def jobs(self) -> list[tuple[str, int, float, bool]]:
         """Every job with its stored bytes, the time of its last sign of life and whether a stream of it is open."""
-        with self._lock:
+        with self._transaction() as db:
             return [
                 (job, size, seen, bool(is_open))
-                for job, size, seen, is_open in self._db.execute(
+                for job, size, seen, is_open in db.execute(
                     "SELECT job, SUM(\"end\"), MAX(last_seen), MAX(state = 'open') FROM streams GROUP BY job"
                 )
             ]
 
     def delete_job(self, job: str) -> None:
         """Forget a job."""
-        with self._lock, self._db:
-            self._db.execute("DELETE FROM streams WHERE job = ?", (job,))
-            self._db.execute("DELETE FROM losses WHERE job = ?", (job,))
+        with self._transaction() as db:
+            db.execute("DELETE FROM streams WHERE job = ?", (job,))
+            db.execute("DELETE FROM losses WHERE job = ?", (job,))

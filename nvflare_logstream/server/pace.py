@@ -1,7 +1,7 @@
 """How long senders should wait before their next small request, so that many sites cost the server a bounded share.
 
 A small request (a few lines) costs the server about the same whatever it carries, so the interval grows with the number of
-senders: ten sites still get a line across within 0.2 s, a thousand together cost about a tenth of a core. A full batch is
+senders: ten sites still get a line across within 0.2 s, and all together cost a few percent of a core. A full batch is
 cheap for what it carries; only many of them at once are held back, so that they share one core.
 """
 
@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 
-_SMALL_REQUEST = 0.0015  # seconds of server CPU that a small request costs, mostly in the runtime
-_SMALL_SHARE = 0.10  # of a core, for all small requests together
+_LIVELY = 10  # senders that still get a line across within 0.2 s
+_INTERVAL = 0.015  # seconds a sender: a small request costs about 1 ms of server CPU, mostly in the runtime
+_INTERVAL_OF_MORE = 0.04  # seconds for each sender beyond: all together then take about 3 % of a core
 _RECENT = 10.0  # seconds in which a sender counts as active
-_LONGEST = 30.0  # seconds
+_LONGEST = 10.0  # seconds; below any sensible idle_timeout, or a waiting site would count as silent
 
 
 class Pace:
@@ -43,4 +44,5 @@ class Pace:
                 self._full_cost += 0.2 * (seconds - self._full_cost)
                 others = sum(1 for _, is_full in self._last.values() if is_full) - 1
                 return min(_LONGEST, others * self._full_cost)
-            return min(_LONGEST, len(self._last) * _SMALL_REQUEST / _SMALL_SHARE)
+            lively = min(len(self._last), _LIVELY)
+            return min(_LONGEST, lively * _INTERVAL + (len(self._last) - lively) * _INTERVAL_OF_MORE)

@@ -31,10 +31,17 @@ class Peer:
 
 @dataclass(frozen=True)
 class Admission:
-    """Whether a site may write into a job: "ok", "later" (not known yet: try again) or "refused" (final)."""
+    """Whether a site may write into a job: "ok", "later" (not known yet: try again) or "refused" (final).
+
+    Attributes:
+        status: the decision.
+        reason: why, unless it is "ok".
+        by_policy: the site takes part in the job, but has said that it keeps its logs.
+    """
 
     status: str = "ok"
     reason: str = ""
+    by_policy: bool = False
 
 
 Admit = Callable[[str, str], Admission]  # (site, job)
@@ -100,13 +107,15 @@ class Receiver:
             self.counters.refused_messages += 1
             self.counters.last_error = f"{peer.site}: {error}"
             return Reply(error=str(error)).encode()
+        except StoreError as error:  # the sender keeps what it has and comes again
+            return Reply(error=str(error)).encode()
         wait = self._pace.wait(f"{peer.site}/{peer.job}", request.full, time.perf_counter() - started)
         return Reply(reply.streams, wait, "", reply.jobs_later).encode()
 
     def _take(self, request: Request, peer: Peer) -> Reply:
         answer, later = _Answer(), []
         for refusal in request.refusals:
-            if self._admitted(refusal.stream, peer, answer):
+            if self._admitted(refusal.stream, peer, answer) or self._check(refusal.stream.job, peer).by_policy:
                 self._store.refuse(self._key(refusal.stream, peer), refusal.reason)
                 answer.put(StreamReply(refusal.stream, "refused", reason=refusal.reason))
         for job in request.known:
@@ -116,19 +125,7 @@ class Receiver:
             if self._admitted(stream, peer, answer):
                 self._open(stream, request, peer, answer)
         self._store_frames(request, peer, answer)
-        for close in request.closes:
-            if self._admitted(close.stream, peer, answer) and not answer.stopped(close.stream):
-                try:
-                    info = self._store.finish(self._key(close.stream, peer), close)
-                except GapError as gap:
-                    answer.put(StreamReply(close.stream, "gap", gap.end, gap.cursor))
-                    continue
-                except StoreError as error:
-                    answer.put(StreamReply(close.stream, "later", reason=str(error)))
-                    continue
-                verdict = info.verdict(self._clock(), 0).name
-                answer.streams[close.stream] = StreamReply(close.stream, "ok", info.end, verdict=verdict)
-                self._on_close(info.key)
+        self._finish(request, peer, answer)
         if not (request.heads or request.opens or request.closes):
             # A sign of life: every open stream of this sender is still being watched.
             self._store.touch(peer.site, peer.job)
@@ -170,6 +167,27 @@ class Receiver:
             return
         self._on_open(key)
         answer.put(StreamReply(stream, "ok", info.end, info.cursor))
+
+    def _finish(self, request: Request, peer: Peer, answer: _Answer) -> None:
+        """Close streams; they are on disk, in one commit, before the sender hears of it."""
+        closed = []
+        for close in request.closes:
+            if not self._admitted(close.stream, peer, answer) or answer.stopped(close.stream):
+                continue
+            try:
+                info = self._store.finish(self._key(close.stream, peer), close)
+            except GapError as gap:
+                answer.put(StreamReply(close.stream, "gap", gap.end, gap.cursor))
+            except StoreError as error:
+                answer.put(StreamReply(close.stream, "later", reason=str(error)))
+            else:
+                verdict = info.verdict(self._clock(), 0).name
+                answer.streams[close.stream] = StreamReply(close.stream, "ok", info.end, verdict=verdict)
+                closed.append(info.key)
+        if closed:
+            self._store.commit()
+        for key in closed:
+            self._on_close(key)
 
     def _store_frames(self, request: Request, peer: Peer, answer: _Answer) -> None:
         for frame in request.frames():

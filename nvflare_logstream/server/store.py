@@ -10,23 +10,23 @@ Rules:
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from nvflare_logstream.errors import GapError, QuotaError, StoreError
 from nvflare_logstream.names import StreamKey, check_name
 from nvflare_logstream.server.index import MAX_LOSSES, Index
+from nvflare_logstream.server.stored import StoredStream
 from nvflare_logstream.server.verdict import StreamInfo
 from nvflare_logstream.wire.frames import Close, Loss
 
 INDEX_FILE = "index.sqlite"
-_HASH_STEP = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -38,41 +38,12 @@ class Quotas:
     store: int = 256 << 30
 
 
-class _Stream:
-    """One stream in memory: its info, what of it is not committed, and the running digest."""
-
-    def __init__(self, info: StreamInfo, path: Path):
-        self.info, self.path = info, path
-        self.dirty = False
-        self._hasher, self._hashed = hashlib.sha256(), 0
-
-    def write(self, data: bytes) -> None:
-        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            view, at = memoryview(data), self.info.end
-            while view:
-                written = os.pwrite(fd, view, at)
-                view, at = view[written:], at + written
-        finally:
-            os.close(fd)
-        if self._hashed == self.info.end:
-            self._hasher.update(data)
-            self._hashed += len(data)
-
-    def digest(self, begins: int) -> str:
-        """sha256 of the stored bytes from `begins` on."""
-        hasher, at = (self._hasher, self._hashed) if begins == 0 else (hashlib.sha256(), begins)
-        with self.path.open("rb") as file:
-            while at < self.info.end:
-                file.seek(at)
-                data = file.read(min(_HASH_STEP, self.info.end - at))
-                if not data:
-                    raise StoreError(f"{self.path.name}: the stored copy is shorter than its index says")
-                hasher.update(data)
-                at += len(data)
-        if begins == 0:
-            self._hashed = at
-        return hasher.hexdigest()
+@contextmanager
+def _as_store_error(key: StreamKey) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot keep {key}: {error}") from error
 
 
 class LogStore:
@@ -87,11 +58,11 @@ class LogStore:
     def __init__(self, root: Path, quotas: Quotas = Quotas(), clock: Callable[[], float] = time.time):
         self.root, self._quotas, self._clock = Path(root), quotas, clock
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.root / INDEX_FILE).touch(mode=0o600)  # the files SQLite makes beside it get the same mode
         self.index = Index(self.root / INDEX_FILE)
-        os.chmod(self.root / INDEX_FILE, 0o600)
         self._lock = threading.RLock()
         self._commit_lock = threading.Lock()
-        self._streams: dict[StreamKey, _Stream] = {}
+        self._streams: dict[StreamKey, StoredStream] = {}
         self._job_bytes = {job: size for job, size, _, _ in self.index.jobs()}
 
     def close(self) -> None:
@@ -106,17 +77,19 @@ class LogStore:
         return self.root / key.job / key.site / key.file
 
     def open(self, key: StreamKey, utc_offset: int = 0, skew: float = 0.0) -> StreamInfo:
-        """Make the stream if it is new, and say how far it is stored."""
-        with self._lock:
+        """Make the stream if it is new, and say how far it is stored.
+
+        Raises:
+            StoreError: if the disk does not take it.
+        """
+        with self._lock, _as_store_error(key):
             stream = self._load(key)
-            if stream is None:
-                stream = self._create(key)
-            elif stream.info.state in ("refused", "expected"):
+            if stream.info.state in ("refused", "expected"):
                 stream.info.state, stream.info.reason = "open", ""
             stream.info.utc_offset, stream.info.skew = utc_offset, skew
             stream.info.last_seen = self._clock()
             stream.dirty = True
-            return replace(stream.info)
+            return stream.snapshot()
 
     def append(self, key: StreamKey, offset: int, data: bytes, cursor: bytes, losses: tuple[Loss, ...] = ()) -> int:
         """Store bytes of a stream from logical `offset` on; what is already stored is passed over.
@@ -128,8 +101,8 @@ class LogStore:
             GapError: if `offset` is beyond the end.
             QuotaError: if a quota is used up; StoreError: if the disk does not take the bytes.
         """
-        with self._lock:
-            stream = self._load(key) or self._create(key)
+        with self._lock, _as_store_error(key):
+            stream = self._load(key)
             info = stream.info
             if offset > info.end:
                 raise GapError(info.end, info.cursor)
@@ -138,11 +111,8 @@ class LogStore:
                 return info.end
             fresh = data[info.end - offset :]
             self._check_quotas(stream, len(fresh))
-            try:
-                if fresh:
-                    stream.write(fresh)
-            except OSError as error:
-                raise StoreError(f"cannot write {key}: {error.strerror}") from error
+            if fresh:
+                stream.write(fresh)
             now = self._clock()
             info.end += len(fresh)
             info.lines += fresh.count(b"\n")
@@ -152,17 +122,20 @@ class LogStore:
             info.state, info.reason = "open", ""
             self._job_bytes[key.job] = self._job_bytes.get(key.job, 0) + len(fresh)
             stream.dirty = True
-            return info.end
+            end = info.end
+        if losses:  # unlike bytes, a loss that a crash takes from us is not told again
+            self.commit()
+        return end
 
     def finish(self, key: StreamKey, close: Close) -> StreamInfo:
-        """End a stream: compare its length and digest with the site's, and commit.
+        """End a stream: compare its length and digest with the site's. It is on disk after the next `commit`.
 
         Raises:
             GapError: if the site's total is not the stored length.
             StoreError: if the stored copy cannot be read.
         """
-        with self._lock:
-            stream = self._load(key) or self._create(key)
+        with self._lock, _as_store_error(key):
+            stream = self._load(key)
             info = stream.info
             if close.total != info.end:
                 raise GapError(info.end, info.cursor)
@@ -174,17 +147,25 @@ class LogStore:
             info.total, info.digest, info.digest_from = close.total, close.digest, close.digest_from
             info.outcome, info.closed, info.last_seen = close.outcome, self._clock(), self._clock()
             stream.dirty = True
-        self.commit()
-        return replace(info)
+            return stream.snapshot()
 
     def refuse(self, key: StreamKey, reason: str) -> None:
-        """Record that the site's policy keeps a stream back; what was stored before stays as it is."""
-        with self._lock:
+        """Record that the site's policy keeps a stream back; what was stored before stays as it is.
+
+        Raises:
+            StoreError: if the disk does not take it.
+        """
+        with self._lock, _as_store_error(key):
             stream = self._streams.get(key)
             info = stream.info if stream else self.index.load(key) or StreamInfo(key, opened=self._clock())
-            if info.state in ("open", "expected"):
-                info.state, info.reason, info.last_seen = "refused", reason, self._clock()
+            if info.state not in ("open", "expected"):
+                return
+            info.state, info.reason, info.last_seen = "refused", reason, self._clock()
+            if not stream:
                 self.index.save([info])
+                return
+            stream.dirty = True
+        self.commit()
 
     def expect(self, key: StreamKey) -> None:
         """Record that a site takes part in a job, so that a log that never comes is known to be missing."""
@@ -198,27 +179,27 @@ class LogStore:
         with self._lock:
             for key, stream in self._streams.items():
                 if key.site == site and (not job or key.job == job) and stream.info.state == "open":
-                    stream.info.last_seen = self._clock()
+                    stream.info.last_seen, stream.dirty = self._clock(), True
 
     def commit(self) -> None:
-        """Bring everything to disk: first the data, then the cursors that point past them."""
+        """Bring everything to disk: first the data, then the cursors that point past them.
+
+        Raises:
+            StoreError: if the disk does not take it; nothing is forgotten.
+        """
         with self._commit_lock:
             with self._lock:
                 dirty = [stream for stream in self._streams.values() if stream.dirty]
-                rows = [replace(stream.info, losses=list(stream.info.losses)) for stream in dirty]
+                rows = [(stream, stream.snapshot()) for stream in dirty]
                 for stream in dirty:
                     stream.dirty = False
             try:
-                for stream in dirty:
-                    fd = os.open(stream.path, os.O_RDONLY | os.O_CLOEXEC)
-                    try:
-                        os.fdatasync(fd)
-                    finally:
-                        os.close(fd)
-            except FileNotFoundError:
-                rows = [row for row in rows if self.path(row.key).exists()]  # a job deleted meanwhile
-            if rows:
-                self.index.save(rows)
+                self.index.save([row for stream, row in rows if stream.sync()])
+            except (OSError, StoreError) as error:
+                with self._lock:
+                    for stream in dirty:
+                        stream.dirty = True
+                raise StoreError(f"cannot commit: {error}") from error
 
     def release(self, job: str) -> None:
         """Commit, and forget in memory, a job whose streams are closed."""
@@ -227,7 +208,7 @@ class LogStore:
             for key in [key for key, s in self._streams.items() if key.job == job and not s.dirty]:
                 del self._streams[key]
 
-    def _check_quotas(self, stream: _Stream, more: int) -> None:
+    def _check_quotas(self, stream: StoredStream, more: int) -> None:
         info, job = stream.info, stream.info.key.job
         used = self._job_bytes.get(job, 0)
         for what, have, most in (
@@ -241,41 +222,23 @@ class LogStore:
                 stream.dirty = True
                 raise QuotaError(info.reason)
 
-    def _load(self, key: StreamKey) -> _Stream | None:
+    def _load(self, key: StreamKey) -> StoredStream:
+        """The stream, with a file that is as long as its index says; a new stream if it is not known."""
         stream = self._streams.get(key)
-        if stream is not None:
-            return stream
-        info = self.index.load(key)
-        if info is None:
-            return None
-        stream = _Stream(info, self.path(key))
-        size = stream.path.stat().st_size if stream.path.exists() else 0
-        if size > info.end:
-            os.truncate(stream.path, info.end)  # written after the last commit: the sender sends it again
-        elif not info.end:
-            self._make_file(stream.path)  # known so far only by name
-        elif size < info.end:  # somebody damaged the store: take the stream again from its start
-            info.end, info.cursor, info.lines, info.state = 0, b"", 0, "open"
-            self._make_file(stream.path)
-            os.truncate(stream.path, 0)
+        if stream is None:
+            info, now = self.index.load(key), self._clock()
+            stream = StoredStream(info or StreamInfo(key, opened=now, last_seen=now), self.path(key))
+            if stream.size() > stream.info.end:
+                os.truncate(stream.path, stream.info.end)  # written after the last commit: the sender sends it again
+            if info is None:
+                self.index.save([stream.info])
+        if stream.size() < stream.info.end:  # new, or somebody damaged the store: take the stream from its start
+            if stream.info.end:
+                self._job_bytes[key.job] -= stream.info.end
+                stream.info.state, stream.info.reason, stream.dirty = "open", "", True
+            stream.start_again()
         self._streams[key] = stream
         return stream
-
-    def _create(self, key: StreamKey) -> _Stream:
-        now = self._clock()
-        stream = _Stream(StreamInfo(key, opened=now, last_seen=now), self.path(key))
-        try:
-            self._make_file(stream.path)
-        except OSError as error:
-            raise StoreError(f"cannot make {key}: {error.strerror}") from error
-        self._streams[key] = stream
-        self.index.save([stream.info])
-        return stream
-
-    def _make_file(self, path: Path) -> None:
-        for directory in (path.parent.parent, path.parent):
-            directory.mkdir(mode=0o700, exist_ok=True)
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     # -- reading and keeping ------------------------------------------------------------------------------------
 
@@ -285,7 +248,7 @@ class LogStore:
         with self._lock:
             for key, stream in self._streams.items():
                 if (job is None or key.job == job) and (site is None or key.site == site):
-                    found[key] = replace(stream.info, losses=list(stream.info.losses))
+                    found[key] = stream.snapshot()
         return [found[key] for key in sorted(found)]
 
     def delete_job(self, job: str) -> None:

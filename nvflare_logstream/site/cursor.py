@@ -52,12 +52,20 @@ class Cursor:
         anchor = base64.b64encode(self.anchor).decode()
         return json.dumps({"base": self.base, "anchor": anchor, "files": rows}, separators=(",", ":")).encode()
 
+    @property
+    def offset(self) -> int:
+        """The place's logical offset."""
+        return self.base + sum(segment.length for segment in self.segments)
+
     @classmethod
-    def decode(cls, data: bytes) -> Cursor:
-        """Read back what `encode` gave. A cursor that is not ours means "start at the beginning of what is there"."""
+    def decode(cls, data: bytes) -> Cursor | None:
+        """Read back what `encode` gave; None for anything else, since it comes from another process."""
         try:
             fields = json.loads(data)
-            rows = tuple(Segment(int(i), int(s), int(n), str(h), int(k)) for i, s, n, h, k in fields["files"])
-            return cls(int(fields["base"]), base64.b64decode(fields["anchor"]), rows)
-        except (ValueError, KeyError, TypeError):
-            return cls(0, b"", ())
+            rows = [Segment(int(i), int(s), int(n), str(h), int(k)) for i, s, n, h, k in fields["files"]]
+            place = cls(int(fields["base"]), base64.b64decode(fields["anchor"], validate=True), tuple(rows))
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            return None
+        sound = all(0 <= n < 1 << 62 for s in rows for n in (s.start, s.length)) and place.base >= 0
+        sound = sound and all(0 <= s.head_length <= 1 << 16 for s in rows)
+        return place if sound and len(place.anchor) <= (rows[-1].end if rows else 0) else None

@@ -16,71 +16,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
 
-from nvflare_logstream.errors import LinkError
+from nvflare_logstream.errors import LinkError, WireError
+from nvflare_logstream.site.batch import MOST_ASKED, Batch, FinishingJob, FollowedStream
+from nvflare_logstream.site.link import Link
 from nvflare_logstream.site.pace import Pacer
-from nvflare_logstream.site.tail import Tailer
 from nvflare_logstream.site.watch import Watcher
-from nvflare_logstream.wire.frames import (
-    MAX_FRAME,
-    MAX_FRAMES,
-    Close,
-    Frame,
-    Refusal,
-    Reply,
-    RequestWriter,
-    StreamId,
-    StreamReply,
-    decode_reply,
-)
+from nvflare_logstream.wire.frames import Refusal, Reply, StreamId, StreamReply, decode_reply
 
-_BATCH_SENT = 1 << 20  # bytes of a batch as it travels
-_BATCH_READ = 8 << 20  # bytes of log in a batch
-_RETRY_LATER = 1.0  # seconds until a stream the receiver could not take is tried again
+_RETRY_LATER = 1.0  # seconds until what the receiver could not take is tried again
+_ASLEEP = 60.0  # seconds between two looks while nothing is followed; a call ends them
 
 _logger = logging.getLogger(__name__)
-
-
-class Link(Protocol):
-    """A way to the receiver."""
-
-    def send(self, payload: bytes) -> bytes:
-        """Send a request and return the reply.
-
-        Raises:
-            LinkError: if there was none; the request may or may not have been taken.
-        """
-        ...
-
-
-class _Stream:
-    """A followed log: its tailer and how far it is with the receiver."""
-
-    def __init__(self, stream: StreamId, directory: Path):
-        self.id, self.directory = stream, directory
-        self.tailer = Tailer(directory, stream.file)
-        self.opened = False  # the receiver has told where it stands
-        self.outcome: str | None = None  # set: close when everything was sent
-        self.not_before = 0.0
-
-
-class _Job:
-    """Streams of one job that are to be finished."""
-
-    def __init__(self, job: str, directory: Path, files: Iterable[str], outcome: str, only_unclosed: bool):
-        self.job, self.directory, self.files = job, directory, tuple(files)
-        self.outcome, self.only_unclosed = outcome, only_unclosed
-
-
-class _Batch:
-    """A request under way, with what its answer has to be read against."""
-
-    def __init__(self, clock: float, jobs: list[_Job]):
-        self.writer = RequestWriter(clock, time.localtime().tm_gmtoff)
-        self.jobs = jobs
-        self.closing: set[StreamId] = set()
-        self.payload = b""
 
 
 class Sender:
@@ -91,6 +38,7 @@ class Sender:
         poll_interval: most seconds until a change is seen where the system does not tell.
         liveness_interval: seconds of silence after which a sign of life is sent.
         on_verdict: called in the sender's thread with (stream, verdict, reason) when a stream has ended.
+        clock, wall_clock, watcher: monotonic and calendar time in seconds, and what waits for changes.
     """
 
     def __init__(
@@ -101,19 +49,23 @@ class Sender:
         on_verdict: Callable[[StreamId, str, str], None] = lambda stream, verdict, reason: None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        watcher: Watcher | None = None,
     ):
         self._link, self._poll, self._liveness = link, poll_interval, liveness_interval
         self._on_verdict, self._clock, self._wall_clock = on_verdict, clock, wall_clock
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
-        self._streams: dict[StreamId, _Stream] = {}
-        self._finishing: dict[str, _Job] = {}
-        self._refusals: list[Refusal] = []
-        self._batch: _Batch | None = None
-        self._watcher = Watcher()
+        self._streams: dict[StreamId, FollowedStream] = {}
+        self._finishing: dict[str, FinishingJob] = {}
+        self._refusals: dict[StreamId, Refusal] = {}
+        self._batch: Batch | None = None
+        self._ahead: Batch | None = None  # prepared while a full batch was under way
+        self._look = True  # there may be something to send; else a change of the files will tell
+        self._watcher = watcher or Watcher()
         self._pacer = Pacer()
         self._failures = 0
         self._last_sent = clock()
+        self._ask_again = 0.0  # when jobs and refusals that were not taken are tried again
         self._urgent = False  # somebody waits: no pacing
         self._looks = 0  # completed looks that found nothing more to send
         self._stopping = False
@@ -131,7 +83,7 @@ class Sender:
         stream = StreamId(job, file)
         with self._lock:
             if stream not in self._streams:
-                self._streams[stream] = _Stream(stream, Path(directory))
+                self._streams[stream] = FollowedStream(stream, Path(directory))
         self._watcher.wake()
 
     def finish(self, job: str, directory: Path, files: Iterable[str], outcome: str, *, only_unclosed: bool = False) -> None:
@@ -145,13 +97,13 @@ class Sender:
             only_unclosed: leave streams alone that the receiver holds as closed.
         """
         with self._lock:
-            self._finishing[job] = _Job(job, Path(directory), files, outcome, only_unclosed)
+            self._finishing[job] = FinishingJob(job, Path(directory), files, outcome, only_unclosed)
         self._watcher.wake()
 
     def refuse(self, job: str, files: Iterable[str], reason: str) -> None:
         """Tell the receiver that the site's policy keeps these logs back."""
         with self._lock:
-            self._refusals += [Refusal(StreamId(job, file), reason) for file in files]
+            self._refusals.update({StreamId(job, file): Refusal(StreamId(job, file), reason) for file in files})
         self._watcher.wake()
 
     def drain(self, seconds: float) -> bool:
@@ -188,7 +140,9 @@ class Sender:
         """End the thread; waits at most `seconds` for it."""
         self._stopping = True
         self._watcher.wake()
-        if self._thread and seconds:
+        if self._thread is None:
+            self._release()
+        elif seconds:
             self._thread.join(seconds)
 
     def _alive(self) -> bool:
@@ -199,148 +153,191 @@ class Sender:
     def _run(self) -> None:
         while not self._stopping:
             try:
-                self._turn()
+                self.turn()
             except Exception:  # a log problem never ends the process's streaming
                 _logger.exception("log streaming hit an unexpected error and goes on")
-                self._batch = None
-                for stream in self._streams.values():
-                    stream.opened = False
+                self._drop_batch()
                 self._watcher.pause(5.0)
+        self._release()
+
+    def _release(self) -> None:
         for stream in list(self._streams.values()):
             stream.tailer.close()
         self._watcher.close()
 
-    def _turn(self) -> None:
-        """One round: gather, send, take the answer, wait."""
+    def turn(self) -> None:
+        """One round: gather, send, take the answer, or wait. The thread calls it; a test may do so instead."""
         early = self._pacer.not_before - self._clock()
-        if early > 0 and not (self._urgent and not self._failures):
+        if early > 0 and (self._failures or not self._hurried()):
             self._watcher.pause(early)
             if self._pacer.not_before > self._clock() and not self._urgent:
                 return
+        if self._batch is None and not self._look:
+            self._watcher.wait(self._rest())
         if self._batch is None:
             self._batch = self._gather()
-        if self._batch is None:
-            self._watcher.wait(min(self._poll, max(0.0, self._liveness - (self._clock() - self._last_sent))))
-        else:
+        if self._batch is not None:
             self._send(self._batch)
 
-    def _gather(self) -> _Batch | None:
-        """A request with all there is to say now; None if that is nothing."""
+    def _rest(self) -> float:
+        """Seconds until the next look."""
+        if self._streams:
+            return min(self._poll, max(0.0, self._liveness - (self._clock() - self._last_sent)))
+        return self._poll if self._finishing or self._refusals else _ASLEEP
+
+    def _hurried(self) -> bool:
+        """Somebody waits, or a job is over: its archive is written within a second, and a few requests are all that is left."""
+        return self._urgent or bool(self._finishing) or any(s.outcome is not None for s in self._streams.values())
+
+    def _gather(self) -> Batch | None:
+        """A request with all there is to say now; None if that is nothing.
+
+        While a batch is under way, only what follows its bytes: the answer decides on all else.
+        """
+        now, self._look, under_way = self._clock(), False, self._batch
         with self._lock:
             streams = list(self._streams.values())
-            batch = _Batch(self._wall_clock(), list(self._finishing.values()))
-            refusals, self._refusals = self._refusals, []
-        writer, now, budget = batch.writer, self._clock(), MAX_FRAMES
+            asked = MOST_ASKED if now >= self._ask_again and under_way is None else 0
+            batch = Batch(self._wall_clock(), list(self._finishing.values())[:asked])
+            refusals = list(self._refusals.values())[:asked]
+        writer = batch.writer
         for refusal in refusals:
             writer.refuse(refusal)
-        for job in batch.jobs:
-            writer.known(job.job)
         for number, stream in enumerate(streams):
-            if stream.not_before > now:
+            if stream.not_before > now or (under_way and stream.id in under_way.closing):
                 continue
-            if not stream.opened:
-                writer.open(stream.id)
-                continue
-            share = (_BATCH_READ - writer.raw_size) // (len(streams) - number)
-            budget -= self._gather_stream(stream, batch, max(share, MAX_FRAME), budget)
+            if stream.opened:
+                self._gather_stream(stream, batch, len(streams) - number)
+            elif under_way is None:
+                batch.open(stream)
+        if writer.full:
+            self._go_round(streams)
+        if writer.empty and under_way:
+            self._look = True
+            return None
         if writer.empty:
             with self._idle:
-                self._looks += 1
+                held_back = now < self._ask_again and (self._finishing or self._refusals)
+                if not held_back and not any(stream.not_before > now for stream in streams):
+                    self._looks += 1
                 self._idle.notify_all()
             if not streams or now - self._last_sent < self._liveness:
                 return None
         batch.payload = writer.encode()
         return batch
 
-    def _gather_stream(self, stream: _Stream, batch: _Batch, share: int, budget: int) -> int:
-        """Add what follows in one stream, at most `share` bytes in `budget` frames; and its close at the end."""
-        tailer, writer, count = stream.tailer, batch.writer, 0
-        end = writer.raw_size + share
+    def _gather_stream(self, stream: FollowedStream, batch: Batch, streams_left: int) -> None:
         try:
-            while count < budget:
-                left = min(MAX_FRAME, end - writer.raw_size)
-                if left <= 0 or writer.size >= _BATCH_SENT or writer.raw_size >= _BATCH_READ:
-                    writer.full = True
-                    return count
-                chunk = tailer.read(left)
-                if chunk is None:
-                    break
-                writer.frame(Frame(stream.id, chunk.offset, chunk.data, chunk.cursor, chunk.losses))
-                count += 1
-            self._watcher.watch(stream.directory, tailer.descriptor, stream)
-            if stream.outcome is not None and not count:
-                digest, begins = tailer.digest()
-                writer.close(Close(stream.id, tailer.offset, digest, begins, stream.outcome))
-                batch.closing.add(stream.id)
+            batch.take(stream, streams_left)
+            # What came between the last read and the first watch would not be told of.
+            self._look |= self._watcher.watch(stream.directory, stream.tailer.descriptor, stream) or batch.writer.full
+            stream.unreadable = False
         except OSError as error:
-            _logger.warning("cannot read %s now: %s", stream.directory / stream.id.file, error)
+            if not stream.unreadable:
+                _logger.warning("cannot read %s now: %s", stream.directory / stream.id.file, error)
+            stream.unreadable = True
             stream.not_before = self._clock() + _RETRY_LATER
-        return count
 
-    def _send(self, batch: _Batch) -> None:
+    def _go_round(self, streams: list[FollowedStream]) -> None:
+        """Begin the next batch with another stream, so that one that writes without end does not keep the others waiting."""
+        with self._lock:
+            for stream in streams[:1]:
+                self._streams[stream.id] = self._streams.pop(stream.id)
+
+    def _send(self, batch: Batch) -> None:
+        """Send a batch and take the answer; while a full one is under way, prepare the next."""
         try:
-            reply = decode_reply(self._link.send(batch.payload))
-        except LinkError as error:
-            self._failures += 1
-            if self._failures in (1, 10, 100, 1000):
-                _logger.info("no answer from the log receiver, trying again (attempt %d): %s", self._failures, error)
-            self._pacer.failed(self._clock(), self._failures)
+            if batch.writer.full and not self._failures:
+                collect = self._link.post(batch.payload)
+                self._ahead = self._ahead or self._gather()
+                reply = decode_reply(collect())
+            else:
+                reply = decode_reply(self._link.send(batch.payload))
+        except (LinkError, WireError) as error:
+            self._failed(f"no answer from the log receiver: {error}")
+            return
+        if reply.error:
+            self._failed(f"the log receiver refused a message: {reply.error}")
+            self._drop_batch()
             return
         self._failures = 0
-        self._batch = None
+        self._batch, self._ahead = self._ahead, None
         self._last_sent = self._clock()
         self._pacer.sent(self._last_sent, batch.writer.raw_size, batch.writer.full, reply.not_before)
-        if reply.error:
-            _logger.error("the log receiver refused a message: %s", reply.error)
-            self._pacer.failed(self._last_sent, 10)
-            for stream in list(self._streams.values()):
-                stream.opened = False
-            return
         self._take(batch, reply)
+
+    def _failed(self, problem: str) -> None:
+        self._failures += 1
+        if self._failures in (1, 10, 100, 1000):  # the line may go into the log that is followed
+            _logger.warning("%s; trying again (attempt %d)", problem, self._failures)
+        self._pacer.failed(self._clock(), self._failures)
+
+    def _drop_batch(self) -> None:
+        """Nobody knows what of the batch was taken: ask the receiver where every stream stands."""
+        self._batch, self._ahead, self._look = None, None, True
+        for stream in list(self._streams.values()):
+            stream.opened = False
 
     # -- the answer ---------------------------------------------------------------------------------------------
 
-    def _take(self, batch: _Batch, reply: Reply) -> None:
+    def _take(self, batch: Batch, reply: Reply) -> None:
         for row in reply.streams:
+            if row.stream in self._refusals:
+                self._take_refusal(row)
             stream = self._streams.get(row.stream)
             if stream is None:
                 continue
             if row.status == "refused":
                 self._end(stream, "refused", row.reason)
             elif row.status == "later":
+                self._look = True
                 stream.opened, stream.not_before = False, self._clock() + _RETRY_LATER
             elif row.stream in batch.closing and row.status == "ok":
                 self._end(stream, row.verdict, "")
-            elif not stream.opened or row.status == "gap" or row.end != stream.tailer.offset:
-                stream.opened = True
-                if row.end != stream.tailer.offset or stream.tailer.descriptor is None:
-                    self._seek(stream, row)
+            elif not stream.opened or row.status == "gap" or row.end != batch.ends.get(row.stream, stream.tailer.offset):
+                if self._batch is not None:  # prepared for another place than this
+                    self._drop_batch()
+                    return
+                # Without its cursor the receiver's end is not a place we can go to: ask for it.
+                self._look = True
+                stream.opened = bool(row.cursor) or not row.end
+                if stream.opened and not stream.tailer.stands_at(row.end, row.cursor):
+                    stream.tailer.seek(row.end, row.cursor)
+        if reply.jobs_later:
+            self._ask_again = self._clock() + _RETRY_LATER
         self._take_known([job for job in batch.jobs if job.job not in reply.jobs_later], reply)
         with self._idle:
             self._idle.notify_all()
 
-    def _seek(self, stream: _Stream, row: StreamReply) -> None:
-        if row.end and not row.cursor:
-            stream.opened = False  # the receiver is elsewhere than we thought: ask for its cursor
-        else:
-            stream.tailer.seek(row.end, row.cursor)
+    def _take_refusal(self, row: StreamReply) -> None:
+        with self._lock:
+            if row.status == "later":
+                self._ask_again = self._clock() + _RETRY_LATER
+            elif row.status == "refused":
+                del self._refusals[row.stream]
 
-    def _take_known(self, jobs: list[_Job], reply: Reply) -> None:
+    def _take_known(self, jobs: list[FinishingJob], reply: Reply) -> None:
         """The receiver has told what it knows of jobs that are over: follow their streams to the end."""
         rows = {row.stream: row for row in reply.streams}
         with self._lock:
             for job in jobs:
-                del self._finishing[job.job]
+                self._look = True
+                if self._finishing.get(job.job) is job:
+                    del self._finishing[job.job]
                 candidates = [StreamId(job.job, file) for file in job.files]
                 candidates += [stream for stream in (*self._streams, *rows) if stream.job == job.job]
                 for stream in dict.fromkeys(candidates):
                     if job.only_unclosed and stream in rows and rows[stream].verdict:
                         continue
-                    if stream not in self._streams:
-                        self._streams[stream] = _Stream(stream, job.directory)
-                    self._streams[stream].outcome = job.outcome
+                    found = self._streams.get(stream)
+                    if found is None:
+                        found = self._streams[stream] = FollowedStream(stream, job.directory)
+                        if stream in rows and rows[stream].status == "ok":
+                            found.opened = True
+                            found.tailer.seek(rows[stream].end, rows[stream].cursor)
+                    found.outcome = job.outcome
 
-    def _end(self, stream: _Stream, verdict: str, reason: str) -> None:
+    def _end(self, stream: FollowedStream, verdict: str, reason: str) -> None:
         stream.tailer.close()
         self._watcher.forget(stream)
         with self._lock:

@@ -19,6 +19,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nvflare_logstream.site.chain import Found, head_of, scan
 from nvflare_logstream.site.cursor import Cursor, Segment, fingerprint
 from nvflare_logstream.wire.frames import Loss
 
@@ -35,15 +36,6 @@ class Chunk:
     data: bytes
     cursor: bytes
     losses: tuple[Loss, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A file of the rotation chain as a directory scan saw it."""
-
-    path: Path
-    inode: int
-    size: int
 
 
 class Tailer:
@@ -65,6 +57,7 @@ class Tailer:
         self._base = 0
         self._segments: list[Segment] = []
         self._next_inode = 0  # the file known to follow ours, once a rotation was seen
+        self._cursor = b""
         self._losses: list[Loss] = []
 
     # -- position -----------------------------------------------------------------------------------------------
@@ -74,19 +67,24 @@ class Tailer:
         """The open file being read, for a watcher; None while there is none."""
         return self._fd
 
+    def stands_at(self, offset: int, cursor: bytes) -> bool:
+        """Whether this is the place after the last chunk (or seek)."""
+        return (offset, cursor) == (self.offset, self._cursor)
+
     def seek(self, offset: int, cursor: bytes) -> None:
         """Go to the place the receiver knows: logical `offset`, described by `cursor` (empty: the start).
 
         A file that the cursor names and that is gone is reported as a loss with the next chunk.
         """
         self.close()
-        self._segments, self._base, self._anchor, self._losses = [], 0, b"", []
-        self.offset = offset
+        self._segments, self._base, self._anchor, self._losses = [], offset, b"", []
+        self.offset, self._cursor = offset, cursor
         self._next_inode = 0
-        if not cursor:
-            self._base = offset
-            return
         place = Cursor.decode(cursor)
+        if place is None or place.offset != offset:
+            if offset or cursor:
+                self._lose(None, "the place in the file is not known any more; what is there was read from its start")
+            return
         self._segments, self._base = list(place.segments), place.base
         if not self._segments:
             return
@@ -133,38 +131,63 @@ class Tailer:
             if here.head_length < len(self._head):
                 here = replace(here, head=fingerprint(self._head), head_length=len(self._head))
             self._segments[-1] = replace(here, length=here.length + len(data))
-        cursor = Cursor(self._base, self._anchor, tuple(self._segments)).encode()
-        return Chunk(start, data, cursor, losses)
+        self._cursor = Cursor(self._base, self._anchor, tuple(self._segments)).encode()
+        return Chunk(start, data, self._cursor, losses)
 
     def _read_open_file(self, limit: int) -> bytes:
         assert self._fd is not None
-        stat = os.fstat(self._fd)
+        status = os.fstat(self._fd)
         position = self._segments[-1].end
-        look = (stat.st_size, stat.st_mtime_ns)
-        if stat.st_size == position and look == self._seen:
+        look = (status.st_size, status.st_mtime_ns)
+        if status.st_size == position and look == self._seen:
             return b""
+        if not position and self._step_back():
+            return self._read_open_file(limit)
         before = len(self._anchor)
-        wanted = before + max(0, min(limit, stat.st_size - position))
+        wanted = before + max(0, min(limit, status.st_size - position))
         data = os.pread(self._fd, wanted, position - before)
         if data[:before] != self._anchor:
             self._truncated(position)
             return b"" if self._losses else self._read_open_file(limit)
-        self._seen = (max(stat.st_size, position + len(data) - before), stat.st_mtime_ns)
+        self._seen = (max(status.st_size, position + len(data) - before), status.st_mtime_ns)
         return data[before:]
 
     def _truncated(self, position: int) -> None:
         """Our position is no longer in the file: go on in the copy that was made of it, or at its new start."""
         unread = max(0, self._seen[0] - position)
-        for found in self._scan():
+        for found in scan(self._path):
             if found.inode != self._inode and found.size >= position and self._is_copy(found.path, position):
                 if self._open(found, position):
                     # The copy holds all of this file's bytes, so it also stands in for them in the digest.
                     self._segments[-1] = replace(self._segments[-1], inode=found.inode)
                 return
-        self._lose(unread or None, "the file was truncated in place; what was written since the last look is gone")
-        self._base, self._segments = self.offset, [Segment(self._inode, 0, 0, fingerprint(b""), 0)]
-        self._head = self._anchor = b""
+        # How much was written after the last look nobody knows, so the length stays open.
+        self._lose(None, f"the file was truncated in place; at least {unread} bytes written before it are gone")
+        self._head = b""
         self._seen = (0, 0)
+        self._begin_segment()
+
+    def _step_back(self) -> bool:
+        """Nothing was read of our file yet: a copy made of it meanwhile, before it was truncated, comes first."""
+        before = []
+        for found in self._unread(scan(self._path)):
+            if found.inode == self._inode:
+                break
+            before += [found] if found.size else []
+        else:
+            return False  # ours was removed
+        if not before or not self._open(before[0], 0):
+            return False
+        self._segments.pop()
+        self._begin_segment()
+        return True
+
+    def _begin_segment(self) -> None:
+        """The sequence goes on at the start of the open file."""
+        self._anchor = b""
+        self._segments.append(Segment(self._inode, 0, 0, fingerprint(b""), 0))
+        while len(self._segments) > Cursor.MAX_SEGMENTS:
+            self._base += self._segments.pop(0).length
 
     def _is_copy(self, path: Path, position: int) -> bool:
         with path.open("rb") as file:
@@ -182,113 +205,76 @@ class Tailer:
                     return False
             except FileNotFoundError:
                 pass
-        chain = self._scan()
-        followers = self._followers(chain)
-        if followers:
+        followers, certain = self._followers()
+        if followers and certain:
             self._next_inode = followers[0].inode
-        if not any(found.size for found in followers) and not (self._fd is None and followers):
+        if certain and not any(found.size for found in followers) and not (self._fd is None and followers):
             return False
         if self._fd is not None and os.fstat(self._fd).st_size > self._segments[-1].end:
             return True  # a last line came while we looked
         if self._open(followers[0], 0):
-            self._anchor, self._next_inode = b"", followers[1].inode if len(followers) > 1 else 0
-            self._segments.append(Segment(self._inode, 0, 0, fingerprint(b""), 0))
-            while len(self._segments) > Cursor.MAX_SEGMENTS:
-                self._base += self._segments.pop(0).length
+            if not certain:
+                self._lose(None, "rotation removed files before they were read")
+            self._next_inode = followers[1].inode if len(followers) > 1 else 0
+            self._begin_segment()
         return True  # also when a rotation came between the look and the open: look again
 
-    def _followers(self, chain: list[_Found]) -> list[_Found]:
-        """The files to read after the one we are in, oldest first."""
+    def _followers(self) -> tuple[list[Found], bool]:
+        """The files to read after the one we are in, oldest first; and whether none can be missing between."""
+        chain = scan(self._path)
         inodes = [found.inode for found in chain]
         if self._fd is not None and self._inode in inodes:
-            return chain[inodes.index(self._inode) + 1 :]
-        if self._next_inode in inodes:
-            return chain[inodes.index(self._next_inode) :]
-        followers = [found for found in chain if not self._was_read(found)]
-        if self._fd is not None and len(followers) > 1 and any(found.size for found in followers):
-            # With one file left, ours was deleted and made anew: its bytes were all read through the open descriptor.
-            self._lose(None, "rotation removed files before they were read")
-        return followers
+            return chain[inodes.index(self._inode) + 1 :], True
+        unread = self._unread(chain)
+        if self._fd is None or not unread:
+            return unread, True
+        # With one file left, ours was deleted and made anew: its bytes were all read through the open descriptor.
+        alone = sum(1 for found in unread if found.size) <= 1
+        return unread, unread[0].inode == self._next_inode if self._next_inode else alone
 
-    def _was_read(self, found: _Found) -> bool:
+    def _unread(self, chain: list[Found]) -> list[Found]:
+        """What follows, in the chain, the last file of which something was read."""
+        read = [number for number, found in enumerate(chain) if self._was_read(found)]
+        return chain[read[-1] + 1 :] if read else chain
+
+    def _was_read(self, found: Found) -> bool:
         return any(
-            segment.inode == found.inode
-            and segment.head_length > 0
-            and self._head_of(found.path, segment.head_length) == segment.head
+            segment.inode == found.inode and segment.head_length > 0 and head_of(found.path, segment.head_length) == segment.head
             for segment in self._segments
         )
 
-    def _open(self, found: _Found, position: int) -> bool:
+    def _open(self, found: Found, position: int) -> bool:
         """Open a file of the chain, to go on at `position`; False if it is no longer the one that was found."""
         try:
             fd = os.open(found.path, os.O_RDONLY)
         except FileNotFoundError:
             return False
-        if os.fstat(fd).st_ino != found.inode:
+        try:
+            same = os.fstat(fd).st_ino == found.inode
+            head = os.pread(fd, min(_HEAD, position), 0)
+        except OSError:
+            os.close(fd)
+            raise
+        if not same:
             os.close(fd)
             return False
         self.close()
-        self._fd, self._inode = fd, found.inode
-        self._head = os.pread(fd, min(_HEAD, position), 0)
+        self._fd, self._inode, self._head = fd, found.inode, head
         self._seen = (0, 0)
         return True
 
     def _lose(self, length: int | None, reason: str) -> None:
         self._losses.append(Loss(self.offset, length, reason))
 
-    def _scan(self) -> list[_Found]:
-        """The rotation chain, oldest first; looked at until two looks agree, since a rotation renames file by file."""
-        last: list[_Found] | None = None
-        while True:
-            chain = self._scan_once()
-            if last is not None and [(f.path, f.inode) for f in last] == [(f.path, f.inode) for f in chain]:
-                return chain
-            last = chain
-
-    def _scan_once(self) -> list[_Found]:
-        prefix = self._path.name + "."
-        rotated: list[tuple[tuple[int, int], _Found]] = []
-        current: list[_Found] = []
-        try:
-            entries = list(os.scandir(self._path.parent))
-        except FileNotFoundError:
-            return []
-        for entry in entries:
-            if entry.name != self._path.name and not entry.name.startswith(prefix):
-                continue
-            try:
-                stat = os.stat(entry.path)
-            except FileNotFoundError:
-                continue
-            found = _Found(Path(entry.path), stat.st_ino, stat.st_size)
-            if entry.name == self._path.name:
-                current.append(found)
-                continue
-            suffix = entry.name[len(prefix) :]
-            if suffix.endswith((".gz", ".xz", ".bz2", ".zst")):
-                continue  # a compressed backup is no longer the file that was written
-            # Numbered backups are oldest at the highest number; any other naming is ordered by last write.
-            rank = (0, -int(suffix)) if suffix.isdigit() else (1, stat.st_mtime_ns)
-            rotated.append((rank, found))
-        return [found for _, found in sorted(rotated, key=lambda item: item[0])] + current
-
-    def _find(self, segment: Segment) -> _Found | None:
+    def _find(self, segment: Segment) -> Found | None:
         """The file that holds `segment`: same inode and head, or else the same content under another inode."""
-        chain = self._scan()
+        chain = scan(self._path)
         for found in sorted(chain, key=lambda f: f.inode != segment.inode):
             if found.inode != segment.inode and segment.head_length == 0:
                 continue
-            if found.size >= segment.head_length and self._head_of(found.path, segment.head_length) == segment.head:
+            if found.size >= segment.head_length and head_of(found.path, segment.head_length) == segment.head:
                 return found
         return None
-
-    @staticmethod
-    def _head_of(path: Path, length: int) -> str:
-        try:
-            with path.open("rb") as file:
-                return fingerprint(file.read(length))
-        except FileNotFoundError:
-            return ""
 
     # -- the site's own digest ----------------------------------------------------------------------------------
 

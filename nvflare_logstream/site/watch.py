@@ -10,6 +10,7 @@ import ctypes
 import os
 import select
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,21 +23,35 @@ class Watcher:
 
     def __init__(self) -> None:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wake_lock = threading.Lock()  # a descriptor closed meanwhile may already be a file of the training code
+        self._closed = False
         self._inotify = -1
         self._watched: dict[object, int] = {}
+        self._last: dict[object, tuple[Path, tuple[int, int] | None]] = {}  # what each owner watches
         if sys.platform.startswith("linux"):
             self._libc = ctypes.CDLL(None, use_errno=True)
             self._inotify = self._libc.inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC)
 
     def close(self) -> None:
         """Release all descriptors."""
-        for fd in (self._wake_read, self._wake_write, self._inotify):
-            if fd >= 0:
-                os.close(fd)
+        with self._wake_lock:
+            descriptors = () if self._closed else (self._wake_read, self._wake_write, self._inotify)
+            self._closed = True
+            for fd in descriptors:
+                if fd >= 0:
+                    os.close(fd)
 
-    def watch(self, directory: Path, descriptor: int | None, owner: object) -> None:
-        """Watch `directory` for new files, and the file open at `descriptor` for new bytes, in place of `owner`'s last one."""
-        if directory not in self._watched:
+    def watch(self, directory: Path, descriptor: int | None, owner: object) -> bool:
+        """Watch `directory` for new files, and the file open at `descriptor` for new bytes, in place of `owner`'s last one.
+
+        Returns:
+            Whether anything is watched that was not before.
+        """
+        file = None if descriptor is None else (descriptor, os.fstat(descriptor).st_ino)
+        if self._last.get(owner) == (directory, file) and self._watched.get(directory, -1) >= 0:
+            return False
+        self._last[owner] = (directory, file)
+        if self._watched.get(directory, -1) < 0:  # not yet, or it was not there yet
             self._watched[directory] = self._add(str(directory), _IN_CREATE | _IN_MOVED_TO)
         if descriptor is not None:
             # Adding the same file again gives the same watch; through /proc it is the open file, whatever its name is now.
@@ -45,9 +60,11 @@ class Watcher:
             self._watched[owner] = added
             if before >= 0 and before != added and before not in self._watched.values():
                 self._libc.inotify_rm_watch(self._inotify, before)
+        return self._inotify >= 0
 
     def forget(self, owner: object) -> None:
         """End what `watch` began for `owner` (a file's owner, or a directory)."""
+        self._last.pop(owner, None)
         before = self._watched.pop(owner, -1)
         if before >= 0 and before not in self._watched.values():
             self._libc.inotify_rm_watch(self._inotify, before)
@@ -60,8 +77,9 @@ class Watcher:
 
     def wake(self) -> None:
         """End a wait that is under way, or the next one."""
-        with suppress(OSError):  # a wake is already waiting, or the watcher is closed
-            os.write(self._wake_write, b"!")
+        with self._wake_lock, suppress(BlockingIOError):  # a wake is already waiting
+            if not self._closed:
+                os.write(self._wake_write, b"!")
 
     def wait(self, seconds: float) -> None:
         """Wait until a file changes, `wake` is called or `seconds` are over."""

@@ -6,7 +6,10 @@ server sees the sender's name and origin as the authentication filter checked th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from nvflare.fuel.f3.cellnet.defs import MessageHeaderKey, ReturnCode
@@ -16,13 +19,16 @@ from nvflare.private.defs import CellMessageHeaderKeys
 
 from nvflare_logstream.errors import LinkError
 from nvflare_logstream.server.receiver import Peer
+from nvflare_logstream.site.link import Link
 
 CHANNEL = "nvflare_logstream"
-TOPIC = "stream"
+TOPIC = "stream"  # a request that waits for its reply
+_POST_TOPIC, _REPLY_TOPIC = "post", "reply"  # a request that does not, and what answers it
+_NUMBER = "nvflare_logstream_number"  # header: which request a reply belongs to
 _NO_CALLBACK = "no callback"  # the error text of a cell that has no receiver on the channel
 
 
-class CellLink:
+class CellLink(Link):
     """Sends requests to the server's parent process or, where that has no receiver, to the job's server process.
 
     Args:
@@ -34,6 +40,10 @@ class CellLink:
     def __init__(self, cell: Any, job: str = "", timeout: float = 15.0):
         self._core, self._timeout = cell.core_cell, timeout
         self._targets = [FQCN.ROOT_SERVER] + ([FQCN.join([FQCN.ROOT_SERVER, job])] if job else [])
+        self._posted = ""  # the number of the posted request whose reply is waited for
+        self._reply: bytes | None = None
+        self._replied = threading.Event()
+        self._core.register_request_cb(channel=CHANNEL, topic=_REPLY_TOPIC, cb=self._take_reply)
 
     def send(self, payload: bytes) -> bytes:
         """Send a request and return the reply.
@@ -43,7 +53,7 @@ class CellLink:
         """
         problem = ""
         for target in list(self._targets):
-            try:
+            with _as_link_error(target):
                 reply = self._core.send_request(
                     channel=CHANNEL,
                     topic=TOPIC,
@@ -52,8 +62,6 @@ class CellLink:
                     timeout=self._timeout,
                     optional=True,  # a missing answer is this package's business, not an error in the runtime's log
                 )
-            except Exception as error:  # the cell may be stopping; whatever it raises, there was no reply
-                raise LinkError(f"{target}: {type(error).__name__}: {error}") from error
             code = reply.get_header(MessageHeaderKey.RETURN_CODE)
             if code == ReturnCode.OK:
                 if target != self._targets[0]:
@@ -63,6 +71,40 @@ class CellLink:
             if reply.get_header(MessageHeaderKey.ERROR) != _NO_CALLBACK:
                 break
         raise LinkError(problem)
+
+    def post(self, payload: bytes) -> Callable[[], bytes]:
+        """Send a request to where the last one was answered, and return a function that waits for the reply.
+
+        The cell has no request that does not block, so the reply comes as a message of its own: no second thread is needed.
+        """
+        target = self._targets[0]
+        self._posted, self._reply = uuid.uuid4().hex, None
+        self._replied.clear()
+        message = Message({_NUMBER: self._posted}, payload)
+        with _as_link_error(target):
+            problems = self._core.fire_and_forget(CHANNEL, _POST_TOPIC, target, message, optional=True)
+
+        def collect() -> bytes:
+            if problems.get(target):
+                raise LinkError(f"{target}: {problems[target]}")
+            if not self._replied.wait(self._timeout) or self._reply is None:
+                raise LinkError(f"{target}: no reply within {self._timeout:g} s")
+            return self._reply
+
+        return collect
+
+    def _take_reply(self, message: Message) -> None:
+        if message.get_header(_NUMBER) == self._posted:  # else it comes too late: the request was sent again
+            self._reply = bytes(message.payload)
+            self._replied.set()
+
+
+@contextmanager
+def _as_link_error(target: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the cell may be stopping; whatever it raises, there was no reply
+        raise LinkError(f"{target}: {type(error).__name__}: {error}") from error
 
 
 def has_receiver(cell: Any, timeout: float = 5.0) -> bool:
@@ -74,13 +116,20 @@ def has_receiver(cell: Any, timeout: float = 5.0) -> bool:
 
 def serve(cell: Any, handle: Callable[[object, Peer], bytes]) -> None:
     """Answer requests on this cell with `handle(payload, peer)`."""
+    core = cell.core_cell
 
-    def callback(request: Message) -> Message:
+    def answer(request: Message) -> Message:
         site = request.get_header(CellMessageHeaderKeys.CLIENT_NAME) or ""
         origin = request.get_header(MessageHeaderKey.ORIGIN) or ""
         return Message(payload=handle(request.payload, peer_of(site, origin)))
 
-    cell.core_cell.register_request_cb(channel=CHANNEL, topic=TOPIC, cb=callback)
+    def answer_posted(request: Message) -> None:
+        reply = answer(request)
+        reply.set_header(_NUMBER, request.get_header(_NUMBER))
+        core.fire_and_forget(CHANNEL, _REPLY_TOPIC, request.get_header(MessageHeaderKey.ORIGIN), reply, optional=True)
+
+    core.register_request_cb(channel=CHANNEL, topic=TOPIC, cb=answer)
+    core.register_request_cb(channel=CHANNEL, topic=_POST_TOPIC, cb=answer_posted)
 
 
 def peer_of(site: str, origin: str) -> Peer:

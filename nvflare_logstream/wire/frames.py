@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgpack
 
-from nvflare_logstream.errors import ArgumentError, WireError
-from nvflare_logstream.names import check_name
+from nvflare_logstream.errors import WireError
 from nvflare_logstream.wire import zstd
+from nvflare_logstream.wire.fields import MAX_TEXT, Fields
 
 PROTOCOL_VERSION = 1
 MAX_MESSAGE = 4 << 20  # bytes of an encoded request
@@ -26,7 +26,6 @@ MAX_FRAME = 1 << 20  # bytes of one frame's data
 MAX_FRAMES = 4096
 MAX_STREAMS = 4096  # entries of any other list in a request
 MAX_CURSOR = 16 << 10
-MAX_TEXT = 400
 _MAX_OFFSET = (1 << 63) - 1
 _COMPRESS_FROM = 512  # bytes; below, compression costs more than it saves
 
@@ -155,13 +154,14 @@ class RequestWriter:
         self._fields: dict[str, Any] = {"v": PROTOCOL_VERSION, "clock": clock, "utc": utc_offset}
         self._plain: list[bytes] = []
         self._packer: zstd.Packer | None = None
+        self._heads_size = 0
         self.raw_size = 0
         self.full = False
 
     @property
     def size(self) -> int:
         """Bytes gathered so far, as they will travel."""
-        return self._packer.size if self._packer else self.raw_size
+        return self._heads_size + (self._packer.size if self._packer else self.raw_size)
 
     @property
     def empty(self) -> bool:
@@ -184,6 +184,7 @@ class RequestWriter:
         losses = [[loss.offset, loss.length, loss.reason] for loss in frame.losses]
         checksum = zlib.crc32(frame.data)
         self._row("frames", frame.stream, at=frame.offset, n=len(frame.data), crc=checksum, cur=frame.cursor, lost=losses)
+        self._heads_size += 400 + len(frame.cursor)  # names have at most 128 characters each
         self.raw_size += len(frame.data)
         if self._packer is None and self.raw_size >= _COMPRESS_FROM:
             self._packer = zstd.Packer()
@@ -212,88 +213,40 @@ class RequestWriter:
         return encoded
 
 
-class _Fields:
-    """Typed access to a decoded map, with errors that name the field and its value."""
-
-    def __init__(self, value: object, where: str):
-        if not isinstance(value, dict):
-            raise WireError(f"{where}: a map is wanted, {type(value).__name__} came")
-        self._value, self._where = value, where
-
-    def _bad(self, name: str, value: object, allowed: str) -> WireError:
-        return WireError(f"{self._where}{name}: {str(value)[:80]!r} is not allowed; {allowed}")
-
-    def number(self, name: str, high: int, low: int = 0) -> int:
-        value = self._value.get(name)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self._bad(name, value, f"a whole number from {low} to {high}")
-        return value
-
-    def time(self, name: str) -> float:
-        value = self._value.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e11:
-            raise self._bad(name, value, "a time in seconds since 1970")
-        return float(value)
-
-    def flag(self, name: str) -> bool:
-        value = self._value.get(name, False)
-        if not isinstance(value, bool):
-            raise self._bad(name, value, "true or false")
-        return value
-
-    def text(self, name: str, most: int = MAX_TEXT) -> str:
-        value = self._value.get(name)
-        if not isinstance(value, str) or len(value) > most:
-            raise self._bad(name, value, f"a text of at most {most} characters")
-        return value
-
-    def octets(self, name: str, most: int) -> bytes:
-        value = self._value.get(name)
-        if not isinstance(value, bytes) or len(value) > most:
-            raise self._bad(name, type(value).__name__, f"at most {most} bytes")
-        return value
-
-    def rows(self, name: str, most: int) -> list[Any]:
-        value = self._value.get(name, [])
-        if not isinstance(value, list) or len(value) > most:
-            raise self._bad(name, type(value).__name__, f"a list of at most {most} entries")
-        return value
-
-    def maps(self, name: str, most: int) -> list[_Fields]:
-        return [_Fields(row, f"{self._where}{name}[{i}].") for i, row in enumerate(self.rows(name, most))]
-
-    def stream(self) -> StreamId:
-        try:
-            return StreamId(check_name("job", self._value.get("job")), check_name("file", self._value.get("file")))
-        except ArgumentError as error:
-            raise WireError(f"{self._where}{error}") from None
-
-    def losses(self) -> tuple[Loss, ...]:
-        found = []
-        for row in self.rows("lost", 64):
-            if not isinstance(row, list) or len(row) != 3:
-                raise self._bad("lost", row, "[offset, length or null, reason]")
-            entry = _Fields({"offset": row[0], "length": row[1] or 0, "reason": row[2]}, f"{self._where}lost.")
-            length = None if row[1] is None else entry.number("length", _MAX_OFFSET)
-            found.append(Loss(entry.number("offset", _MAX_OFFSET), length, entry.text("reason")))
-        return tuple(found)
-
-
-def _unpack(payload: object, most: int) -> _Fields:
+def _unpack(payload: object, most: int) -> Fields:
+    """The fields of a message, whatever its version."""
     if not isinstance(payload, (bytes, bytearray, memoryview)):
         raise WireError(f"message: bytes are wanted, {type(payload).__name__} came")
     if len(payload) > most:
         raise WireError(f"message: {len(payload)} bytes are not allowed; at most {most}")
     try:
-        fields = _Fields(msgpack.unpackb(payload, strict_map_key=False), "")
+        fields = Fields(msgpack.unpackb(payload, strict_map_key=False), "")
     except WireError:
         raise
     except Exception as error:  # msgpack raises many kinds for hostile input
         raise WireError(f"message: not readable ({type(error).__name__})") from None
+    return fields
+
+
+def _check_version(fields: Fields) -> None:
     version = fields.number("v", 1 << 31)
     if version != PROTOCOL_VERSION:
         raise WireError(f"protocol version {version} is not spoken here; this side speaks version {PROTOCOL_VERSION}")
-    return fields
+
+
+def _stream(row: Fields) -> StreamId:
+    return StreamId(row.name("job"), row.name("file"))
+
+
+def _losses(row: Fields) -> tuple[Loss, ...]:
+    found = []
+    for loss in row.rows("lost", 64):
+        if not isinstance(loss, list) or len(loss) != 3:
+            raise row.bad("lost", loss, "[offset, length or null, reason]")
+        entry = Fields(dict(zip(("offset", "length", "reason"), loss, strict=True)), f"{row.where}lost.")
+        length = None if loss[1] is None else entry.number("length", _MAX_OFFSET)
+        found.append(Loss(entry.number("offset", _MAX_OFFSET), length, entry.text("reason")))
+    return tuple(found)
 
 
 def decode_request(payload: object) -> Request:
@@ -303,29 +256,24 @@ def decode_request(payload: object) -> Request:
         WireError: naming the field, its value and what is allowed.
     """
     fields = _unpack(payload, MAX_MESSAGE)
+    _check_version(fields)
     closes, heads = [], []
     for row in fields.maps("frames", MAX_FRAMES):
         offset, length = row.number("at", _MAX_OFFSET), row.number("n", MAX_FRAME)
         checksum, cursor = row.number("crc", 0xFFFFFFFF), row.octets("cur", MAX_CURSOR)
-        heads.append(_Head(row.stream(), offset, length, checksum, cursor, row.losses()))
+        heads.append(_Head(_stream(row), offset, length, checksum, cursor, _losses(row)))
     for row in fields.maps("close", MAX_STREAMS):
         total = row.number("total", _MAX_OFFSET)
         begins = row.number("from", total)
-        closes.append(Close(row.stream(), total, row.text("sha256", 64), begins, row.text("outcome")))
-    known = []
-    for job in fields.rows("known", MAX_STREAMS):
-        try:
-            known.append(check_name("known", job))
-        except ArgumentError as error:
-            raise WireError(str(error)) from None
+        closes.append(Close(_stream(row), total, row.text("sha256", 64), begins, row.text("outcome")))
     return Request(
         clock=fields.time("clock"),
         utc_offset=fields.number("utc", 86400, -86400),
         full=fields.flag("full"),
-        opens=tuple(row.stream() for row in fields.maps("open", MAX_STREAMS)),
-        known=tuple(known),
+        opens=tuple(_stream(row) for row in fields.maps("open", MAX_STREAMS)),
+        known=fields.names("known", MAX_STREAMS),
         closes=tuple(closes),
-        refusals=tuple(Refusal(row.stream(), row.text("why")) for row in fields.maps("refuse", MAX_STREAMS)),
+        refusals=tuple(Refusal(_stream(row), row.text("why")) for row in fields.maps("refuse", MAX_STREAMS)),
         heads=tuple(heads),
         block=fields.octets("data", MAX_MESSAGE),
         compressed=fields.flag("zstd"),
@@ -358,14 +306,14 @@ class Reply:
     streams: tuple[StreamReply, ...] = ()
     not_before: float = 0.0
     error: str = ""
-    jobs_later: tuple[str, ...] = field(default=())
+    jobs_later: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """The reply as bytes."""
         rows = []
         for s in self.streams:
             row: dict[str, Any] = {"job": s.stream.job, "file": s.stream.file, "st": s.status, "end": s.end}
-            row.update({k: v for k, v in (("cur", s.cursor), ("ver", s.verdict), ("why", s.reason)) if v})
+            row.update({k: v for k, v in (("cur", s.cursor), ("ver", s.verdict), ("why", s.reason[: 4 * MAX_TEXT])) if v})
             rows.append(row)
         fields = {"v": PROTOCOL_VERSION, "wait": self.not_before, "streams": rows, "later": list(self.jobs_later)}
         encoded: bytes = msgpack.packb({**fields, "err": self.error[:MAX_TEXT]} if self.error else fields)
@@ -376,22 +324,22 @@ STATUSES = ("ok", "gap", "later", "refused")
 
 
 def decode_reply(payload: object) -> Reply:
-    """Read and check a reply.
+    """Read and check a reply; an error in it is read whatever the version, since it may be about the version.
 
     Raises:
         WireError: naming the field, its value and what is allowed.
     """
     fields = _unpack(payload, 2 * MAX_MESSAGE)
+    if fields.has("err"):
+        return Reply(error=fields.text("err"))
+    _check_version(fields)
     streams = []
     for row in fields.maps("streams", 4 * MAX_STREAMS):
         status = row.text("st")
         if status not in STATUSES:
             raise WireError(f"streams.st: {status!r} is not allowed; one of {', '.join(STATUSES)}")
-        more = row._value
-        cursor = row.octets("cur", MAX_CURSOR) if "cur" in more else b""
-        verdict = row.text("ver") if "ver" in more else ""
-        reason = row.text("why", 4 * MAX_TEXT) if "why" in more else ""
-        streams.append(StreamReply(row.stream(), status, row.number("end", _MAX_OFFSET), cursor, verdict, reason))
-    error = fields.text("err") if "err" in fields._value else ""
-    later = tuple(str(job) for job in fields.rows("later", MAX_STREAMS))
-    return Reply(tuple(streams), fields.time("wait"), error, later)
+        cursor = row.octets("cur", MAX_CURSOR) if row.has("cur") else b""
+        verdict = row.text("ver") if row.has("ver") else ""
+        reason = row.text("why", 4 * MAX_TEXT) if row.has("why") else ""
+        streams.append(StreamReply(_stream(row), status, row.number("end", _MAX_OFFSET), cursor, verdict, reason))
+    return Reply(tuple(streams), fields.time("wait"), jobs_later=fields.names("later", MAX_STREAMS))

@@ -1,15 +1,26 @@
-"""An executor that does to its own log what the test asks for; copied into test jobs as custom code."""
+"""An executor that does to its own log what the test asks for; copied into test jobs as custom code.
+
+Paths in a script are relative to the job's log directory at the site.
+"""
 
 import logging
 import os
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 from nvflare.apis.dxo import DXO, DataKind
 from nvflare.apis.executor import Executor
+from nvflare.fuel.f3.message import Message
+from nvflare.private.defs import CellMessageHeaderKeys
+
+from nvflare_logstream.wire.channel import CHANNEL, TOPIC
+from nvflare_logstream.wire.frames import Frame, RequestWriter, StreamId
+
+TRUTH = "truth-"  # before a log's name: what was in it when it was truncated
 
 
 class ScriptedExecutor(Executor):
@@ -23,7 +34,7 @@ class ScriptedExecutor(Executor):
     def execute(self, task_name, shareable, fl_ctx, abort_signal):
         self._handler = next(h for h in logging.getLogger().handlers if getattr(h, "baseFilename", "").endswith("/log.txt"))
         self._log = Path(self._handler.baseFilename)
-        self._abort = abort_signal
+        self._abort, self._fl_ctx = abort_signal, fl_ctx
         for action, *arguments in (self.scripts or {}).get(fl_ctx.get_identity_name(), self.script):
             getattr(self, f"_do_{action}")(*arguments)
             if abort_signal.triggered:
@@ -37,6 +48,16 @@ class ScriptedExecutor(Executor):
             self.logger.info(f"line {i} {text}")
             if seconds:
                 self._do_sleep(seconds)
+            if self._abort.triggered:
+                break
+
+    def _do_lines_until(self, path, seconds=0.01):
+        """Write lines until the file `path` appears or the job is aborted."""
+        number = 0
+        while not (self._log.parent / path).exists() and not self._abort.triggered:
+            self.logger.info(f"line {number}")
+            number += 1
+            time.sleep(seconds)
 
     def _do_warning(self, text):
         self.logger.warning(text)
@@ -52,47 +73,65 @@ class ScriptedExecutor(Executor):
         while time.monotonic() < deadline and not self._abort.triggered:
             time.sleep(min(0.05, seconds))
 
-    def _do_wait_for(self, path, seconds=60):
+    def _do_wait_for(self, path, seconds=300):
         deadline = time.monotonic() + seconds
-        while not os.path.exists(path) and time.monotonic() < deadline and not self._abort.triggered:
+        while not (self._log.parent / path).exists() and time.monotonic() < deadline and not self._abort.triggered:
             time.sleep(0.02)
 
     def _do_mark(self, path):
-        Path(path).write_text(str(time.time()))
+        (self._log.parent / path).write_text(str(time.time()))
+
+    def _do_threads(self, path):
+        """Write down the names of this process's threads."""
+        (self._log.parent / path).write_text("\n".join(sorted(thread.name for thread in threading.enumerate())))
 
     # -- writing around the logging module
 
     def _do_raw(self, hexadecimal, times=1):
         """Append bytes to log.txt as they are."""
-        with self._handler.lock:
-            with open(self._log, "ab", buffering=0) as file:
-                file.write(bytes.fromhex(hexadecimal) * times)
+        with self._handler.lock, self._log.open("ab", buffering=0) as file:
+            file.write(bytes.fromhex(hexadecimal) * times)
 
     def _do_bulk(self, size, line=120):
         """Append `size` bytes of numbered lines at once."""
-        with self._handler.lock:
-            with open(self._log, "ab") as file:
-                written, number = 0, 0
-                while written < size:
-                    stamp = time.strftime("%Y-%m-%d %H:%M:%S,000")
-                    text = f"{stamp} - bulk - INFO - step {number} ".ljust(line - 1, "x") + "\n"
-                    data = (text * 1000).encode()[: size - written]
-                    written += file.write(data)
-                    number += 1
+        with self._handler.lock, self._log.open("ab") as file:
+            written, number = 0, 0
+            while written < size:
+                stamp = time.strftime("%Y-%m-%d %H:%M:%S,000")
+                text = f"{stamp} - bulk - INFO - step {number} ".ljust(line - 1, "x") + "\n"
+                data = (text * 1000).encode()[: size - written]
+                written += file.write(data)
+                number += 1
 
     def _do_rotate(self):
         """The runtime's own rename rotation, now."""
         with self._handler.lock:
             self._handler.doRollover()
 
-    def _do_truncate(self):
+    def _do_truncate(self, regrow=0):
+        """Cut log.txt to nothing, keep what was in it as truth, and at once write `regrow` bytes."""
         with self._handler.lock:
+            with self._log.with_name(TRUTH + self._log.name).open("ab") as truth:
+                truth.write(self._log.read_bytes())
             os.truncate(self._log, 0)
+            if regrow:
+                self._do_bulk(regrow, 100)
 
     def _do_copytruncate(self):
         with self._handler.lock:
             shutil.copyfile(self._log, str(self._log) + ".1")
             os.truncate(self._log, 0)
+
+    # -- a job that means harm
+
+    def _do_forge(self, claimed_site, job, answer):
+        """Send the log receiver a line for `job` (default: this one) in another site's name, and keep the reply."""
+        stream, writer = StreamId(job or self._fl_ctx.get_job_id(), "forged.txt"), RequestWriter(time.time(), 0)
+        writer.frame(Frame(stream, 0, b"forged\n", b""))
+        request = Message(headers={CellMessageHeaderKeys.CLIENT_NAME: claimed_site}, payload=writer.encode())
+        cell = self._fl_ctx.get_engine().get_cell().core_cell
+        reply = cell.send_request(CHANNEL, TOPIC, "server", request, timeout=5.0, optional=True)
+        (self._log.parent / answer).write_bytes(reply.payload)
 
     # -- ends
 

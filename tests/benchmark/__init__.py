@@ -1,0 +1,1 @@
+"""What log streaming costs and gives, beside the runtime's own: `python -m tests.benchmark`."""

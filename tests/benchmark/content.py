@@ -1,0 +1,44 @@
+"""Log text like that of a training job, the same bytes for every set-up."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from pathlib import Path
+
+_BLOCK = 20_000_000  # bytes that do not repeat: far more than any compression window looks back
+_BEGIN = 1_760_000_000.0
+
+
+def write_content(path: Path, size: int) -> None:
+    """Write `size` bytes of log lines, 140 bytes on average, whose times, counters and measures all differ."""
+    block = _block(min(size, _BLOCK))
+    with path.open("wb") as file:
+        while (missing := size - file.tell()) > 0:
+            file.write(block[:missing])
+
+
+def _block(size: int) -> bytes:
+    dice = random.Random(1)
+    run = uuid.UUID(int=dice.getrandbits(128))
+    context = f"[identity=site-1, run={run}]"
+    now, length, lines, step = _BEGIN, 0, [], 0
+    while length < size:
+        now += dice.expovariate(40)
+        step += 1
+        stamp = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(now))},{int(now % 1 * 1000):03d}"
+        kind = dice.random()
+        if kind < 0.7:
+            measures = f"loss={dice.random():.6f} accuracy={dice.random():.4f} lr={dice.random() / 1000:.3e}"
+            text = f"Trainer - INFO - {context} - epoch {step // 2000} step {step} {measures}"
+        elif kind < 0.85:
+            text = f"DataLoader - INFO - {context} - batch {dice.randrange(10**6)} read in {dice.random() * 90:.1f} ms"
+        elif kind < 0.97:
+            text = f"ClientRunner - INFO - {context} - sending result {uuid.UUID(int=dice.getrandbits(128))} to server"
+        else:
+            text = f"GradScaler - WARNING - {context} - overflow in layer {dice.randrange(96)}, scale is {dice.random():.3f}"
+        line = f"{stamp} - {text}\n"
+        lines.append(line)
+        length += len(line)
+    return "".join(lines).encode()[:size]

@@ -1,0 +1,173 @@
+"""The lines of the benchmark: what is asked of each, and the table that says what was reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Figures = Mapping[str, Mapping[str, Mapping[str, float]]]  # case → set-up → name → median over the rounds
+Reached = Callable[[float, float], bool]  # (ours, stock)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a figure has to reach."""
+
+    text: str
+    reached: Reached
+
+
+def _times(factor: float) -> Goal:
+    return Goal(f"≥ {factor:g} × stock", lambda ours, stock: ours >= factor * stock)
+
+
+def _part(divisor: float) -> Goal:
+    text = "≤ stock" if divisor == 1 else f"≤ 1/{divisor:g} of stock"
+    return Goal(text, lambda ours, stock: ours <= stock / divisor)
+
+
+def _at_most(most: float, unit: str = "") -> Goal:
+    return Goal(f"≤ {most:g} {unit}".strip(), lambda ours, stock: ours <= most)
+
+
+def _below(most: float, unit: str) -> Goal:
+    return Goal(f"< {most:g} {unit}", lambda ours, stock: ours < most)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table.
+
+    Attributes:
+        cases: the cases it is taken from; with several, the worst one counts.
+        name: the figure's name in the case's values.
+        overhead: take off what the same work needs without streaming.
+    """
+
+    text: str
+    cases: tuple[str, ...]
+    name: str
+    unit: str
+    floor: Goal
+    mark: Goal
+    overhead: bool = False
+
+    def value(self, figures: Figures, setup: str) -> float | None:
+        """The figure of a set-up; None if the cases were not run."""
+        found = []
+        for case in self.cases:
+            values = figures.get(case, {})
+            wanted = (setup, "none") if self.overhead else (setup,)
+            if all(self.name in values.get(name, {}) for name in wanted):
+                without = values["none"][self.name] if self.overhead else 0.0
+                found.append(values[setup][self.name] - without)
+        return max(found, default=None)
+
+
+_ANY_RATE = ("burst", "busy", "calm", "quiet")
+# A drain that gives up at its deadline of 5 s has then to come back: half a second for that.
+_END_DELAY = _at_most(5.5, "s")
+
+LINES = (
+    Line("burst, drained", ("burst",), "mb_per_s", "MB/s", _times(15), _times(40)),
+    Line("burst, CPU of client job + server", ("burst",), "cpu", "s", _part(10), _part(30), overhead=True),
+    Line("1 GB at the job's end, bytes missing", ("end",), "missing", "bytes", _at_most(0), _at_most(0)),
+    Line("1 GB at the job's end, end delayed", ("end",), "end_seconds", "s", _END_DELAY, _END_DELAY, overhead=True),
+    Line("1,000 lines/s, CPU of client job", ("busy",), "client_cpu", "s", _part(10), _part(50), overhead=True),
+    # What logging itself takes differs from run to run by more than what is looked for; beside the writing thread it does not.
+    Line("1,000 lines/s, CPU of its other threads", ("busy",), "client_background_cpu", "s", _part(10), _part(50), overhead=True),
+    Line("10 lines/s, median latency", ("calm",), "latency_ms", "ms", _part(2), _part(5)),
+    Line("10 lines/s, CPU of client job + server", ("calm",), "cpu", "s", _part(1), _part(1), overhead=True),
+    Line("first line after a quiet minute, latency", ("quiet",), "latency_ms", "ms", _at_most(60, "ms"), _at_most(20, "ms")),
+    Line("idle, CPU of client job", ("quiet",), "client_share", "%", _below(0.5, "%"), _below(0.1, "%"), overhead=True),
+    Line("threads added to client job", _ANY_RATE, "threads", "", _at_most(2), _at_most(1), overhead=True),
+    Line("memory added to client job", _ANY_RATE, "memory", "MiB", _at_most(16, "MiB"), _at_most(8, "MiB"), overhead=True),
+    Line("round trip of 50 ms, drained", ("far",), "mb_per_s", "MB/s", _times(20), _times(60)),
+    Line("20 clients × 50 lines/s, CPU of server", ("crowd",), "server_cpu", "s", _part(5), _part(20), overhead=True),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A line of the table with its figures."""
+
+    line: Line
+    ours: float
+    stock: float
+
+    @property
+    def floor_reached(self) -> bool:
+        return self.line.floor.reached(self.ours, self.stock)
+
+    @property
+    def mark_reached(self) -> bool:
+        return self.line.mark.reached(self.ours, self.stock)
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours by stock; None where one of the two is lost in the noise."""
+        return self.ours / self.stock if self.ours > 0 and self.stock > 0 else None
+
+    def fields(self) -> dict[str, Any]:
+        """For the JSON file."""
+        line = self.line
+        return {
+            "line": line.text,
+            "unit": line.unit,
+            "ours": self.ours,
+            "stock": self.stock,
+            "ratio": self.ratio,
+            "floor": line.floor.text,
+            "floor_reached": self.floor_reached,
+            "mark": line.mark.text,
+            "mark_reached": self.mark_reached,
+        }
+
+
+def outcomes(figures: Figures) -> list[Outcome]:
+    """The lines that were measured."""
+    found = []
+    for line in LINES:
+        ours, stock = line.value(figures, "ours"), line.value(figures, "stock")
+        if ours is not None and stock is not None:
+            found.append(Outcome(line, ours, stock))
+    return found
+
+
+def show(found: list[Outcome], title: str) -> None:
+    """Print the table."""
+    table = Table(title=title, caption="added: compared with the same job without streaming")
+    table.add_column("work")
+    for heading in ("ours", "stock", "ratio"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("floor", "mark"):
+        table.add_column(heading, no_wrap=True)
+    for outcome in found:
+        line = outcome.line
+        table.add_row(
+            line.text + (" (added)" if line.overhead and "added" not in line.text else ""),
+            f"{_number(outcome.ours)} {line.unit}",
+            f"{_number(outcome.stock)} {line.unit}",
+            _ratio(outcome.ratio),
+            _goal(line.floor, outcome.floor_reached),
+            _goal(line.mark, outcome.mark_reached),
+        )
+    Console(width=130).print(table)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def _ratio(ratio: float | None) -> str:
+    if ratio is None:
+        return "–"
+    return f"{ratio:.3g} ×" if ratio >= 1 else f"1/{1 / ratio:.3g}"
+
+
+def _goal(goal: Goal, reached: bool) -> str:
+    return f"[green]✓ {goal.text}[/]" if reached else f"[red]✗ {goal.text}[/]"

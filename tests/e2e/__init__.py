@@ -1,0 +1,1 @@
+"""Tests against a real federation: real processes, mutual TLS, the unmodified runtime."""

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nvflare_logstream.flare.kits import SiteSetup
+
+from .lab import CLIENT_SETUP, STREAMER, Lab
+
+OPTED_OUT = SiteSetup([STREAMER], extra={"allow_log_streaming": False})
+STRICT = SiteSetup([STREAMER], class_allow=())
+TWO_ENTRIES = SiteSetup(
+    [
+        {**STREAMER, "args": {"log_file_name": "log.txt"}},
+        {"id": "second", "path": STREAMER["path"], "args": {"log_files": ["error_log.txt", "log_fl.txt"]}},
+    ]
+)
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The federation that most tests share.
+
+    site-1 and site-2 stream, site-2 with two entries in its resources.json; site-3 has opted out; site-4's allow-list lacks us.
+    """
+    sites = {"site-1": CLIENT_SETUP, "site-2": TWO_ENTRIES, "site-3": OPTED_OUT, "site-4": STRICT}
+    with Lab(tmp_path_factory.mktemp("lab"), clients=tuple(sites), overrides=sites) as lab:
+        yield lab
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The runtime's admin session runs in this process, and what it warns of is not ours to mend."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))

@@ -1,0 +1,212 @@
+"""A real federation under test: jobs whose logs we know, and the server's copy of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from nvflare_logstream.flare.federation import Federation
+from nvflare_logstream.flare.kits import SiteSetup, write_job
+from nvflare_logstream.server.index import Index
+from nvflare_logstream.server.verdict import StreamInfo
+
+EXECUTOR = "scripted_executor.ScriptedExecutor"
+CUSTOM = Path(__file__).with_name("scripted_executor.py")
+TRUTH = "truth-"  # as in scripted_executor.py
+LOGS = ("log.txt", "error_log.txt")
+SITES = ("site-1", "site-2")
+
+# Many jobs are submitted at once; on a small machine a few side by side are done sooner than all together.
+_SCHEDULER = {
+    "id": "job_scheduler",
+    "path": "nvflare.app_common.job_schedulers.job_scheduler.DefaultJobScheduler",
+    "args": {"max_jobs": 6, "min_schedule_interval": 1.0},
+}
+RECEIVER = {"id": "log_receiver", "path": "nvflare_logstream.JobLogReceiver"}
+_INDEX_FILES = {"index.sqlite", "index.sqlite-wal", "index.sqlite-shm"}
+_OUR_ERROR = re.compile(r"unexpected error|- (nvflare_logstream\S*|SiteLogStreamer|JobLog\w+) - ERROR")
+STREAMER = {"id": "site_log_streamer", "path": "nvflare_logstream.SiteLogStreamer"}
+SERVER_SETUP = SiteSetup([RECEIVER, _SCHEDULER])
+CLIENT_SETUP = SiteSetup([STREAMER])
+
+
+def wait_for(reached: Callable[[], Any], what: str, timeout: float = 90.0) -> Any:
+    """Wait until `reached()` is true, and return it."""
+    deadline = time.monotonic() + timeout
+    while not (found := reached()):
+        assert time.monotonic() < deadline, f"gave up waiting for {what}"
+        time.sleep(0.1)
+    return found
+
+
+class Lab:
+    """A federation with what tests need around it."""
+
+    def __init__(self, root: Path, **setup: Any):
+        self.root = root
+        self.federation = Federation(root / "fed", **{"server": SERVER_SETUP, "client": CLIENT_SETUP, **setup})
+
+    def __enter__(self) -> Lab:
+        try:
+            self.federation.start()
+        except BaseException:
+            self.federation.stop()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.federation.stop()
+        if error[0] is None:
+            self.assert_clean()
+
+    @property
+    def store(self) -> Path:
+        return self.federation.server_dir / "logstream"
+
+    def streams(self, job: str | None = None) -> list[StreamInfo]:
+        """The index as it stands on disk, read through a copy: a live store has one owner."""
+        with tempfile.NamedTemporaryFile(suffix=".sqlite") as copy:
+            source = sqlite3.connect(f"file:{self.store / 'index.sqlite'}?mode=ro", uri=True)
+            target = sqlite3.connect(copy.name)
+            source.backup(target)
+            source.close()
+            target.close()
+            index = Index(Path(copy.name))
+            try:
+                return index.find(job)
+            finally:
+                index.close()
+
+    def submit(
+        self,
+        name: str,
+        scripts: Mapping[str, Sequence[Any]] | Sequence[Any] = (),
+        *,
+        sites: Sequence[str] = SITES,
+        apps: Mapping[str, Mapping[str, Any]] | None = None,
+        **job: Any,
+    ) -> Job:
+        """Submit a job for `sites`; `apps` changes the client config of single sites (None removes a key)."""
+        args = {"scripts": scripts} if isinstance(scripts, Mapping) else {"script": scripts}
+        folder = write_job(self.root / "jobs" / name, **{"executor": EXECUTOR, "executor_args": args, "custom": CUSTOM, **job})
+        deploy = {"app": ["server", *sites]}
+        for site, change in (apps or {}).items():
+            deploy["app"].remove(site)
+            deploy[f"app_{site}"] = [site]
+            _derive_app(folder, f"app_{site}", change)
+        meta = json.loads((folder / "meta.json").read_text())
+        (folder / "meta.json").write_text(json.dumps({**meta, "deploy_map": deploy, "min_clients": len(sites)}))
+        return Job(self, self.federation.submit(folder), tuple(sites))
+
+    def assert_clean(self) -> None:
+        """After the end: no process, nothing half done in the store, no error of ours in anybody's log."""
+        running = [
+            p.info["cmdline"] for p in psutil.process_iter(["cmdline"]) if str(self.root) in " ".join(p.info["cmdline"] or [])
+        ]
+        assert not running
+        if self.store.exists():
+            assert {entry.name for entry in self.store.iterdir() if entry.is_file()} <= _INDEX_FILES
+            for entry in [self.store, *self.store.rglob("*")]:
+                assert entry.stat().st_mode & 0o777 == (0o700 if entry.is_dir() else 0o600), entry
+            assert not list(self.store.glob(".*"))
+        for log in self.root.rglob("fed/**/*.txt"):
+            for line in log.read_text(errors="replace").splitlines():
+                assert not _OUR_ERROR.search(line), f"{log}: {line}"
+
+    def nvflare(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the runtime's own command as an admin would, with a home of its own."""
+        home = self.root / "home"
+        home.mkdir(exist_ok=True)
+        command = [sys.executable, "-m", "nvflare.cli", *arguments, "--startup-kit", str(self.federation.admin_dir())]
+        environment = {**os.environ, "HOME": str(home)}
+        return subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, timeout=120, check=False)
+
+
+def _derive_app(folder: Path, app: str, change: Mapping[str, Any]) -> None:
+    subprocess.run(["cp", "-r", folder / "app", folder / app], check=True)
+    (path,) = (folder / app / "config").glob("config_fed_client.*")
+    config = {**json.loads(path.read_text()), **change}
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not ...}))
+
+
+class Job:
+    """A submitted job: what its sites wrote, and what the server holds."""
+
+    def __init__(self, lab: Lab, job_id: str, sites: tuple[str, ...]):
+        self.lab, self.id, self.sites = lab, job_id, sites
+
+    def directory(self, site: str) -> Path:
+        return self.lab.federation.job_log_dir(site, self.id)
+
+    def path(self, site: str, file: str) -> Path:
+        """The server's copy."""
+        return self.lab.store / self.id / site / file
+
+    def signal(self, site: str, name: str = "go") -> None:
+        """Make the file that the site's script waits for."""
+        (self.directory(site) / name).touch()
+
+    def wait(self, timeout: float = 180.0) -> str:
+        return self.lab.federation.wait(self.id, timeout)
+
+    def wait_live(self, site: str, text: bytes = b"- line 20", file: str = "log.txt", timeout: float = 120.0) -> None:
+        """Wait until the server holds `text`."""
+        path = self.path(site, file)
+        wait_for(lambda: path.exists() and text in path.read_bytes(), f"{text!r} in {path}", timeout)
+
+    def stream(self, site: str, file: str = "log.txt") -> StreamInfo | None:
+        return next((i for i in self.lab.streams(self.id) if (i.key.site, i.key.file) == (site, file)), None)
+
+    def wait_closed(self, site: str, file: str = "log.txt", timeout: float = 90.0) -> StreamInfo:
+        def closed() -> StreamInfo | None:
+            info = self.stream(site, file)
+            return info if info and info.state in ("closed", "refused", "stopped") else None
+
+        found: StreamInfo = wait_for(closed, f"the end of {site}/{file} of job {self.id}", timeout)
+        return found
+
+    def written(self, site: str, file: str = "log.txt") -> bytes:
+        """Everything the site wrote: rotated files, oldest first, then the current one; truncated contents before."""
+        directory = self.directory(site)
+        if site == "server":  # its run directory is in the archive now
+            with zipfile.ZipFile(self.lab.federation.server_dir / "jobs-storage" / self.id / "workspace") as archive:
+                return archive.read(file)
+        rotated = sorted(directory.glob(f"{file}.[0-9]*"), key=lambda path: -int(path.suffix[1:]))
+        paths = [directory / (TRUTH + file), *rotated, directory / file]
+        return b"".join(path.read_bytes() for path in paths if path.exists())
+
+    def assert_complete(self, site: str, *files: str, outcome: str = "exit code 0") -> None:
+        """The server's copy is what the site wrote, by sha256, and the verdict says so."""
+        for file in files or LOGS:
+            info = self.wait_closed(site, file)
+            written, stored = self.written(site, file), self.path(site, file).read_bytes()
+            assert _sha256(stored) == _sha256(written), f"{info.key}: {difference(stored, written)}"
+            verdict = info.verdict(time.time(), 0)
+            assert (verdict.name, info.outcome, info.end) == ("complete", outcome, len(written)), f"{info.key}: {verdict}"
+            assert info.digest == _sha256(written)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def difference(stored: bytes, written: bytes) -> str:
+    """Where two byte sequences part, for a failing test's message."""
+    low, high = 0, min(len(stored), len(written))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if stored[:middle] == written[:middle] else (low, middle - 1)
+    return f"{len(stored)} of {len(written)} bytes; at {low}: {stored[low : low + 80]!r} for {written[low : low + 80]!r}"

@@ -1,0 +1,104 @@
+"""What a site keeps to itself, what a job may bring along, and what no site may do to another."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from nvflare.fuel.utils.config_factory import ConfigFactory
+
+from nvflare_logstream.wire.frames import decode_reply
+
+from .lab import LOGS, Job, Lab
+
+pytestmark = pytest.mark.timeout(300)
+
+OURS = {"id": "own", "path": "nvflare_logstream.JobLogStreamer", "args": {"log_files": list(LOGS)}}
+STOCK = {"id": "stock", "path": "nvflare.app_common.logging.job_log_streamer.JobLogStreamer"}
+FORMATS = ("json", "conf", "yml")
+STOCK_JOB = {
+    "executor": "nvflare.app_common.np.np_trainer.NPTrainer",
+    "executor_args": {},
+    "custom": None,
+    "workflow": {"path": "nvflare.app_common.workflows.fedavg.FedAvg", "args": {"num_clients": 2, "num_rounds": 1}},
+    "server_components": [{"id": "persistor", "path": "nvflare.app_common.np.np_model_persistor.NPModelPersistor"}],
+}
+
+
+@pytest.fixture(scope="module")
+def jobs(lab: Lab) -> dict[str, Job]:
+    """site-3 has opted out; site-4's allow-list lacks this package."""
+    script = [["lines", 300, 0.005], ["warning", "secret"], ["threads", "threads"]]
+    declared = {"site-3": {"components": [OURS, STOCK]}}
+    jobs = {
+        form: lab.submit(
+            f"{form}-job", script, sites=["site-1", "site-3"], apps=declared, client_components=[OURS], config_format=form
+        )
+        for form in FORMATS
+    }
+    jobs["strict"] = lab.submit("strict", {}, sites=["site-1", "site-4"], **STOCK_JOB)
+    odd = {"site-1": {"components": ...}, "site-2": {"components": None}}
+    jobs["odd components"] = lab.submit("odd-components", script, apps=odd)
+    jobs["no list"] = lab.submit("no-list", script, sites=["site-1"], apps={"site-1": {"components": {"a": 1}}})
+    forge = {"site-1": [], "site-2": [["forge", "site-1", "", "own"], ["forge", "site-1", jobs["json"].id, "other"]]}
+    jobs["forging"] = lab.submit("forging", forge)
+    return jobs
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_opted_out_site(jobs: dict[str, Job], form: str) -> None:
+    job = jobs[form]
+    assert job.wait() == "FINISHED:COMPLETED"
+    for file in LOGS:
+        verdict = job.wait_closed("site-3", file).verdict(time.time(), 0)
+        assert verdict.name == "refused" and "allow_log_streaming is false" in verdict.reason
+    assert not job.path("site-3", "").exists()
+    config = ConfigFactory.load_config("config_fed_client.json", [str(job.directory("site-3") / "app_site-3" / "config")])
+    assert config is not None and not config.to_dict()["components"]
+    assert b"secret" in job.written("site-3")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_job_declares_its_own_streamer(jobs: dict[str, Job], form: str) -> None:
+    jobs[form].wait()
+    jobs[form].assert_complete("site-1")
+
+
+def test_streaming_adds_one_thread(jobs: dict[str, Job]) -> None:
+    jobs["json"].wait()
+    names = {site: (jobs["json"].directory(site) / "threads").read_text().split("\n") for site in jobs["json"].sites}
+    # Threads of the runtime's pools have a number, and there are as many as were needed.
+    kinds = {site: {name.rstrip("0123456789") for name in names[site]} for site in names}
+    assert kinds["site-1"] - kinds["site-3"] == {"nvflare_logstream"}
+    assert names["site-1"].count("nvflare_logstream") == 1 and len(names["site-1"]) < 30
+
+
+def test_allow_list_without_this_package(jobs: dict[str, Job]) -> None:
+    """A streamer in the config would end the whole job; the site's parent follows the files instead."""
+    job = jobs["strict"]
+    assert job.wait() == "FINISHED:COMPLETED"
+    for site in job.sites:
+        job.assert_complete(site)
+    config = json.loads((job.directory("site-4") / "app_site-4" / "config" / "config_fed_client.json").read_text())
+    assert not config["components"]
+
+
+@pytest.mark.parametrize("name", ["odd components", "no list"])
+def test_config_with_odd_components(jobs: dict[str, Job], name: str) -> None:
+    """Missing, null or not a list: whatever the runtime makes of such a job, its logs arrive."""
+    job = jobs[name]
+    job.wait()
+    for site in job.sites:
+        job.assert_complete(site, outcome=job.wait_closed(site).outcome)
+
+
+def test_no_site_writes_in_anothers_name(lab: Lab, jobs: dict[str, Job]) -> None:
+    job = jobs["forging"]
+    assert job.wait() == "FINISHED:COMPLETED"
+    (answer,) = decode_reply((job.directory("site-2") / "own").read_bytes()).streams
+    assert answer.status == "ok" and job.path("site-2", "forged.txt").read_bytes() == b"forged\n"
+    (answer,) = decode_reply((job.directory("site-2") / "other").read_bytes()).streams
+    assert answer.status == "refused" and "may not write logs of job" in answer.reason
+    assert list(lab.store.rglob("forged.txt")) == [job.path("site-2", "forged.txt")]
+    job.assert_complete("site-1")

@@ -1,0 +1,19 @@
+"""Where unit tests keep a store: in memory, since one that is synced a thousand times makes a disk the measure of the test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+@pytest.fixture
+def memory_path() -> Iterator[Path]:
+    """A directory that costs nothing to sync."""
+    with TemporaryDirectory(dir=MEMORY) as directory:
+        yield Path(directory)

@@ -1,0 +1,268 @@
+"""The messages: what goes in comes out, and whatever else comes in is a WireError that names the field."""
+
+from __future__ import annotations
+
+import tracemalloc
+import zlib
+from dataclasses import replace
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nvflare_logstream.errors import WireError
+from nvflare_logstream.wire import zstd
+from nvflare_logstream.wire.frames import (
+    MAX_MESSAGE,
+    Close,
+    Frame,
+    Loss,
+    Refusal,
+    Reply,
+    RequestWriter,
+    StreamId,
+    StreamReply,
+    decode_reply,
+    decode_request,
+)
+
+NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,30}", fullmatch=True)
+STREAMS = st.builds(StreamId, NAMES, NAMES)
+OFFSETS = st.integers(0, (1 << 63) - 1)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
+LOSSES = st.builds(Loss, OFFSETS, st.none() | OFFSETS, TEXTS)
+FRAMES = st.builds(
+    Frame, STREAMS, OFFSETS, st.binary(max_size=2000), st.binary(max_size=50), st.lists(LOSSES, max_size=3).map(tuple)
+)
+CLOSES = st.builds(lambda s, n, o: Close(s, n, "ab" * 32, n // 2, o), STREAMS, OFFSETS, TEXTS)
+REFUSALS = st.builds(Refusal, STREAMS, TEXTS)
+STREAM_REPLIES = st.builds(
+    StreamReply, STREAMS, st.sampled_from(["ok", "gap", "later", "refused"]), OFFSETS, st.binary(max_size=50), TEXTS, TEXTS
+)
+
+
+def request(**changes: object) -> bytes:
+    """A small valid request, with fields changed, added or (None) taken out."""
+    row = {"job": "j", "file": "log.txt"}
+    fields = {
+        "v": 1,
+        "clock": 1.8e9,
+        "utc": 3600,
+        "full": False,
+        "zstd": False,
+        "open": [row],
+        "known": ["j"],
+        "frames": [{**row, "at": 5, "n": 3, "crc": zlib.crc32(b"abc"), "cur": b"c", "lost": [[5, None, "cut"]]}],
+        "close": [{**row, "total": 8, "sha256": "00", "from": 0, "outcome": "exit code 0"}],
+        "refuse": [{**row, "why": "policy"}],
+        "data": b"abc",
+    } | changes
+    return msgpack.packb({name: value for name, value in fields.items() if value is not None})
+
+
+def changed(section: str, **changes: object) -> dict[str, object]:
+    """The only row of a section of that request, with fields changed."""
+    (row,) = msgpack.unpackb(request())[section]
+    return {section: [row | changes]}
+
+
+def use(payload: bytes) -> None:
+    for frame in decode_request(payload).frames():
+        assert isinstance(frame.data, bytes)
+
+
+@given(
+    st.lists(FRAMES, max_size=8), st.lists(STREAMS), st.lists(NAMES), st.lists(CLOSES), st.lists(REFUSALS), st.booleans()
+)
+def test_a_request_comes_out_as_it_went_in(frames, opens, known, closes, refusals, full):
+    writer = RequestWriter(1.8e9, -3600)
+    for put, values in (
+        (writer.frame, frames),
+        (writer.open, opens),
+        (writer.known, known),
+        (writer.close, closes),
+        (writer.refuse, refusals),
+    ):
+        for value in values:
+            put(value)
+    writer.full = full
+    read = decode_request(writer.encode())
+    assert list(read.frames()) == frames
+    assert (read.clock, read.utc_offset, read.full) == (1.8e9, -3600, full)
+    assert (read.opens, read.known, read.closes, read.refusals) == tuple(map(tuple, (opens, known, closes, refusals)))
+
+
+@given(st.lists(STREAM_REPLIES, max_size=5), st.floats(0, 100), st.lists(NAMES))
+def test_a_reply_comes_out_as_it_went_in(streams, wait, later):
+    reply = Reply(tuple(streams), wait, "", tuple(later))
+    assert decode_reply(reply.encode()) == reply
+
+
+# -- hostile input ----------------------------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=300))
+def test_noise_is_a_wire_error(noise):
+    for decode in (decode_request, decode_reply):
+        with pytest.raises(WireError):
+            decode(noise)
+
+
+@given(st.integers(0, len(request()) - 1))
+def test_a_cut_message_is_a_wire_error(length):
+    with pytest.raises(WireError):
+        decode_request(request()[:length])
+
+
+@given(st.integers(0, 8 * len(request()) - 1))
+def test_a_flipped_bit_is_a_wire_error_or_another_valid_message(bit):
+    payload = bytearray(request())
+    payload[bit // 8] ^= 1 << bit % 8
+    try:
+        use(bytes(payload))
+    except WireError:
+        return
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.binary(max_size=9) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+)
+
+
+@given(st.sampled_from(sorted(msgpack.unpackb(request()))), JUNK)
+def test_junk_in_any_field_is_a_wire_error_or_valid(name, junk):
+    try:
+        use(request(**{name: junk}))
+    except WireError:
+        return
+
+
+@given(st.data(), st.sampled_from(["frames", "close", "refuse", "open"]), JUNK)
+def test_junk_in_any_row_is_a_wire_error_or_valid(data, section, junk):
+    name = data.draw(st.sampled_from(sorted(msgpack.unpackb(request())[section][0])))
+    try:
+        use(request(**changed(section, **{name: junk})))
+    except WireError:
+        return
+
+
+@pytest.mark.parametrize(
+    "payload, field",
+    [
+        ("text", "message: bytes are wanted, str came"),
+        (msgpack.packb([1]), "a map is wanted, list came"),
+        (request(v="1"), "v: '1' is not allowed"),
+        (request(v=7), "protocol version 7 is not spoken here; this side speaks version 1"),
+        (request(clock=float("nan")), "clock: nan"),
+        (request(utc=100_000), "utc: 100000 is not allowed; a whole number from -86400 to 86400"),
+        (request(full=1), "full: 1"),
+        (request(zstd=b""), "zstd: b''"),
+        (request(data=None), "data: "),
+        (request(open="x"), "open: "),
+        (request(open=[5]), r"open\[0\]"),
+        (request(known=["../x"]), r"known\[0\]: '../x' is not allowed; a plain name"),
+        (request(**changed("open", job="..")), r"open\[0\].job: '..'"),
+        (request(**changed("close", file="a/b")), r"close\[0\].file: 'a/b'"),
+        (request(**changed("refuse", why="x" * 401)), r"refuse\[0\].why: "),
+        (request(**changed("close", **{"from": 9})), r"close\[0\].from: 9 is not allowed; a whole number from 0 to 8"),
+        (request(**changed("frames", at=-1)), r"frames\[0\].at: -1"),
+        (request(**changed("frames", at=True)), r"frames\[0\].at: True"),
+        (request(**changed("frames", n=(1 << 20) + 1)), r"frames\[0\].n: 1048577"),
+        (request(**changed("frames", n=4)), r"frames\[0\].length: 4 announced, 3 bytes are there"),
+        (request(**changed("frames", crc=1)), r"frames\[0\].checksum: the data of log.txt were damaged"),
+        (request(**changed("frames", cur=b"x" * 20_000)), r"frames\[0\].cur: "),
+        (request(**changed("frames", lost=[[1, 2]])), r"frames\[0\].lost: "),
+        (request(**changed("frames", lost=[[1, "", "why"]])), r"frames\[0\].lost.length: ''"),
+        (request(**changed("frames", lost=[[1, 1, "why"]] * 65)), r"frames\[0\].lost: "),
+        (request(zstd=True), "data: not a valid zstd block"),
+    ],
+)
+def test_an_error_names_the_field(payload, field):
+    with pytest.raises(WireError, match=field):
+        use(payload)
+
+
+def test_an_oversized_message_is_refused_before_it_is_read():
+    with pytest.raises(WireError, match=f"{MAX_MESSAGE + 1} bytes are not allowed"):
+        decode_request(b"\xc1" * (MAX_MESSAGE + 1))
+
+
+@pytest.mark.parametrize("name", ["v", "clock", "known", "open"])
+def test_a_value_nested_beyond_measure_is_a_wire_error(name):
+    deep = b"\x91" * 900 + b"\x00"
+    with pytest.raises(WireError):
+        decode_request(b"\x82" + (msgpack.packb("v") + b"\x01" if name != "v" else msgpack.packb("x") + b"\x01") + msgpack.packb(name) + deep)
+
+
+def test_unknown_fields_are_ignored():
+    later = request(new={"of": "a later version"}, **changed("frames", flavour=7))
+    assert [frame.data for frame in decode_request(later).frames()] == [b"abc"]
+    assert decode_reply(msgpack.packb(msgpack.unpackb(Reply().encode()) | {"new": 1})) == Reply()
+
+
+def test_an_error_from_a_later_version_is_readable():
+    assert decode_reply(msgpack.packb({"v": 9, "err": "protocol version 1 is not spoken here"})).error.startswith("protocol version 1")
+
+
+@pytest.mark.parametrize(
+    "changes, field",
+    [
+        ({"wait": -1}, "wait"),
+        ({"later": [5]}, r"later\[0\]"),
+        ({"streams": [{"job": "j", "file": "f", "st": "perhaps", "end": 0}]}, "st: 'perhaps' is not allowed; one of ok, gap"),
+        ({"streams": [{"job": "j", "file": "f", "st": "ok", "end": -1}]}, "end: -1"),
+        ({"v": 2}, "protocol version 2"),
+        ({"err": 5}, "err: 5"),
+    ],
+)
+def test_an_error_in_a_reply_names_the_field(changes, field):
+    with pytest.raises(WireError, match=field):
+        decode_reply(msgpack.packb(msgpack.unpackb(Reply().encode()) | changes))
+
+
+# -- compression and memory -------------------------------------------------------------------------------------
+
+
+def test_a_zstd_bomb_costs_no_more_than_what_was_announced():
+    """A few KiB that unpack to 256 MiB, announced as three bytes."""
+    packer = zstd.Packer()
+    for _ in range(256):
+        packer.put(bytes(1 << 20))
+    bomb = packer.finish()
+    payload = request(zstd=True, data=bomb, **changed("frames", crc=zlib.crc32(bytes(3))))
+    tracemalloc.start()
+    frames = list(decode_request(payload).frames())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [frame.data for frame in frames] == [bytes(3)] and peak < 4 << 20
+
+
+def test_a_block_that_wants_a_giant_window_is_refused():
+    options = {zstd.zstd.CompressionParameter.window_log: 27, zstd.zstd.CompressionParameter.enable_long_distance_matching: 1}
+    compressor = zstd.zstd.ZstdCompressor(options=options)
+    block = compressor.compress(b"abc" * 100_000) + compressor.flush()
+    with pytest.raises(WireError, match="not a valid zstd block"):
+        zstd.Unpacker(block).take(3)
+
+
+@given(st.lists(st.binary(max_size=3000), max_size=10), st.integers(1, 5000))
+def test_unpacking_in_any_steps_gives_back_what_was_packed(parts, step):
+    packer = zstd.Packer()
+    for part in parts:
+        packer.put(part)
+    unpacker, found = zstd.Unpacker(packer.finish()), b""
+    while data := unpacker.take(step):
+        found += data
+    assert found == b"".join(parts)
+
+
+def test_the_writer_counts_cursors_too():
+    """Many small frames must not add up to a message the receiver refuses."""
+    writer, frame = RequestWriter(0.0, 0), Frame(StreamId("j" * 128, "f" * 128), 0, b"x", b"c" * 1500)
+    for number in range(4000):
+        if writer.size >= 1 << 20:
+            break
+        writer.frame(replace(frame, offset=number))
+    assert len(writer.encode()) < 1.2 * (1 << 20)

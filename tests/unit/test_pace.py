@@ -1,0 +1,179 @@
+"""When requests go: the site's own pacing, the server's, and what wakes a sender."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+
+from nvflare_logstream.server.pace import Pace
+from nvflare_logstream.site.pace import Pacer
+from nvflare_logstream.site.watch import Watcher
+from nvflare_logstream.testing import Clock
+
+# -- the site ---------------------------------------------------------------------------------------------------
+
+
+def test_the_first_request_and_the_first_after_a_quiet_time_go_at_once():
+    pacer = Pacer()
+    assert pacer.not_before <= 0
+    pacer.sent(100.0, 50_000, full=False, server_wait=0.0)
+    assert pacer.not_before < 101
+
+
+def test_few_bytes_travel_soon_and_many_together():
+    slow, fast = Pacer(), Pacer()
+    for now in range(10):
+        slow.sent(float(now), 100, full=False, server_wait=0.0)
+        fast.sent(float(now), 1_000_000, full=False, server_wait=0.0)
+    assert slow.not_before - 9 < 0.03
+    assert 0.2 <= fast.not_before - 9 <= 0.25
+
+
+def test_after_a_full_batch_the_next_goes_at_once_unless_the_server_asks_to_wait():
+    pacer = Pacer()
+    pacer.sent(5.0, 1 << 20, full=True, server_wait=0.0)
+    assert pacer.not_before == 5.0
+    pacer.sent(6.0, 1 << 20, full=True, server_wait=2.5)
+    assert pacer.not_before == 8.5
+
+
+def test_failures_wait_longer_and_longer_up_to_five_seconds():
+    waits = []
+    for attempt in (1, 2, 3, 5, 10, 10_000):
+        pacer = Pacer()
+        pacer.failed(0.0, attempt)
+        waits.append(pacer.not_before)
+    assert waits == sorted(waits) and waits[0] < 1 and waits[-1] == 5.0
+
+
+# -- the server -------------------------------------------------------------------------------------------------
+
+
+def settled(pace: Pace, clock: Clock, senders: int) -> float:
+    """What the senders are told once all of them are known."""
+    for _ in range(2):
+        waits = [pace.wait(f"site-{number}", False, 0.001) for number in range(senders)]
+        clock.advance(0.1)
+    return max(waits)
+
+
+@pytest.mark.parametrize("senders, most", [(1, 0.02), (10, 0.2), (1000, 10.0), (100_000, 10.0)])
+def test_the_wait_grows_with_the_senders_within_bounds(senders, most):
+    clock = Clock()
+    assert 0 < settled(Pace(clock), clock, senders) <= most
+
+
+def test_a_thousand_senders_cost_a_small_share_of_a_core():
+    """A small request costs the server about a millisecond."""
+    clock = Clock()
+    assert 1000 * 0.001 / settled(Pace(clock), clock, 1000) <= 0.15
+
+
+def test_senders_that_went_away_are_forgotten():
+    clock = Clock()
+    pace = Pace(clock)
+    many = settled(pace, clock, 500)
+    clock.advance(60)
+    pace.wait("site-0", False, 0.001)
+    assert pace.wait("site-0", False, 0.001) < many / 100 and len(pace._last) == 1
+
+
+def test_full_batches_of_many_senders_share_one_core():
+    clock = Clock()
+    pace = Pace(clock)
+    assert pace.wait("site-0", True, 0.01) == 0
+    for _ in range(50):
+        waits = [pace.wait(f"site-{number}", True, 0.01) for number in range(20)]
+    assert all(0.1 <= wait <= 0.2 for wait in waits)
+
+
+# -- waking -----------------------------------------------------------------------------------------------------
+
+FOREVER = 60.0  # a test that waits it out fails: far beyond `SOON`
+SOON = 20.0
+
+
+@pytest.fixture
+def watcher():
+    watcher = Watcher()
+    yield watcher
+    watcher.close()
+
+
+def seconds_of(call) -> float:
+    began = time.monotonic()
+    call()
+    return time.monotonic() - began
+
+
+def watch(watcher: Watcher, directory, descriptor=None, owner="log.txt") -> None:
+    """Watch, and forget what came before."""
+    watcher.watch(directory, descriptor, owner)
+    watcher.wait(0)
+
+
+@pytest.mark.parametrize("waiting", ["wait", "pause"])
+def test_a_wake_before_the_wait_ends_it(watcher, waiting):
+    for _ in range(100_000 // 10):
+        watcher.wake()
+    assert seconds_of(lambda: getattr(watcher, waiting)(FOREVER)) < SOON
+    assert seconds_of(lambda: getattr(watcher, waiting)(0.05)) >= 0.04
+
+
+def test_a_wake_from_another_thread_ends_the_wait(watcher):
+    threading.Timer(0.05, watcher.wake).start()
+    assert seconds_of(lambda: watcher.wait(FOREVER)) < SOON
+
+
+def test_new_bytes_and_new_files_end_the_wait(watcher, tmp_path):
+    with (tmp_path / "log.txt").open("ab", buffering=0) as file:
+        watch(watcher, tmp_path, file.fileno())
+        file.write(b"line\n")
+        assert seconds_of(lambda: watcher.wait(FOREVER)) < SOON
+    (tmp_path / "error_log.txt").touch()
+    assert seconds_of(lambda: watcher.wait(FOREVER)) < SOON
+
+
+def test_a_renamed_file_is_still_watched(watcher, tmp_path):
+    with (tmp_path / "log.txt").open("ab", buffering=0) as file:
+        watch(watcher, tmp_path, file.fileno())
+        os.rename(tmp_path / "log.txt", tmp_path / "log.txt.1")
+        watcher.wait(0)
+        file.write(b"late line\n")
+        assert seconds_of(lambda: watcher.wait(FOREVER)) < SOON
+
+
+def test_a_directory_that_appears_late_is_watched_from_then_on(watcher, tmp_path):
+    watch(watcher, tmp_path / "job")
+    (tmp_path / "job").mkdir()
+    watch(watcher, tmp_path / "job")
+    (tmp_path / "job" / "log.txt").touch()
+    assert seconds_of(lambda: watcher.wait(FOREVER)) < SOON
+
+
+def test_changes_do_not_end_a_pause(watcher, tmp_path):
+    watch(watcher, tmp_path)
+    (tmp_path / "log.txt").touch()
+    assert seconds_of(lambda: watcher.pause(0.1)) >= 0.09
+
+
+def test_what_was_forgotten_wakes_nobody(watcher, tmp_path):
+    with (tmp_path / "log.txt").open("ab", buffering=0) as file:
+        watch(watcher, tmp_path, file.fileno())
+        watcher.forget("log.txt")
+        watcher.forget(tmp_path)
+        watcher.wait(0)
+        file.write(b"line\n")
+        assert seconds_of(lambda: watcher.wait(0.1)) >= 0.09
+
+
+def test_close_may_be_called_twice_and_wake_after_it():
+    watcher = Watcher()
+    before = len(os.listdir("/proc/self/fd"))
+    watcher.close()
+    watcher.close()
+    watcher.wake()
+    assert len(os.listdir("/proc/self/fd")) == before - 3

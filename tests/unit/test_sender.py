@@ -1,0 +1,474 @@
+"""Sender and receiver over a link that loses, repeats and reorders: what is stored is what was written."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import threading
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nvflare_logstream.errors import LinkError
+from nvflare_logstream.names import StreamKey
+from nvflare_logstream.server.receiver import Admission, Peer, Receiver
+from nvflare_logstream.server.store import LogStore, Quotas
+from nvflare_logstream.site.sender import Sender
+from nvflare_logstream.testing import Clock, ClockWatcher, Fault, FaultyLink
+from nvflare_logstream.wire.frames import Reply, StreamId, StreamReply, decode_reply, decode_request
+from tests.unit.conftest import MEMORY
+
+JOB, SITE = "job-1", "site-1"
+
+
+class World:
+    """A site, a server and a link between them, on one clock that nobody has to wait for."""
+
+    def __init__(self, root: Path, **quotas: int):
+        self.clock = Clock()
+        self.root, self.logs = root / "store", root / "logs"
+        self.logs.mkdir()
+        self.quotas = Quotas(**quotas)
+        self.admission = Admission()
+        self.watcher = ClockWatcher(self.clock)
+        self.link = FaultyLink(self.deliver)
+        self.verdicts: dict[StreamId, str] = {}
+        self.store = LogStore(self.root, self.quotas, self.clock)
+        self.senders: list[Sender] = []
+
+    def deliver(self, payload: bytes, job: str = "") -> bytes:
+        return Receiver(self.store, lambda site, job: self.admission, clock=self.clock).handle(payload, Peer(SITE, job))
+
+    def crash_server(self) -> None:
+        self.store.index.close()  # the files' descriptors are not kept open: nothing else dies with a process
+        self.store = LogStore(self.root, self.quotas, self.clock)
+
+    def sender(self, *files: str, link: object = None) -> Sender:
+        def ended(stream: StreamId, verdict: str, reason: str) -> None:
+            self.verdicts[stream] = verdict
+
+        sender = Sender(link or self.link, on_verdict=ended, clock=self.clock, wall_clock=self.clock, watcher=self.watcher)
+        self.senders.append(sender)
+        for file in files:
+            sender.follow(JOB, self.logs, file)
+        return sender
+
+    def write(self, data: bytes, file: str = "log.txt") -> None:
+        with (self.logs / file).open("ab") as log:
+            log.write(data)
+        self.watcher.changed = True
+
+    def stored(self, file: str = "log.txt") -> bytes:
+        return (self.root / JOB / SITE / file).read_bytes()
+
+    def info(self, file: str = "log.txt"):
+        return next(info for info in self.store.streams(JOB) if info.key.file == file)
+
+    def finish(self, sender: Sender, files: tuple[str, ...] = (), **more: bool) -> None:
+        sender.finish(JOB, self.logs, files, "exit code 0", **more)
+        self.run(sender, turns=60)
+
+    def run(self, sender: Sender, turns: int = 30) -> None:
+        for _ in range(turns):
+            sender.turn()
+
+    def close(self) -> None:
+        for sender in self.senders:
+            sender.stop()
+        self.store.close()
+
+
+@pytest.fixture
+def world(memory_path):
+    world = World(memory_path)
+    yield world
+    world.close()
+
+
+# -- faults -----------------------------------------------------------------------------------------------------
+
+ACTIONS = st.one_of(
+    st.tuples(st.just("write"), st.integers(0, 3000)),
+    st.tuples(st.just("turn"), st.integers(1, 3)),
+    st.tuples(st.just("fault"), st.sampled_from(list(Fault))),
+    st.tuples(st.sampled_from(["rotate", "copytruncate", "commit", "crash server", "restart sender"]), st.none()),
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(ACTIONS, max_size=40), st.randoms(use_true_random=False))
+def test_nothing_is_lost_or_doubled_whatever_the_link_the_server_and_the_sender_suffer(actions, randoms):
+    with TemporaryDirectory(dir=MEMORY) as directory:
+        world = World(Path(directory))
+        written, log, rotations = b"", world.logs / "log.txt", 0
+        sender = world.sender("log.txt")
+        for action, value in actions:
+            if action == "write":
+                data = randoms.randbytes(value)
+                world.write(data)
+                written += data
+            elif action == "turn":
+                for _ in range(value):
+                    sender.turn()
+            elif action == "fault":
+                world.link.faults.append(value)
+            elif action == "commit":
+                world.store.commit()
+            elif action == "crash server":
+                world.crash_server()
+            elif action == "restart sender":
+                sender.stop()
+                sender = world.sender("log.txt")
+            elif log.exists() and log.stat().st_size:
+                for number in range(rotations, 0, -1):
+                    (world.logs / f"log.txt.{number}").rename(world.logs / f"log.txt.{number + 1}")
+                rotations += 1
+                if action == "rotate":
+                    log.rename(world.logs / "log.txt.1")
+                else:
+                    shutil.copyfile(log, world.logs / "log.txt.1")
+                    os.truncate(log, 0)
+        world.finish(sender)
+        try:
+            assert world.stored() == written
+            assert world.verdicts == {StreamId(JOB, "log.txt"): "complete"}
+            assert world.info().end == len(written) and world.info().losses == []
+        finally:
+            world.close()
+
+
+@pytest.mark.parametrize("fault", [Fault.LOSE_REQUEST, Fault.LOSE_REPLY, Fault.REPEAT, Fault.REPLAY, Fault.DAMAGE_REPLY])
+def test_a_fault_on_every_early_request(world, fault):
+    world.link.faults = [fault] * 8
+    world.write(b"some lines\n" * 100)
+    world.finish(world.sender("log.txt"))
+    assert world.stored() == b"some lines\n" * 100
+    assert world.info().verdict(world.clock(), 0).name == "complete"
+
+
+def test_two_senders_on_one_stream_neither_lose_nor_double(world):
+    """The job process and the parent process, turn by turn, while the log grows."""
+    written, senders = b"", [world.sender("log.txt"), world.sender("log.txt")]
+    randoms = random.Random(7)
+    for number in range(100):
+        line = b"line %d\n" % number
+        world.write(line)
+        written += line
+        randoms.choice(senders).turn()
+    world.finish(senders[1])
+    assert world.stored() == written
+    assert world.info().state == "closed" and world.info().agreed
+
+
+def test_a_loss_outlives_a_server_crash_right_after_it(world):
+    sender = world.sender("log.txt")
+    world.write(b"first\n")
+    world.run(sender)
+    world.store.commit()
+    os.truncate(world.logs / "log.txt", 0)
+    world.run(sender)
+    world.crash_server()
+    world.finish(sender)
+    assert world.info().verdict(world.clock(), 0).name == "lost"
+
+
+def test_a_loss_in_a_batch_that_was_refused_is_told_again(world):
+    sender = world.sender("log.txt")
+    world.write(b"first\n")
+    world.run(sender)
+    os.truncate(world.logs / "log.txt", 0)
+    deliver, world.link.deliver = world.link.deliver, lambda payload: Reply(error="no").encode()
+    sender.turn()
+    sender.turn()
+    world.link.deliver = deliver
+    world.finish(sender)
+    assert [loss.offset for loss in world.info().losses] == [6]
+
+
+# -- what is sent, and when -------------------------------------------------------------------------------------
+
+
+def test_the_first_line_after_a_quiet_time_goes_at_once(world):
+    sender = world.sender("log.txt")
+    world.run(sender)
+    world.clock.advance(5)
+    world.write(b"at last\n")
+    before = world.clock()
+    sender.turn()
+    assert world.clock() == before
+    assert world.stored() == b"at last\n"
+
+
+def test_an_idle_sender_sleeps(world):
+    """Without streams there is nothing to look for, however long that takes."""
+    sender = world.sender()
+    before = world.clock()
+    world.run(sender, turns=10)
+    assert world.clock() - before >= 100
+    assert world.link.requests == []
+
+
+def test_a_sign_of_life_goes_out_while_nothing_is_written(world):
+    sender = world.sender("log.txt")
+    world.run(sender, turns=3)
+    world.clock.advance(-world.clock() + world.info().last_seen)
+    world.run(sender, turns=100)
+    assert world.clock() - world.info().last_seen < 15
+
+
+def test_a_batch_is_bounded_and_incompressible_logs_share_it(world):
+    """Two logs grow faster than they can be sent: both advance, and no message outgrows a MiB and a frame."""
+    for file in ("a.txt", "b.txt"):
+        world.write(random.Random(file).randbytes(12 << 20), file)
+    sender = world.sender("a.txt", "b.txt")
+    for _ in range(8):
+        sender.turn()
+    assert max(map(len, world.link.requests)) < (2 << 20) + 10_000
+    ends = [world.info(file).end for file in ("a.txt", "b.txt")]
+    assert min(ends) > 0 and max(ends) <= 2 * min(ends)
+
+
+def test_many_streams_travel_in_few_requests_and_finish(world):
+    files = [f"log-{number}.txt" for number in range(700)]
+    for file in files:
+        world.write(file.encode() * 10, file)
+    world.finish(world.sender(*files))
+    assert all(world.stored(file) == file.encode() * 10 for file in files)
+    assert set(world.verdicts.values()) == {"complete"} and len(world.verdicts) == 700
+    assert len(world.link.requests) < 20
+
+
+def test_a_job_that_cannot_be_judged_yet_is_asked_for_once_a_second(world):
+    world.admission = Admission("later", "not started")
+    sender = world.sender()
+    sender.finish(JOB, world.logs, ["log.txt"], "exit code 0")
+    before = world.clock()
+    world.run(sender, turns=60)
+    assert len(world.link.requests) <= world.clock() - before + 2
+    world.admission = Admission()
+    world.clock.advance(1)
+    world.run(sender)
+    assert world.verdicts == {StreamId(JOB, "log.txt"): "complete"}
+
+
+def test_a_refusal_is_repeated_until_the_receiver_takes_it(world):
+    world.admission = Admission("later", "not started")
+    sender = world.sender()
+    sender.refuse(JOB, ["log.txt"], "the site says no")
+    world.run(sender, turns=10)
+    world.admission = Admission()
+    world.run(sender, turns=10)
+    assert str(world.info().verdict(world.clock(), 0)) == "refused (the site says no)"
+    count = len(world.link.requests)
+    world.run(sender, turns=10)
+    assert len(world.link.requests) == count
+
+
+def test_a_refused_stream_is_let_go(world):
+    world.admission = Admission("refused", "takes no part")
+    sender = world.sender("log.txt")
+    world.write(b"secret\n")
+    world.run(sender, turns=5)
+    assert world.verdicts == {StreamId(JOB, "log.txt"): "refused"}
+    assert not (world.root / JOB).exists()
+
+
+def test_a_full_quota_ends_the_stream_with_its_reason(memory_path):
+    world = World(memory_path, stream=10)
+    world.write(b"12345678")
+    sender = world.sender("log.txt")
+    world.run(sender, turns=5)
+    world.write(b"9abcdef")
+    world.run(sender, turns=5)
+    assert world.verdicts == {StreamId(JOB, "log.txt"): "refused"}
+    assert world.info().verdict(world.clock(), 0).name == "partial"
+    assert "stream quota of 10 bytes" in world.info().reason and world.stored() == b"12345678"
+    world.close()
+
+
+def test_finish_closes_streams_that_only_the_receiver_knows(world):
+    """Another life of the process has sent custom.log; this one was never told of it."""
+    world.write(b"begun, ", "custom.log")
+    world.run(world.sender("custom.log"), turns=5)
+    world.write(b"done\n", "custom.log")
+    world.finish(world.sender())
+    assert world.stored("custom.log") == b"begun, done\n"
+    assert world.info("custom.log").state == "closed"
+
+
+def test_only_unclosed_leaves_closed_streams_alone(world):
+    world.write(b"all\n")
+    world.finish(world.sender("log.txt"))
+    closed = world.info().closed
+    world.clock.advance(100)
+    world.verdicts.clear()
+    world.finish(world.sender(), ("log.txt", "error_log.txt"), only_unclosed=True)
+    assert world.info().closed == closed
+    assert world.verdicts == {StreamId(JOB, "error_log.txt"): "complete"}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"\xc1",
+        Reply(error="no").encode(),
+        Reply((StreamReply(StreamId("other", "log.txt"), "ok", 5),)).encode(),
+        Reply((StreamReply(StreamId(JOB, "log.txt"), "ok", 1 << 40, b"garbage"),)).encode(),
+    ],
+)
+def test_a_nonsense_reply_does_no_harm(world, reply):
+    deliver, world.link.deliver = world.link.deliver, lambda payload: reply
+    sender = world.sender("log.txt")
+    world.write(b"one\n")
+    world.run(sender, turns=5)
+    world.link.deliver = deliver
+    world.finish(sender)
+    assert world.stored() == b"one\n"
+
+
+def test_a_log_that_cannot_be_read_now_is_sent_when_it_can(world, monkeypatch, caplog):
+    world.write(b"late\n")
+    sender = world.sender("log.txt")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", lambda *args: (_ for _ in ()).throw(PermissionError(13, "no")))
+        world.run(sender, turns=10)
+    assert len([r for r in caplog.records if "cannot read" in r.message]) == 1
+    world.finish(sender)
+    assert world.stored() == b"late\n"
+
+
+def test_a_job_process_may_not_write_another_jobs_logs(world):
+    world.link.deliver = lambda payload: world.deliver(payload, job="job-2")
+    world.write(b"forged\n")
+    world.run(world.sender("log.txt"), turns=5)
+    assert world.verdicts == {StreamId(JOB, "log.txt"): "refused"}
+    assert world.store.streams() == []
+
+
+def test_every_reply_names_each_stream_once(world):
+    world.write(b"x\n")
+    replies = []
+    world.link.deliver = lambda payload: replies.append(world.deliver(payload)) or replies[-1]
+    world.finish(world.sender("log.txt"), ("log.txt",))
+    for reply in map(decode_reply, replies):
+        assert len({row.stream for row in reply.streams}) == len(reply.streams)
+
+
+# -- the thread -------------------------------------------------------------------------------------------------
+
+
+class Blocked:
+    """A link that answers nobody until told to."""
+
+    def __init__(self) -> None:
+        self.asked, self.free = threading.Event(), threading.Event()
+
+    def send(self, payload: bytes) -> bytes:
+        self.asked.set()
+        self.free.wait(30)
+        raise LinkError("no answer")
+
+
+@pytest.fixture
+def real(world):
+    """A sender with its thread, on the real clock."""
+    sender = Sender(world.link, poll_interval=0.05)
+    sender.start()
+    yield sender
+    sender.stop(10)
+
+
+def test_drain_waits_until_all_was_taken(world, real):
+    real.follow(JOB, world.logs, "log.txt")
+    world.write(b"line\n" * 10_000)
+    assert real.drain(20)
+    assert world.stored() == b"line\n" * 10_000
+
+
+def test_wait_finished_waits_until_all_is_closed(world, real):
+    world.write(b"line\n")
+    real.finish(JOB, world.logs, ["log.txt", "error_log.txt"], "exit code 0")
+    assert real.wait_finished(20)
+    assert {info.state for info in world.store.streams()} == {"closed"}
+
+
+def test_nothing_blocks_while_the_server_does_not_answer(world):
+    link = Blocked()
+    sender = Sender(link)
+    sender.start()
+    sender.follow(JOB, world.logs, "log.txt")
+    assert link.asked.wait(10)
+    began = time.monotonic()
+    sender.follow(JOB, world.logs, "error_log.txt")
+    sender.refuse(JOB, ["secret.txt"], "no")
+    assert not sender.drain(0.2)
+    sender.finish(JOB, world.logs, [], "exit code 0")
+    assert not sender.wait_finished(0.2)
+    sender.stop()
+    assert time.monotonic() - began < 5
+    link.free.set()
+    sender.stop(10)
+
+
+def test_drain_is_not_done_while_the_receiver_says_later(world, real):
+    world.admission = Admission("later", "not started")
+    real.follow(JOB, world.logs, "log.txt")
+    world.write(b"x")
+    assert not real.drain(0.5)
+
+
+def test_an_unexpected_error_does_not_end_the_thread(world, caplog):
+    calls = []
+
+    def deliver(payload: bytes) -> bytes:
+        calls.append(payload)
+        if len(calls) == 1:
+            raise RuntimeError("a bug")
+        return world.deliver(payload)
+
+    world.link.deliver = deliver
+    sender = Sender(world.link)
+    sender.start()
+    sender.follow(JOB, world.logs, "log.txt")
+    assert sender.drain(20)
+    sender.stop(10)
+    assert "a bug" in caplog.text
+
+
+def test_stop_ends_the_thread_and_gives_back_every_descriptor(world):
+    before, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    sender = Sender(world.link)
+    sender.start()
+    sender.follow(JOB, world.logs, "log.txt")
+    world.write(b"x\n")
+    assert sender.drain(20)
+    sender.stop(10)
+    assert len(os.listdir("/proc/self/fd")) == before and threading.active_count() == threads
+
+
+def test_calls_after_stop_touch_no_descriptor(world, tmp_path):
+    """A descriptor's number is given to the next file that is opened: a late wake must not write into it."""
+    sender = Sender(world.link)
+    sender.start()
+    sender.stop(10)
+    victims = [(tmp_path / f"victim-{number}").open("wb") for number in range(8)]
+    sender.follow(JOB, world.logs, "log.txt")
+    sender.finish(JOB, world.logs, [], "exit code 0")
+    sender.stop()
+    for victim in victims:
+        victim.close()
+        assert Path(victim.name).read_bytes() == b""
+
+
+def test_a_request_that_goes_out_is_one_the_receiver_can_read(world):
+    world.write(b"x" * 2000)
+    world.run(world.sender("log.txt"), turns=5)
+    frames = [frame for request in map(decode_request, world.link.requests) for frame in request.frames()]
+    assert b"".join(frame.data for frame in frames) == b"x" * 2000
+    assert world.store.path(StreamKey(JOB, SITE, "log.txt")).read_bytes() == b"x" * 2000

@@ -1,0 +1,444 @@
+"""The tailer against a plain model: every byte written, in order, or a loss at the place where it is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import tempfile
+from dataclasses import replace
+from itertools import count, pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from nvflare_logstream.site.cursor import Cursor, Segment
+from nvflare_logstream.site.tail import Tailer
+from nvflare_logstream.wire.frames import Loss
+
+ENOUGH = 1 << 24
+
+
+def read_all(tailer: Tailer, limit: int = ENOUGH) -> bytes:
+    """What the tailer still has; for tests in which nothing may be lost."""
+    data = b""
+    while chunk := tailer.read(limit):
+        assert not chunk.losses
+        data += chunk.data
+    return data
+
+
+def read_with_losses(tailer: Tailer) -> tuple[bytes, list[Loss]]:
+    """What the tailer still has, and what it says is missing."""
+    chunks = list(iter(lambda: tailer.read(ENOUGH), None))
+    return b"".join(chunk.data for chunk in chunks), [loss for chunk in chunks for loss in chunk.losses]
+
+
+def assert_explained(written: bytes, delivered: bytes, losses: set[int]) -> None:
+    """`delivered` is `written` in order, and bytes are missing only at the offsets in `losses`."""
+    cuts = sorted({0, len(delivered), *losses})
+    place = 0
+    for start, end in pairwise(cuts):
+        found = written.find(delivered[start:end], place)
+        assert found >= 0, f"bytes {start}-{end} are out of order, changed or there twice"
+        assert found == place or start in losses, f"bytes {place}-{found} are missing at {start} without a loss"
+        place = found + end - start
+    assert place == len(written) or len(delivered) in losses, f"bytes {place}-{len(written)} are missing at the end"
+
+
+class TailMachine(RuleBasedStateMachine):
+    """A writer, its rotations and a reader that may start anew at any place it has given out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(prefix="tail-"))
+        self.path = self.directory / "log.txt"
+        self.serial, self.time = count(1), count(1)
+        self.written, self.delivered, self.losses = b"", b"", set()
+        self.cursors = [(0, b"")]
+        self.tailer = Tailer(self.directory, "log.txt")
+        self.destroyed = False  # bytes of the log are no longer on disk
+        self.earliest = 0  # the first place from which a reader can still know what was destroyed behind it
+        self.doubt = False  # bytes were destroyed unread, or a reader could not tell whether they were
+        self.current_begun = False
+        self.seen = True  # the reader has looked since the last rotation, and is in a file that still has a name
+        self.copied = False  # there was a copytruncate: what vanishes unread after it can leave no trace
+        self.renamed = False  # the writer still owns log.txt.1
+
+    def teardown(self) -> None:
+        try:
+            self.look_until_nothing_is_new()
+            assert_explained(self.written, self.delivered, self.losses)
+            assert self.doubt or self.delivered == self.written
+            digest, begins = self.tailer.digest()
+            assert digest == hashlib.sha256(self.delivered[begins:]).hexdigest()
+        finally:
+            self.tailer.close()
+            shutil.rmtree(self.directory)
+
+    @initialize(backups=st.integers(1, 4))
+    def limit_backups(self, backups: int) -> None:
+        self.backups = backups
+
+    # -- the writer ---------------------------------------------------------------------------------------------
+
+    @rule(kind=st.sampled_from(["line", "partial", "binary", "empty", "long"]))
+    def write(self, kind: str) -> None:
+        unique = random.Random(next(self.serial)).randbytes(12)
+        data = {
+            "line": unique.hex().encode() + b" - INFO - a line\n",
+            "partial": unique.hex().encode(),
+            "binary": b"\x00\xff\xfe" + unique,
+            "empty": b"",
+            "long": unique * 300,
+        }[kind]
+        with self.path.open("ab") as file:
+            file.write(data)
+        self.written += data
+        self.touch(self.path)
+
+    def touch(self, path: Path) -> None:
+        """Let time pass: two changes of a file never bear the same time."""
+        now = next(self.time) * 1_000_000
+        os.utime(path, ns=(now, now))
+
+    def is_begun(self) -> bool:
+        """Whether the reader is in a file that can still be compared with the others: else what vanishes leaves no trace."""
+        fd = self.tailer.descriptor
+        return bool(self.delivered or self.losses) and fd is not None and os.fstat(fd).st_nlink > 0
+
+    def is_at_current(self) -> bool:
+        """Whether the reader has read something of the current file."""
+        fd = self.tailer.descriptor
+        return self.is_begun() and self.path.exists() and os.fstat(fd).st_ino == self.path.stat().st_ino and self.current_begun
+
+    def shift(self) -> None:
+        """Make room for a new `log.txt.1`."""
+        oldest = self.backup(self.backups)
+        if oldest.exists():
+            if not self.is_begun() or self.copied:
+                self.look_until_nothing_is_new()
+            self.doubt |= self.delivered != self.written
+            self.destroyed, self.earliest = True, max(1, self.earliest)
+            oldest.unlink()
+        for number in range(self.backups - 1, 0, -1):
+            if self.backup(number).exists():
+                self.backup(number).rename(self.backup(number + 1))
+        self.doubt |= self.destroyed and not self.seen
+        self.seen = False
+
+    def backup(self, number: int) -> Path:
+        return self.directory / f"log.txt.{number}"
+
+    @precondition(lambda self: self.path.exists())
+    @rule(successor=st.booleans())
+    def rotate(self, successor: bool) -> None:
+        self.shift()
+        self.path.rename(self.backup(1))
+        self.renamed = True
+        if successor:
+            self.path.touch()
+            self.touch(self.path)
+
+    @precondition(lambda self: self.renamed and not (self.path.exists() and self.path.stat().st_size))
+    @rule()
+    def write_late(self) -> None:
+        """A line for the renamed file, before its successor has data."""
+        data = b"%d, a late line\n" % next(self.serial)
+        with self.backup(1).open("ab") as file:
+            file.write(data)
+        self.written += data
+        self.touch(self.backup(1))
+
+    @precondition(lambda self: self.path.exists() and self.path.stat().st_size)
+    @rule()
+    def copytruncate(self) -> None:
+        self.shift()
+        shutil.copyfile(self.path, self.backup(1))
+        self.copied = True
+        self.touch(self.backup(1))
+        os.truncate(self.path, 0)
+        self.touch(self.path)
+        self.current_begun = self.renamed = False
+
+    @precondition(lambda self: self.is_at_current())
+    @rule()
+    def truncate(self) -> None:
+        os.truncate(self.path, 0)
+        self.touch(self.path)
+        self.doubt, self.destroyed, self.current_begun = True, True, False
+        self.earliest = len(self.cursors) - 1
+
+    @precondition(lambda self: self.is_at_current())
+    @rule()
+    def truncate_and_outgrow(self) -> None:
+        size = self.path.stat().st_size
+        self.truncate()
+        while self.path.stat().st_size <= size:
+            self.write("long")
+
+    @precondition(lambda self: self.is_at_current())
+    @rule(recreate=st.booleans())
+    def delete(self, recreate: bool) -> None:
+        self.path.unlink()
+        self.seen = False
+        self.destroyed, self.current_begun, self.renamed = True, False, False
+        self.earliest = len(self.cursors) - 1
+        if recreate:
+            self.write("line")
+
+    # -- the reader ---------------------------------------------------------------------------------------------
+
+    @rule(limit=st.sampled_from([16, 64, 1000, ENOUGH]))
+    def read(self, limit: int) -> None:
+        self.look(limit)
+
+    @rule()
+    def look_until_nothing_is_new(self) -> None:
+        while self.look(ENOUGH):
+            pass
+
+    def look(self, limit: int) -> bool:
+        chunk, fd = self.tailer.read(limit), self.tailer.descriptor
+        self.seen = fd is None or os.fstat(fd).st_nlink > 0
+        if chunk is None:
+            return False
+        assert chunk.offset == len(self.delivered) and len(chunk.data) <= limit
+        assert chunk.data or chunk.losses
+        self.losses |= {loss.offset for loss in chunk.losses}
+        self.delivered += chunk.data
+        self.cursors.append((self.tailer.offset, chunk.cursor))
+        assert self.tailer.stands_at(*self.cursors[-1])
+        self.current_begun = bool(chunk.data)
+        return True
+
+    @precondition(lambda self: len(self.cursors) > 1)
+    @rule(data=st.data())
+    def restart(self, data: st.DataObject) -> None:
+        """A new reader goes on at a place of an earlier one; what lies behind it has to be there still, or is a loss."""
+        place = data.draw(st.integers(max(self.earliest, len(self.cursors) - 4), len(self.cursors) - 1))
+        offset, cursor = self.cursors[place]
+        self.tailer.close()
+        self.tailer = Tailer(self.directory, "log.txt")
+        self.tailer.seek(offset, cursor)
+        del self.cursors[place + 1 :]
+        self.delivered = self.delivered[:offset]
+        self.losses = {loss for loss in self.losses if loss <= offset}
+        self.current_begun = False
+        self.doubt |= self.destroyed
+
+    @invariant()
+    def nothing_is_reported_lost_without_reason(self) -> None:
+        assert self.doubt or not self.losses
+
+
+TestTailer = TailMachine.TestCase
+TestTailer.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+# -- named cases ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "log.txt"
+
+
+@pytest.fixture
+def tailer(log):
+    tailer = Tailer(log.parent, log.name)
+    yield tailer
+    tailer.close()
+
+
+def append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+
+
+def test_a_line_of_many_mib_comes_in_chunks_of_the_limit(log, tailer):
+    line = os.urandom(5 << 20)
+    log.write_bytes(line)
+    chunks = list(iter(lambda: tailer.read(1 << 20), None))
+    assert [len(chunk.data) for chunk in chunks] == [1 << 20] * 5
+    assert b"".join(chunk.data for chunk in chunks) == line
+
+
+def test_rotation_while_a_file_is_being_read(log, tailer):
+    """Between two chunks of one file it is renamed twice, and its successor is written to."""
+    log.write_bytes(b"0123456789")
+    data = tailer.read(4).data
+    log.rename(log.with_name("log.txt.1"))
+    log.write_bytes(b"abc")
+    data += tailer.read(4).data
+    log.with_name("log.txt.1").rename(log.with_name("log.txt.2"))
+    log.rename(log.with_name("log.txt.1"))
+    log.write_bytes(b"xyz")
+    assert data + read_all(tailer, 2) == b"0123456789abcxyz"
+
+
+def test_a_late_line_in_the_renamed_file_comes_before_its_successor(log, tailer):
+    log.write_bytes(b"one ")
+    data = read_all(tailer)
+    renamed = log.with_name("log.txt.1")
+    log.rename(renamed)
+    log.touch()
+    data += read_all(tailer)
+    append(renamed, b"late ")
+    append(log, b"two")
+    assert data + read_all(tailer) == b"one late two"
+
+
+def test_a_copytruncate_that_happened_while_nobody_looked_is_resumed_in_the_copy(log, tailer):
+    log.write_bytes(b"0123456789")
+    chunk = tailer.read(4)
+    shutil.copyfile(log, log.with_name("log.txt.1"))
+    os.truncate(log, 0)
+    append(log, b"abcdefghijklmnop")
+    resumed = Tailer(log.parent, log.name)
+    resumed.seek(4, chunk.cursor)
+    assert chunk.data + read_all(resumed) == b"0123456789abcdefghijklmnop"
+    assert resumed.digest() == (hashlib.sha256(b"0123456789abcdefghijklmnop").hexdigest(), 0)
+    resumed.close()
+
+
+def test_a_copy_of_what_nobody_had_begun_to_read_comes_first(log, tailer):
+    log.touch()
+    assert tailer.read(ENOUGH) is None
+    append(log, b"before ")
+    shutil.copyfile(log, log.with_name("log.txt.1"))
+    os.truncate(log, 0)
+    append(log, b"after")
+    assert read_all(tailer) == b"before after"
+
+
+def test_rotation_of_a_file_nobody_saw_is_a_loss(log, tailer):
+    """The reader knew the successor by name; it went away unread."""
+    log.write_bytes(b"one ")
+    read_all(tailer)
+    log.rename(log.with_name("log.txt.1"))
+    log.touch()
+    assert tailer.read(ENOUGH) is None
+    log.with_name("log.txt.1").unlink()
+    append(log, b"unread ")
+    log.rename(log.with_name("gone"))
+    append(log, b"three")
+    data, losses = read_with_losses(tailer)
+    assert (data, [loss.offset for loss in losses]) == (b"three", [4])
+
+
+def test_a_deleted_file_whose_inode_is_used_again_is_not_mistaken(log, tailer):
+    log.write_bytes(b"first file")
+    chunk = tailer.read(ENOUGH)
+    tailer.close()
+    inode = log.stat().st_ino
+    log.unlink()
+    log.write_bytes(b"second file, longer")
+    resumed = Tailer(log.parent, log.name)
+    resumed.seek(chunk.offset + len(chunk.data), chunk.cursor)
+    data, losses = read_with_losses(resumed)
+    assert data == b"second file, longer" and [loss.offset for loss in losses] == [10]
+    assert resumed.digest() == (hashlib.sha256(b"second file, longer").hexdigest(), 10)
+    assert inode  # whether it was used again is up to the file system; nothing may depend on it
+    resumed.close()
+
+
+def test_a_truncation_says_how_much_was_known_to_be_unread(log, tailer):
+    log.write_bytes(b"0123456789")
+    tailer.read(4)
+    os.truncate(log, 0)
+    (loss,) = tailer.read(ENOUGH).losses
+    assert loss.offset == 4 and "truncated in place; at least 6 bytes" in loss.reason
+
+
+def test_a_log_and_a_directory_that_appear_late(tmp_path):
+    tailer = Tailer(tmp_path / "later", "log.txt")
+    assert tailer.read(ENOUGH) is None
+    (tmp_path / "later").mkdir()
+    assert tailer.read(ENOUGH) is None
+    (tmp_path / "later" / "log.txt").write_bytes(b"here")
+    assert read_all(tailer) == b"here"
+    tailer.close()
+
+
+def test_backups_named_by_date_are_read_in_the_order_of_their_last_write(log, tailer):
+    for day, data in ((1, b"a"), (2, b"b"), (3, b"c")):
+        path = log.with_name(f"log.txt.2026-01-0{day}")
+        path.write_bytes(data)
+        os.utime(path, (day, day))
+    log.write_bytes(b"d")
+    assert read_all(tailer) == b"abcd"
+
+
+@pytest.mark.timeout(10)
+def test_what_is_no_log_file_is_passed_over(log, tailer):
+    """A named pipe would block, a directory cannot be read, a compressed backup holds other bytes."""
+    os.mkfifo(log.with_name("log.txt.1"))
+    log.with_name("log.txt.2").mkdir()
+    log.with_name("log.txt.3.gz").write_bytes(b"packed")
+    log.with_name("log.txt.\u00b2").write_bytes(b"not a number ")
+    log.with_name("log.txt.4").symlink_to("nowhere")
+    log.write_bytes(b"plain")
+    assert read_all(tailer) == b"not a number plain"
+
+
+def test_an_unreadable_file_is_an_error_that_passes(log, tailer, monkeypatch):
+    log.write_bytes(b"data")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", lambda *args: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        for _ in range(2):
+            with pytest.raises(OSError, match="Input/output"):
+                tailer.read(ENOUGH)
+    assert read_all(tailer) == b"data"
+
+
+GOOD = Cursor(0, b"ab", (Segment(1, 0, 2, "x", 2),))
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        b"",
+        b"garbage",
+        b"\xff\xfe",
+        b"[" * 16000,
+        b"{}",
+        b'{"base": Infinity, "anchor": "", "files": []}',
+        b'{"base": 2, "anchor": "", "files": [[1, 2]]}',
+        replace(GOOD, base=-1).encode(),
+        replace(GOOD, anchor=b"abc").encode(),
+        replace(GOOD, segments=(Segment(1, 1 << 80, 2, "x", 2),)).encode(),
+        replace(GOOD, segments=(Segment(1, 0, 2, "x", 1 << 40),)).encode(),
+        GOOD.encode(),
+    ],
+)
+def test_a_cursor_that_tells_nothing_is_a_loss_and_the_rest_is_read(log, tailer, cursor):
+    """It belongs to byte 7 of the stream, and does not say where in the file that is."""
+    log.write_bytes(b"all that is there")
+    tailer.seek(7, cursor)
+    data, losses = read_with_losses(tailer)
+    assert data == b"all that is there" and [loss.offset for loss in losses] == [7]
+    assert tailer.digest() == (hashlib.sha256(data).hexdigest(), 7)
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_no_bytes_break_the_cursor(data):
+    place = Cursor.decode(data)
+    assert place is None or Cursor.decode(place.encode()) == place
+
+
+def test_a_cursor_stays_small_over_many_rotations(log, tailer):
+    written = b""
+    for number in range(60):
+        data = b"file number %d\n" % number
+        log.write_bytes(data)
+        written += data
+        chunk = tailer.read(ENOUGH)
+        assert not chunk.losses and len(chunk.cursor) < 2000
+        log.rename(log.with_name(f"log.txt.{100 - number}"))
+    digest, begins = tailer.digest()
+    assert 0 < begins < len(written) and digest == hashlib.sha256(written[begins:]).hexdigest()
