@@ -162,7 +162,8 @@ class Tailer:
                     self._segments[-1] = replace(self._segments[-1], inode=found.inode)
                 return
         # How much was written after the last look nobody knows, so the length stays open.
-        self._lose(None, f"the file was truncated in place; at least {unread} bytes written before it are gone")
+        gone = f"at least {unread} bytes written before it are gone" if unread else "what was written since the last look is gone"
+        self._lose(None, f"the file was truncated in place; {gone}")
         self._head = b""
         self._seen = (0, 0)
         self._begin_segment()
