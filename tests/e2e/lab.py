@@ -126,12 +126,13 @@ class Lab:
             for line in log.read_text(errors="replace").splitlines():
                 assert not _OUR_ERROR.search(line), f"{log}: {line}"
 
-    def nvflare(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the runtime's own command as an admin would, with a home of its own."""
+    def nvflare(self, *arguments: str, kit: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run the runtime's own command as an admin would, with a home of its own; `kit`: it talks to the server."""
         home = self.root / "home"
         home.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "nvflare.cli", *arguments, "--startup-kit", str(self.federation.admin_dir())]
-        environment = {**os.environ, "HOME": str(home)}
+        command = [sys.executable, "-m", "nvflare.cli", *arguments]
+        command += ["--startup-kit", str(self.federation.admin_dir())] if kit else []
+        environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2])}
         return subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, timeout=120, check=False)
 
 

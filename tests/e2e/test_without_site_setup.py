@@ -1,21 +1,25 @@
-"""Without any set-up of the sites: both components come with the job, in a federation and in the simulator."""
+"""Without any set-up of the sites: both components come with the job, in a federation and in the simulator; and the examples."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nvflare_logstream.flare.kits import SiteSetup, write_job
+from nvflare_logstream.server.index import Index
 
-from .lab import CUSTOM, EXECUTOR, LOGS, SITES, Lab
+from .lab import CUSTOM, EXECUTOR, LOGS, SITES, Job, Lab
 
 pytestmark = pytest.mark.timeout(240)
 
+ROOT = Path(__file__).parents[2]
 SCRIPT = [["lines", 300], ["traceback"], ["lines", 10]]
 COMPONENTS = {
     "server_components": [{"id": "receiver", "path": "nvflare_logstream.JobLogReceiver"}],
@@ -48,6 +52,42 @@ def test_job_level_only(lab: Lab) -> None:
     assert "line 299" in logs.stdout
 
 
+@pytest.fixture(scope="module")
+def example_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Sites that are set up with the files of resources_examples/ and nothing else."""
+    setups = []
+    for name in ("server", "client"):
+        example = json.loads((ROOT / "resources_examples" / f"{name}_resources.json").read_text())
+        extra = {key: value for key, value in example.items() if key not in ("components", "class_allow_list")}
+        setups.append(SiteSetup(example["components"], extra=extra, class_allow=tuple(example["class_allow_list"])))
+    with Lab(tmp_path_factory.mktemp("examples"), clients=SITES, server=setups[0], client=setups[1]) as lab:
+        yield lab
+
+
+def submit_template(lab: Lab) -> Job:
+    """What the README says: make a job from the template, submit it."""
+    folder = lab.root / "from_template"
+    template = ROOT / "job_templates" / "log_streaming"
+    created = lab.nvflare("job", "create", "-j", str(folder), "-w", str(template), "-force", kit=False)
+    assert created.returncode == 0, created.stdout + created.stderr
+    return Job(lab, lab.federation.submit(folder), SITES)
+
+
+def test_job_template_alone(lab: Lab) -> None:
+    job = submit_template(lab)
+    assert job.wait() == "FINISHED:COMPLETED"
+    for site in SITES:
+        assert job.wait_closed(site, timeout=5).agreed
+        assert_holds_the_run(job.path(site, "log.txt").read_bytes(), job.written(site), b"END_RUN fired")
+
+
+def test_site_examples_with_the_job_template(example_lab: Lab) -> None:
+    job = submit_template(example_lab)
+    assert job.wait() == "FINISHED:COMPLETED"
+    for site in SITES:
+        job.assert_complete(site)
+
+
 def test_simulator(tmp_path: Path) -> None:
     job = write_job(tmp_path / "job", EXECUTOR, {"script": SCRIPT}, custom=CUSTOM, **COMPONENTS)
     workspace = tmp_path / "workspace"
@@ -60,3 +100,7 @@ def test_simulator(tmp_path: Path) -> None:
             (stored,) = workspace.glob(f"**/logstream/simulate_job/{site}/{file}")
             (written,) = (workspace / site).glob(f"**/{file}")
             assert_holds_the_run(stored.read_bytes(), written.read_bytes(), b"breaks over two lines")
+    index = Index(next(workspace.glob("**/logstream/index.sqlite")))
+    verdicts = {(info.key.site, info.key.file): info.verdict(time.time(), 0).name for info in index.find("simulate_job")}
+    index.close()
+    assert {verdicts[site, file] for site in SITES for file in LOGS} == {"complete"}
