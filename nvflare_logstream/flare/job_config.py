@@ -17,7 +17,7 @@ from nvflare.fuel.utils.config_factory import ConfigFactory
 from nvflare_logstream.errors import LogStreamError
 
 STREAMER_PATH = "nvflare_logstream.JobLogStreamer"
-_STOCK_STREAMERS = ("nvflare.app_common.logging.job_log_streamer.JobLogStreamer",)
+_STOCK_STREAMERS = ("nvflare.app_common.logging.job_log_streamer.JobLogStreamer", "JobLogStreamer")
 _OURS = (STREAMER_PATH, "nvflare_logstream.flare.job_log_streamer.JobLogStreamer")
 _COMPONENT_ID = "logstream_job_log_streamer"
 _BASENAME = "config_fed_client.json"
@@ -57,11 +57,11 @@ class JobConfig:
         return self._config.get("components") or []
 
     def _having(self, paths: tuple[str, ...]) -> list[dict[str, Any]]:
-        return [c for c in self._components if isinstance(c, dict) and (c.get("path") or c.get("name")) in paths]
+        return [c for c in self._components if isinstance(c, dict) and _class_of(c) in paths]
 
     def streamers(self) -> list[dict[str, Any]]:
         """The entries of our own streamer that the job (or an earlier life of the site) put in."""
-        return self._having(_OURS)
+        return [c for c in self._having(_OURS) if c.get("disabled") is not True]
 
     def put_streamer(self, args: dict[str, Any]) -> None:
         """Add a streamer to the config, unless it has one; a streamer that the job declares gets `site_closes` only.
@@ -71,9 +71,12 @@ class JobConfig:
         """
         declared = self.streamers()
         for entry in declared:
-            entry["args"] = {**(entry.get("args") or {}), "site_closes": True}
+            given = entry.get("args") or {}
+            if not isinstance(given, dict):
+                raise JobConfigError(f"args of {STREAMER_PATH}: {type(given).__name__} is not allowed; an object is wanted")
+            entry["args"] = {**given, "site_closes": True}
         if not declared:
-            taken = {c.get("id") for c in self._components if isinstance(c, dict)}
+            taken = [c.get("id") for c in self._components if isinstance(c, dict)]
             number, name = 1, _COMPONENT_ID
             while name in taken:
                 number += 1
@@ -108,3 +111,8 @@ class JobConfig:
             if temporary and os.path.exists(temporary):
                 os.remove(temporary)
             raise JobConfigError(f"cannot rewrite the job's client config: {error}") from error
+
+
+def _class_of(component: dict[str, Any]) -> Any:
+    """What the runtime takes for the component's class: the first of these fields that is there."""
+    return next((component[name] for name in ("path", "class_path", "name") if name in component), None)

@@ -155,7 +155,7 @@ class Tailer:
     def _truncated(self, position: int) -> None:
         """Our position is no longer in the file: go on in the copy that was made of it, or at its new start."""
         unread = max(0, self._seen[0] - position)
-        for found in scan(self._path):
+        for found in reversed(scan(self._path)):
             if found.inode != self._inode and found.size >= position and self._is_copy(found.path, position):
                 if self._open(found, position):
                     # The copy holds all of this file's bytes, so it also stands in for them in the digest.

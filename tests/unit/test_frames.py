@@ -72,9 +72,7 @@ def use(payload: bytes) -> None:
         assert isinstance(frame.data, bytes)
 
 
-@given(
-    st.lists(FRAMES, max_size=8), st.lists(STREAMS), st.lists(NAMES), st.lists(CLOSES), st.lists(REFUSALS), st.booleans()
-)
+@given(st.lists(FRAMES, max_size=8), st.lists(STREAMS), st.lists(NAMES), st.lists(CLOSES), st.lists(REFUSALS), st.booleans())
 def test_a_request_comes_out_as_it_went_in(frames, opens, known, closes, refusals, full):
     writer = RequestWriter(1.8e9, -3600)
     for put, values in (
@@ -193,7 +191,9 @@ def test_an_oversized_message_is_refused_before_it_is_read():
 def test_a_value_nested_beyond_measure_is_a_wire_error(name):
     deep = b"\x91" * 900 + b"\x00"
     with pytest.raises(WireError):
-        decode_request(b"\x82" + (msgpack.packb("v") + b"\x01" if name != "v" else msgpack.packb("x") + b"\x01") + msgpack.packb(name) + deep)
+        decode_request(
+            b"\x82" + (msgpack.packb("v") + b"\x01" if name != "v" else msgpack.packb("x") + b"\x01") + msgpack.packb(name) + deep
+        )
 
 
 def test_unknown_fields_are_ignored():
@@ -203,7 +203,9 @@ def test_unknown_fields_are_ignored():
 
 
 def test_an_error_from_a_later_version_is_readable():
-    assert decode_reply(msgpack.packb({"v": 9, "err": "protocol version 1 is not spoken here"})).error.startswith("protocol version 1")
+    assert decode_reply(msgpack.packb({"v": 9, "err": "protocol version 1 is not spoken here"})).error.startswith(
+        "protocol version 1"
+    )
 
 
 @pytest.mark.parametrize(

@@ -306,6 +306,17 @@ def test_a_copytruncate_that_happened_while_nobody_looked_is_resumed_in_the_copy
     resumed.close()
 
 
+def test_of_several_like_copies_the_newest_is_the_truncated_one(log, tailer):
+    log.write_bytes(b"=\n")
+    log.rename(log.with_name("log.txt.2"))
+    log.write_bytes(b"=\n")
+    data = read_all(tailer)
+    shutil.copyfile(log, log.with_name("log.txt.1"))
+    os.truncate(log, 0)
+    append(log, b"new\n")
+    assert data + read_all(tailer) == b"=\n=\nnew\n"
+
+
 def test_a_copy_of_what_nobody_had_begun_to_read_comes_first(log, tailer):
     log.touch()
     assert tailer.read(ENOUGH) is None

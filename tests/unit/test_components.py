@@ -1,0 +1,124 @@
+"""The three classes that a federation loads: their arguments, their public names, and what several of them share."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+import nvflare_logstream
+from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
+from nvflare_logstream.errors import ArgumentError
+from nvflare_logstream.flare import site_log_streamer
+from nvflare_logstream.flare.site_log_streamer import describe_exit
+from nvflare_logstream.names import StreamKey, check_name
+
+
+@pytest.fixture(autouse=True)
+def site(monkeypatch):
+    """What the site's entries share, fresh for each test."""
+    fresh = site_log_streamer._Site()
+    monkeypatch.setattr(site_log_streamer, "_site", fresh)
+    return fresh
+
+
+STREAMER_ARGUMENTS = [
+    ({"log_files": []}, "log_files", "a list of at least one file name"),
+    ({"log_files": "log.txt"}, "log_files", "a list of at least one file name"),
+    ({"log_files": ["ok.txt", "../x"]}, r"log_files\[1\]", "a plain name is"),
+    ({"log_files": ["ok.txt", 5]}, r"log_files\[1\]", "a plain name is"),
+    ({"poll_interval": 0}, "poll_interval", "from 0.01 to 60"),
+    ({"poll_interval": "1"}, "poll_interval", "a number of seconds"),
+    ({"poll_interval": True}, "poll_interval", "a number of seconds"),
+    ({"poll_interval": float("nan")}, "poll_interval", "from 0.01 to 60"),
+    ({"liveness_interval": 4000}, "liveness_interval", "from 0.1 to 3600"),
+]
+
+
+@pytest.mark.parametrize(
+    "component, arguments, name, allowed",
+    [(component, *case) for component in (SiteLogStreamer, JobLogStreamer) for case in STREAMER_ARGUMENTS]
+    + [
+        (SiteLogStreamer, {"log_file_name": ".hidden"}, "log_file_name", "a plain name is"),
+        (SiteLogStreamer, {"log_file_name": "a", "log_files": ["b"]}, "log_files", "not both"),
+        (JobLogStreamer, {"drain_timeout": -1}, "drain_timeout", "from 0 to 600"),
+        (JobLogReceiver, {"dest_dir": "relative"}, "dest_dir", "an absolute path"),
+        (JobLogReceiver, {"dest_dir": 5}, "dest_dir", "an absolute path"),
+        (JobLogReceiver, {"idle_timeout": -1}, "idle_timeout", "from 0 to 86400"),
+        (JobLogReceiver, {"max_stream_gib": 0}, "max_stream_gib", "above 0"),
+        (JobLogReceiver, {"max_job_gib": "64"}, "max_job_gib", "above 0"),
+        (JobLogReceiver, {"max_store_gib": float("nan")}, "max_store_gib", "above 0"),
+        (JobLogReceiver, {"keep_days": False}, "keep_days", "above 0"),
+    ],
+)
+def test_an_argument_that_is_not_allowed_is_named_with_its_value_and_what_is_allowed(component, arguments, name, allowed):
+    with pytest.raises(ArgumentError, match=rf"^{name}: .* is not allowed; .*{allowed}") as error:
+        component(**arguments)
+    assert isinstance(error.value, ValueError)
+
+
+@pytest.mark.parametrize("component", [SiteLogStreamer, JobLogStreamer, JobLogReceiver])
+def test_the_public_path_is_the_short_one(component):
+    assert component.__module__ == "nvflare_logstream"
+    assert component() is not None and getattr(nvflare_logstream, component.__name__) is component
+
+
+def test_an_unknown_export_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        nvflare_logstream.Nothing  # noqa: B018
+
+
+def test_several_entries_of_a_site_add_up(site):
+    SiteLogStreamer(log_file_name="log.txt", poll_interval=5)
+    SiteLogStreamer(log_files=["audit.log", "log.txt"], liveness_interval=3)
+    assert site.streamer_args() == {"log_files": ["log.txt", "audit.log"], "poll_interval": 0.5, "liveness_interval": 3.0}
+
+
+def test_one_of_several_entries_acts_for_all(site):
+    entries = [SiteLogStreamer(), SiteLogStreamer()]
+    assert [site.claim(entry) for entry in (entries[1], entries[0], entries[1])] == [True, False, True]
+
+
+class Wrapped:
+    """A job handle of the runtime: its poll() tells less than the process behind it."""
+
+    def __init__(self, code: object):
+        self.adapter = SimpleNamespace(poll=lambda: code)
+
+    def poll(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    "handle, words",
+    [
+        (None, "exit code unknown"),
+        (object(), "exit code unknown"),
+        (SimpleNamespace(poll=lambda: 3), "exit code 3"),
+        (Wrapped(0), "exit code 0"),
+        (Wrapped(-9), "signal 9"),
+        (Wrapped(None), "exit code unknown"),
+        (SimpleNamespace(poll=lambda: 1 / 0), "exit code unknown"),
+        (SimpleNamespace(_job_handle=Wrapped(-15)), "signal 15"),
+    ],
+)
+def test_how_a_process_ended_is_told_in_words(handle, words):
+    assert describe_exit(handle) == words
+
+
+# -- names ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["log.txt", "log.txt.1", "_x", "A-b@c+d", "0" * 128])
+def test_a_plain_name_is_taken_as_it_is(name):
+    assert check_name("file", name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", ".hidden", "-rf", "a/b", "/etc/passwd", "a\\b", "a\x00", "a\n", "a b", "ä", "x" * 129, None, 5, b"log.txt"],
+)
+def test_any_other_name_is_refused(name):
+    for key in ((name, "s", "f"), ("j", name, "f"), ("j", "s", name)):
+        with pytest.raises(ArgumentError, match=r"^(job|site|file): .*a plain name is"):
+            StreamKey(*key)
