@@ -106,7 +106,8 @@ class LogStore:
             info = stream.info
             if offset > info.end:
                 raise GapError(info.end, info.cursor)
-            if offset + len(data) < info.end or (offset + len(data) == info.end and not losses and data):
+            told = [loss for loss in losses if loss not in info.losses]
+            if offset + len(data) < info.end or (offset + len(data) == info.end and not told):
                 info.last_seen = self._clock()
                 return info.end
             fresh = data[info.end - offset :]
@@ -118,12 +119,12 @@ class LogStore:
             info.lines += fresh.count(b"\n")
             info.cursor, info.last_seen = cursor, now
             info.last_data = now if fresh else info.last_data
-            info.losses += [loss for loss in losses if loss not in info.losses][: MAX_LOSSES - len(info.losses)]
+            info.losses += told[: MAX_LOSSES - len(info.losses)]
             info.state, info.reason = "open", ""
             self._job_bytes[key.job] = self._job_bytes.get(key.job, 0) + len(fresh)
             stream.dirty = True
             end = info.end
-        if losses:  # unlike bytes, a loss that a crash takes from us is not told again
+        if told:  # unlike bytes, a loss that a crash takes from us is not told again
             self.commit()
         return end
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nvflare_logstream.site.tail import Tailer
-from nvflare_logstream.wire.frames import MAX_FRAME, MAX_FRAMES, Close, Frame, RequestWriter, StreamId
+from nvflare_logstream.wire.frames import MAX_FRAME, Close, Frame, RequestWriter, StreamId
 
 _MOST_SENT = 768 << 10  # bytes of a batch as it travels; with the one prepared meanwhile, this is the memory a job lends us
 _MOST_READ = 6 << 20  # bytes of log in a batch
@@ -48,7 +48,7 @@ class Batch:
         self.closing: set[StreamId] = set()
         self.ends: dict[StreamId, int] = {}  # where the receiver stands once it has taken the batch
         self.payload = b""
-        self._opens, self._frames = 0, 0
+        self._opens = 0
         for job in jobs:
             self.writer.known(job.job)
 
@@ -69,14 +69,13 @@ class Batch:
         end = writer.raw_size + max((_MOST_READ - writer.raw_size) // streams_left, MAX_FRAME)
         while True:
             left = min(MAX_FRAME, end - writer.raw_size)
-            if left <= 0 or self._frames >= MAX_FRAMES or writer.size >= _MOST_SENT or writer.raw_size >= _MOST_READ:
+            if left <= 0 or writer.size >= _MOST_SENT or writer.raw_size >= _MOST_READ:
                 writer.full = True
                 return
             chunk = tailer.read(left)
             if chunk is None:
                 break
             writer.frame(Frame(stream.id, chunk.offset, chunk.data, chunk.cursor, chunk.losses))
-            self._frames += 1
             self.ends[stream.id] = tailer.offset
         if stream.outcome is not None:
             digest, begins = tailer.digest()

@@ -189,7 +189,7 @@ def test_an_oversized_message_is_refused_before_it_is_read():
 
 @pytest.mark.parametrize("name", ["v", "clock", "known", "open"])
 def test_a_value_nested_beyond_measure_is_a_wire_error(name):
-    deep = b"\x91" * 900 + b"\x00"
+    deep = b"\x91" * 1000 + b"\x00"
     with pytest.raises(WireError):
         decode_request(
             b"\x82" + (msgpack.packb("v") + b"\x01" if name != "v" else msgpack.packb("x") + b"\x01") + msgpack.packb(name) + deep

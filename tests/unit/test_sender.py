@@ -256,6 +256,32 @@ def test_a_batch_is_bounded_and_incompressible_logs_share_it(world):
     assert min(ends) > 0 and max(ends) <= 2 * min(ends)
 
 
+def test_a_batch_of_logs_that_compress_well_is_bounded_too(world):
+    files = [f"{number}.txt" for number in range(10)]
+    for file in files:
+        world.write(bytes(2 << 20), file)
+    world.finish(world.sender(*files))
+    carried = [sum(len(frame.data) for frame in request.frames()) for request in map(decode_request, world.link.requests)]
+    assert sum(carried) == 20 << 20 and max(carried) <= 7 << 20
+
+
+def test_without_faults_every_byte_is_sent_once(world):
+    """Also where one log has much to send and another gets a line now and then."""
+    written = {"a.txt": random.Random(1).randbytes(6 << 20), "b.txt": b""}
+    world.write(written["a.txt"], "a.txt")
+    sender = world.sender("a.txt", "b.txt")
+    for number in range(20):
+        world.write(b"line %d\n" % number, "b.txt")
+        written["b.txt"] += b"line %d\n" % number
+        sender.turn()
+    world.finish(sender)
+    assert {file: world.stored(file) for file in written} == written
+    requests = list(map(decode_request, world.link.requests))
+    assert sum(len(request.opens) for request in requests) == 2  # nobody had to ask again where the receiver stands
+    frames = [frame for request in requests for frame in request.frames()]
+    assert sum(len(frame.data) for frame in frames) == sum(map(len, written.values()))
+
+
 def test_many_streams_travel_in_few_requests_and_finish(world):
     files = [f"log-{number}.txt" for number in range(700)]
     for file in files:

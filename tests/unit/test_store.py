@@ -148,6 +148,16 @@ def test_bytes_after_the_close_open_the_stream_again(store, clock):
     assert store.finish(KEY, close_of(SOURCE[:150])).verdict(clock(), 0).name == "complete"
 
 
+@pytest.mark.parametrize("start", [0, 50, 100])
+@pytest.mark.parametrize("losses", [(), (Loss(100, None, "cut"),)])
+def test_a_frame_that_is_repeated_after_the_close_leaves_it_closed(store, start, losses):
+    """A delayed request may come when all is over."""
+    put(store, 0, 100, losses=losses)
+    closed = store.finish(KEY, close_of(SOURCE[:100]))
+    assert put(store, start, 100, losses=losses) == 100
+    assert store.streams() == [closed]
+
+
 def test_a_repeated_close_changes_nothing(store):
     put(store, 0, 100)
     first = store.finish(KEY, close_of(SOURCE[:100]))

@@ -16,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from nvflare_logstream.site import tail
+from nvflare_logstream.site.chain import Found, scan
 from nvflare_logstream.site.cursor import Cursor, Segment
 from nvflare_logstream.site.tail import Tailer
 from nvflare_logstream.wire.frames import Loss
@@ -340,6 +342,37 @@ def test_rotation_of_a_file_nobody_saw_is_a_loss(log, tailer):
     append(log, b"three")
     data, losses = read_with_losses(tailer)
     assert (data, [loss.offset for loss in losses]) == (b"three", [4])
+
+
+def test_a_loss_is_told_even_if_nothing_comes_after_it(log, tailer):
+    """The successor was seen, written and rotated away while nobody looked; the files that are left are empty."""
+    log.write_bytes(b"one ")
+    read_all(tailer)
+    log.rename(log.with_name("log.txt.1"))
+    log.touch()
+    assert tailer.read(ENOUGH) is None
+    append(log, b"unread ")
+    log.with_name("log.txt.1").unlink()
+    log.with_name("empty").touch()
+    log.with_name("empty").rename(log)
+    data, losses = read_with_losses(tailer)
+    assert data == b"" and [loss.offset for loss in losses] == [4]
+
+
+def test_a_late_line_that_comes_while_the_reader_moves_on_is_read(log, tailer, monkeypatch):
+    """Between its last look at the renamed file and its look at the directory."""
+    log.write_bytes(b"one ")
+    data, renamed = read_all(tailer), log.with_name("log.txt.1")
+    log.rename(renamed)
+
+    def scan_late(path: Path) -> list[Found]:
+        if not log.exists():
+            append(renamed, b"late ")
+            append(log, b"two")
+        return scan(path)
+
+    monkeypatch.setattr(tail, "scan", scan_late)
+    assert data + read_all(tailer) == b"one late two"
 
 
 def test_a_deleted_file_whose_inode_is_used_again_is_not_mistaken(log, tailer):
