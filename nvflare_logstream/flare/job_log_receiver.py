@@ -22,6 +22,8 @@ from nvflare_logstream.flare.archive import ArchiveKeeper
 from nvflare_logstream.flare.log_directory import own_log_directory
 from nvflare_logstream.flare.server_logs import ServerLogs
 from nvflare_logstream.names import DEFAULT_LOG_FILES, SERVER_SITE, StreamKey, check_seconds
+from nvflare_logstream.retrieval.query import LogService
+from nvflare_logstream.server import commands
 from nvflare_logstream.server.receiver import Admission, Receiver
 from nvflare_logstream.server.store import LogStore, Quotas
 from nvflare_logstream.wire.channel import has_receiver, serve
@@ -72,6 +74,8 @@ class JobLogReceiver(Widget):
         self._server_logs: ServerLogs | None = None
         self._archive: ArchiveKeeper | None = None
         self._stopping = threading.Event()
+        self._service: LogService | None = None
+        commands.register(self._answer)
         self.register_event_handler(EventType.SYSTEM_START, self._on_system_start)
         self.register_event_handler(EventType.BEFORE_JOB_LAUNCH, self._on_before_job_launch)
         self.register_event_handler(EventType.JOB_STARTED, self._on_job_started)
@@ -94,6 +98,7 @@ class JobLogReceiver(Widget):
         serve(engine.get_cell(), receiver.handle)
         self._server_logs = ServerLogs(store, workspace)
         self._server_logs.finish_earlier()
+        self._service = LogService(store, self.idle_timeout, self._archive.status)
         self._start_keeper(store, admission)
         self.log_info(fl_ctx, f"receiving job logs into {store.root}")
 
@@ -107,15 +112,21 @@ class JobLogReceiver(Widget):
             self._store.expect(StreamKey(job, site, DEFAULT_LOG_FILES[0]))  # type: ignore[union-attr]
 
     def _on_job_completed(self, event_type: str, fl_ctx: FLContext) -> None:
-        if self._server_logs and self._archive:
+        if self._server_logs and self._archive and self._store:
             job = _job_of(fl_ctx)
             self._server_logs.finish(job, self._archive.status(job))
             self._archive.job_archived(job)
+            self._store.tell(job)  # its status has changed
 
     def _on_end(self, event_type: str, fl_ctx: FLContext) -> None:
         self._stopping.set()
         if self._store:
             self._store.commit()
+
+    def _answer(self, job: str, request: object) -> dict[str, Any]:
+        if self._service is None:
+            return {"error": "the log receiver is not started yet; try again"}
+        return self._service.answer(job, request)
 
     # -- in a job's server process ------------------------------------------------------------------------------
 

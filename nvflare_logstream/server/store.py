@@ -63,6 +63,8 @@ class LogStore:
         self._lock = threading.RLock()
         self._commit_lock = threading.Lock()
         self._streams: dict[StreamKey, StoredStream] = {}
+        self._changed = threading.Condition()
+        self._changes: dict[str, int] = {}  # counts, by job, what a reader may want to look at again
         self._job_bytes = {job: size for job, size, _, _ in self.index.jobs()}
 
     def close(self) -> None:
@@ -89,6 +91,7 @@ class LogStore:
             stream.info.utc_offset, stream.info.skew = utc_offset, skew
             stream.info.last_seen = self._clock()
             stream.dirty = True
+            self.tell(key.job)
             return stream.snapshot()
 
     def append(self, key: StreamKey, offset: int, data: bytes, cursor: bytes, losses: tuple[Loss, ...] = ()) -> int:
@@ -124,6 +127,7 @@ class LogStore:
             self._job_bytes[key.job] = self._job_bytes.get(key.job, 0) + len(fresh)
             stream.dirty = True
             end = info.end
+        self.tell(key.job)
         if told:  # unlike bytes, a loss that a crash takes from us is not told again
             self.commit()
         return end
@@ -148,6 +152,7 @@ class LogStore:
             info.total, info.digest, info.digest_from = close.total, close.digest, close.digest_from
             info.outcome, info.closed, info.last_seen = close.outcome, self._clock(), self._clock()
             stream.dirty = True
+            self.tell(key.job)
             return stream.snapshot()
 
     def refuse(self, key: StreamKey, reason: str) -> None:
@@ -243,6 +248,27 @@ class LogStore:
 
     # -- reading and keeping ------------------------------------------------------------------------------------
 
+    def tell(self, job: str) -> None:
+        """Wake readers who wait for something new of a job."""
+        with self._changed:
+            self._changes[job] = self._changes.get(job, 0) + 1
+            self._changed.notify_all()
+
+    def changes(self, job: str) -> int:
+        """A number that grows with everything new of a job."""
+        return self._changes.get(job, 0)
+
+    def wait_for_change(self, job: str, seen: int, seconds: float) -> None:
+        """Wait until `changes` is no longer `seen`, at most `seconds`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.changes(job) != seen, seconds)
+
+    def info(self, key: StreamKey) -> StreamInfo | None:
+        """What is known of one stream, as it stands now; None if nothing is."""
+        with self._lock:
+            stream = self._streams.get(key)
+            return stream.snapshot() if stream else self.index.load(key)
+
     def streams(self, job: str | None = None, site: str | None = None) -> list[StreamInfo]:
         """What is known of every stream that matches, as it stands now."""
         found = {info.key: info for info in self.index.find(job, site)}
@@ -260,6 +286,7 @@ class LogStore:
                 del self._streams[key]
             self.index.delete_job(job)
             self._job_bytes.pop(job, None)
+            self._changes.pop(job, None)
             shutil.rmtree(self.root / job, ignore_errors=True)
 
     def sweep(self, keep_seconds: float, job_exists: Callable[[str], bool]) -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from nvflare_logstream.flare.kits import SiteSetup
 
 from .lab import CLIENT_SETUP, STREAMER, Lab
 
+USERS = {"lead@nvidia.com": "lead", "member@nvidia.com": "member"}
 OPTED_OUT = SiteSetup([STREAMER], extra={"allow_log_streaming": False})
 STRICT = SiteSetup([STREAMER], class_allow=())
 TWO_ENTRIES = SiteSetup(
@@ -26,8 +28,18 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     site-1 and site-2 stream, site-2 with two entries in its resources.json; site-3 has opted out; site-4's allow-list lacks us.
     """
     sites = {"site-1": CLIENT_SETUP, "site-2": TWO_ENTRIES, "site-3": OPTED_OUT, "site-4": STRICT}
-    with Lab(tmp_path_factory.mktemp("lab"), clients=tuple(sites), overrides=sites) as lab:
+    lab = Lab(tmp_path_factory.mktemp("lab"), clients=tuple(sites), overrides=sites, users=USERS)
+    lab.federation.prepare()
+    forbid_members_to_view(lab.federation.server_dir / "local")
+    with lab:
         yield lab
+
+
+def forbid_members_to_view(local: Path) -> None:
+    """The runtime lets every role view everything; here one may not."""
+    policy = json.loads((local / "authorization.json.default").read_text())
+    policy["permissions"]["member"] = {"view": "none"}
+    (local / "authorization.json").write_text(json.dumps(policy))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

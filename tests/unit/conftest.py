@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,3 +18,15 @@ def memory_path() -> Iterator[Path]:
     """A directory that costs nothing to sync."""
     with TemporaryDirectory(dir=MEMORY) as directory:
         yield Path(directory)
+
+
+@pytest.fixture(scope="session")
+def memory_path_factory():
+    """Makes such directories for a test that needs many."""
+
+    @contextmanager
+    def make() -> Iterator[Path]:
+        with TemporaryDirectory(dir=MEMORY) as directory:
+            yield Path(directory)
+
+    return make

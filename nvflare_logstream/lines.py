@@ -1,0 +1,144 @@
+"""What a log line looks like: the only place that knows.
+
+Two forms: the runtime's text form, `2026-04-28 10:00:00,123 - name - LEVEL - message`, with raw continuation lines (tracebacks)
+after it; and its JSON form, one object a line. Times in a log are written without a zone; here they are naive values, and a time
+with a zone is turned into UTC first, as the runtime's own `nvflare job logs` does.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from typing import Any
+
+from nvflare_logstream.errors import ArgumentError
+
+LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+
+_TIME = re.compile(r"\[?(?P<time>\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}(?:[.,]\d+)?)")
+_LEVEL = re.compile(r" - (DEBUG|INFO|WARNING|ERROR|CRITICAL) - ")
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_TIME_KEYS = ("asctime", "timestamp", "time")
+_ALLOWED = "a time such as 2026-04-28T10:00:00, the same with Z or an offset such as +02:00, or a duration such as 10m or 1h30m"
+
+
+def parse_time(text: str) -> datetime.datetime:
+    """Read a timestamp; one with a zone becomes UTC, the result is naive.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    text = text.strip()
+    if text.endswith("Z"):
+        text = text[:-1] + "+00:00"
+    text = text.replace(" ", "T", 1).replace(",", ".")
+    found = datetime.datetime.fromisoformat(_whole_micros(text))
+    return found.astimezone(datetime.timezone.utc).replace(tzinfo=None) if found.tzinfo is not None else found
+
+
+def _whole_micros(text: str) -> str:
+    # Python 3.10 reads 3 or 6 digits of a second's fraction only; logs have any number.
+    match = re.search(r"\.(\d+)", text)
+    return text if match is None else f"{text[: match.start(1)]}{match.group(1)[:6].ljust(6, '0')}{text[match.end(1) :]}"
+
+
+def parse_since(
+    argument: str, text: str, *, now: datetime.datetime | None = None, utc_offset: int | None = None
+) -> datetime.datetime:
+    """Read the value of `--since` or `--until` into the clock of a site's log.
+
+    Args:
+        argument: the option's name, for the error.
+        text: a timestamp without a zone (the log's own clock), one with a zone, or a duration back from now.
+        now: the present in UTC, naive.
+        utc_offset: the site's offset from UTC in seconds; None where it is not known: the log's clock is then taken as UTC.
+
+    Raises:
+        ArgumentError: if it is none of these.
+    """
+    shift = datetime.timedelta(seconds=utc_offset or 0)
+    duration = _DURATION.fullmatch(text.strip())
+    try:
+        if duration and any(duration.groups()):
+            days, hours, minutes, seconds = (int(part or 0) for part in duration.groups())
+            ago = datetime.timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+            return (now or datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)) - ago + shift
+        found = parse_time(text)
+    except (ValueError, OverflowError):
+        raise ArgumentError(argument, text, _ALLOWED) from None
+    return found + shift if _has_zone(text) else found
+
+
+def _has_zone(text: str) -> bool:
+    return re.search(r"(Z|[+-]\d{2}:?\d{2}(:?\d{2})?)$", text.strip()[10:]) is not None
+
+
+def text_time(line: str) -> datetime.datetime | None:
+    """The time a text line begins with, or None for a continuation line."""
+    match = _TIME.match(line)
+    if match is None:
+        return None
+    try:
+        return parse_time(match.group("time"))
+    except ValueError:
+        return None
+
+
+def json_time(line: str) -> datetime.datetime | None:
+    """The time in a JSON line, or None."""
+    record = _record(line)
+    for key in _TIME_KEYS if record is not None else ():
+        value = record.get(key) if record else None
+        if value:
+            try:
+                return parse_time(str(value))
+            except ValueError:
+                continue
+    return None
+
+
+def text_level(line: str) -> int | None:
+    """The level of a text line that begins a record, or None."""
+    match = _LEVEL.search(line) if _TIME.match(line) else None
+    return LEVELS[match.group(1)] if match else None
+
+
+def json_level(line: str) -> int | None:
+    """The level in a JSON line, or None."""
+    record = _record(line) or {}
+    return LEVELS.get(str(record.get("levelname") or record.get("level") or "").upper())
+
+
+def is_json(text: str) -> bool:
+    """Whether a log is in JSON form, judged by its first line that is not blank."""
+    for line in text.splitlines():
+        if line.strip():
+            return _record(line.strip()) is not None
+    return False
+
+
+def json_as_text(text: str) -> str:
+    """Render lines in JSON form as the text form reads; what is not a JSON object stays as it is."""
+    rendered = []
+    for line in text.splitlines():
+        stripped = line.strip()
+        if stripped:
+            record = _record(stripped)
+            rendered.append(line if record is None else _record_as_text(record))
+    return "\n".join(rendered) + "\n" if rendered else ""
+
+
+def _record_as_text(record: dict[str, Any]) -> str:
+    fields = (_TIME_KEYS, ("name", "fullName"), ("levelname", "level"), ("fl_ctx",), ("message", "msg"))
+    values = [next((record[key] for key in keys if record.get(key)), "") for keys in fields]
+    shown = [str(value) for value in values if value not in (None, "")]
+    return " - ".join(shown) if shown else json.dumps(record, default=str)
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,1 @@
+"""Reading logs: over the store, and from afar."""

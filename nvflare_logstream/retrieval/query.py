@@ -1,0 +1,216 @@
+"""Answers a reader's requests from the store: which streams there are, filtered text, new text as it comes, raw bytes.
+
+Pure of the runtime: a request is a dict that came over the wire, a reply is one that goes out. Every field of a request is
+checked, and refused with an error that names it. A reply never carries more than asked for, nor more than a few MiB: what is
+longer goes out in parts, with a `reading` in the reply from which the next request goes on.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from threading import BoundedSemaphore
+from typing import Any
+
+from nvflare_logstream import lines
+from nvflare_logstream.errors import ArgumentError, LogStreamError
+from nvflare_logstream.filters import Filters, LineState
+from nvflare_logstream.names import StreamKey, check_name
+from nvflare_logstream.retrieval.reader import Reading, Source, plan
+from nvflare_logstream.server.store import LogStore
+from nvflare_logstream.server.verdict import StreamInfo
+
+MAX_PART = 4 << 20  # characters of text, or bytes, in one reply
+MAX_WAIT = 20.0  # seconds of a long poll
+MAX_WAITING = 16  # long polls at a time; the runtime has 64 threads for everything, and further followers come back instead
+MAX_FOLLOWED = 1000  # streams in one request
+
+
+class LogService:
+    """Reads the store for others; thread-safe.
+
+    Args:
+        store: the streams.
+        idle_timeout: seconds without a sign of life after which a site counts as silent.
+        job_status: the status of a job in the runtime's words, "" if it is not known.
+        clock: gives the time in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: LogStore,
+        idle_timeout: float,
+        job_status: Callable[[str], str] = lambda job: "",
+        clock: Callable[[], float] = time.time,
+    ):
+        self._store, self._idle, self._status, self._clock = store, idle_timeout, job_status, clock
+        self._waiting = BoundedSemaphore(MAX_WAITING)
+
+    def answer(self, job: str, request: object) -> dict[str, Any]:
+        """The reply to a request about `job`; a request that is not allowed is answered with {"error": text}."""
+        try:
+            check_name("job", job)
+            if not isinstance(request, dict):
+                raise ArgumentError("request", request, "a map")
+            operations = {"streams": self._streams, "read": self._read, "follow": self._follow, "fetch": self._fetch}
+            wanted = request.get("op")
+            if wanted not in operations:
+                raise ArgumentError("op", wanted, f"one of {', '.join(operations)}")
+            return operations[wanted](job, request)
+        except LogStreamError as error:
+            return {"error": str(error)}
+
+    # -- operations ---------------------------------------------------------------------------------------------
+
+    def _streams(self, job: str, request: dict[str, Any]) -> dict[str, Any]:
+        now = self._clock()
+        rows = [self._row(info, now) for info in self._store.streams(job)]
+        return {"streams": rows, "job_status": self._status(job), "now": now}
+
+    def _row(self, info: StreamInfo, now: float) -> dict[str, Any]:
+        verdict = info.verdict(now, self._idle)
+        row = {"site": info.key.site, "file": info.key.file, "bytes": info.end, "verdict": verdict.name, "reason": verdict.reason}
+        same = ("lines", "state", "total", "digest", "digest_from", "outcome", "opened", "last_seen", "last_data", "closed")
+        row.update({name: getattr(info, name) for name in (*same, "utc_offset", "skew")})
+        row["losses"] = [[loss.offset, loss.length, loss.reason] for loss in info.losses]
+        return row
+
+    def _read(self, job: str, request: dict[str, Any]) -> dict[str, Any]:
+        info = self._info(job, request)
+        source, filters = self._source(info), self._filters(request, info)
+        token = request.get("reading")
+        reading = plan(source, filters) if token is None else decode_reading(token, info.end)
+        reading, text = reading.part(source, filters, MAX_PART)
+        return {
+            "text": text,
+            "reading": encode_reading(reading),
+            "done": reading.done,
+            "since_applied": reading.since_applied,
+            "truncated": reading.truncated,
+            "read": source.bytes_read,
+        }
+
+    def _follow(self, job: str, request: dict[str, Any]) -> dict[str, Any]:
+        places = request.get("places")
+        if not isinstance(places, list) or len(places) > MAX_FOLLOWED:
+            raise ArgumentError("places", places, f"a list of at most {MAX_FOLLOWED} places")
+        wait = request.get("wait", 0)
+        if isinstance(wait, bool) or not isinstance(wait, (int, float)) or not 0 <= wait <= MAX_WAIT:
+            raise ArgumentError("wait", wait, f"a number of seconds from 0 to {MAX_WAIT:g}")
+        deadline, busy, before = time.monotonic() + wait, False, request.get("verdicts")
+        while True:
+            seen = self._store.changes(job)
+            parts = self._new_parts(job, request, places)
+            left = deadline - time.monotonic()
+            if parts or left <= 0 or self._verdicts(job) != before:
+                break
+            if not self._waiting.acquire(blocking=False):
+                busy = True  # come back in a moment: the server's threads are for others too
+                break
+            try:
+                self._store.wait_for_change(job, seen, left)
+            finally:
+                self._waiting.release()
+        return {"parts": parts, "busy": busy, "verdicts": self._verdicts(job), **self._streams(job, request)}
+
+    def _verdicts(self, job: str) -> list[list[str]]:
+        """What a follower wants to be told of at once: a site that joins, falls silent, is refused or ends; and the job's end."""
+        now = self._clock()
+        rows = [[info.key.site, info.key.file, info.verdict(now, self._idle).name] for info in self._store.streams(job)]
+        return [*rows, [self._status(job)]]
+
+    def _new_parts(self, job: str, request: dict[str, Any], places: list[Any]) -> list[dict[str, Any]]:
+        parts, size = [], 0
+        for place in places:
+            if not isinstance(place, dict):
+                raise ArgumentError("places", place, "maps with site, file and reading")
+            info = self._info(job, place)
+            source, filters = self._source(info), replace(self._filters(request, info), tail=None, max_bytes=None)
+            reading = decode_reading(place.get("reading"), info.end)
+            end = info.end if info.state != "open" else _last_line_end(source, reading.at)
+            if end <= reading.at or size >= MAX_PART:
+                continue
+            if not reading.timed and (filters.since or filters.until):
+                reading = replace(reading, timed=plan(source, filters).timed)
+            reading, text = replace(reading, end=end).part(source, filters, MAX_PART - size)
+            size += len(text)
+            parts.append({"site": info.key.site, "file": info.key.file, "text": text, "reading": encode_reading(reading)})
+        return parts
+
+    def _fetch(self, job: str, request: dict[str, Any]) -> dict[str, Any]:
+        info = self._info(job, request)
+        at = _whole("at", request.get("at", 0), info.end)
+        most = _whole("most", request.get("most", MAX_PART), MAX_PART)
+        data = self._source(info).read(at, most)
+        return {"data": base64.b64encode(data).decode(), "end": info.end}
+
+    # -- checking -----------------------------------------------------------------------------------------------
+
+    def _info(self, job: str, request: dict[str, Any]) -> StreamInfo:
+        key = StreamKey(job, check_name("site", request.get("site")), check_name("file", request.get("file")))
+        info = self._store.info(key)
+        if info is None or not self._store.path(key).exists():
+            raise LogStreamError(f"the server has no log {key.file} of {key.site} for job {job}")
+        return info
+
+    def _source(self, info: StreamInfo) -> Source:
+        return Source(self._store.path(info.key), info.end)
+
+    def _filters(self, request: dict[str, Any], info: StreamInfo) -> Filters:
+        given = request.get("filters") or {}
+        if not isinstance(given, dict):
+            raise ArgumentError("filters", given, "a map")
+        values: dict[str, Any] = {}
+        for name in ("since", "until"):
+            value = given.get(name)
+            if value is not None and not isinstance(value, str):
+                raise ArgumentError(name, value, "a text")
+            # The zone of a site is known from its sender; of the server's own logs it is the server's.
+            values[name] = None if value is None else lines.parse_since(name, value, utc_offset=info.utc_offset)
+        names = ("level", "grep", "ignore_case", "invert", "before", "after", "tail", "max_bytes")
+        values.update({name: given[name] for name in names if given.get(name) is not None})
+        return Filters(**values)
+
+
+def _whole(name: str, value: object, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= high:
+        raise ArgumentError(name, value, f"a whole number from 0 to {high}")
+    return value
+
+
+def _last_line_end(source: Source, start: int) -> int:
+    """The position after the last whole line that ends after `start`; `start` if there is none."""
+    for at, run in source.backward(start, source.end):
+        cut = run.rfind(b"\n") + 1
+        if cut:
+            return at + cut
+    return start
+
+
+def encode_reading(reading: Reading) -> dict[str, Any]:
+    """A reading as it travels."""
+    return asdict(reading)
+
+
+def decode_reading(token: object, end: int) -> Reading:
+    """Read back a reading that a client returned, for a stream that is stored up to `end`.
+
+    Raises:
+        ArgumentError: naming the field, its value and what is allowed.
+    """
+    if not isinstance(token, dict):
+        raise ArgumentError("reading", token, "the reading of an earlier reply")
+    values: dict[str, Any] = {name: _whole(f"reading.{name}", token.get(name, 0), end) for name in ("at", "end")}
+    values |= {name: _whole(f"reading.{name}", token.get(name, 0), 1 << 62) for name in ("skip_lines", "skip_bytes")}
+    values |= {name: token.get(name) is True for name in ("json", "timed", "since_applied", "truncated")}
+    state = token.get("state")
+    if state is None:
+        return Reading(**values)
+    before = state.get("before", []) if isinstance(state, dict) else None
+    if not isinstance(before, (list, tuple)) or len(before) > 1000 or not all(isinstance(line, str) for line in before):
+        raise ArgumentError("reading.state", state, "the state of an earlier reply")
+    after = _whole("reading.state.after", state.get("after", 0), 1000)
+    found = LineState(state.get("in_time") is True, state.get("in_level") is True, tuple(before), after)
+    return Reading(**values, state=found)

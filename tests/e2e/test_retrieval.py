@@ -1,0 +1,75 @@
+"""Reading, following and fetching a job's logs through an admin session, while it runs and after it."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nvflare.fuel.flare_api.api_spec import AuthorizationError, JobNotFound
+
+from nvflare_logstream.retrieval.client import LogClient
+from nvflare_logstream.retrieval.model import LogQuery, RetrievalError
+
+from .lab import SITES, Job, Lab
+
+pytestmark = pytest.mark.timeout(240)
+
+SCRIPT = [["lines", 150, 0.01], ["rotate"], ["lines", 50, 0.01], ["traceback"], ["rotate"], ["warning", "the end"]]
+
+
+@pytest.fixture(scope="module")
+def job(lab: Lab) -> Job:
+    return lab.submit("read", SCRIPT, sites=[*SITES, "site-3"])
+
+
+def test_following_all_sites_shows_each_line_once_and_ends_by_itself(lab: Lab, job: Job) -> None:
+    texts, notices = defaultdict(str), []
+    for event in LogClient(lab.federation.session()).follow(job.id, LogQuery(sites=("all",))):
+        if event.kind == "text":
+            texts[event.site] += event.text
+        else:
+            notices.append((event.kind, event.site))
+    for site in ("server", *SITES):
+        assert texts[site].encode() == job.written(site), site
+        assert ("joined", site) in notices and ("ended", site) in notices
+    assert "site-3" not in texts and ("refused", "site-3") in notices
+    assert notices[-1] == ("over", "") and event.text == "FINISHED:COMPLETED"
+
+
+def test_reading_and_fetching_after_the_end(lab: Lab, job: Job) -> None:
+    client = LogClient(lab.federation.session())
+    job.wait_closed("site-1")
+    lines = job.written("site-1").decode().splitlines(keepends=True)
+    read = client.read(job.id, LogQuery(sites=("site-1",), tail=10))["site-1"]
+    assert read.text == "".join(lines[-10:]) and read.truncated
+    assert client.read(job.id, LogQuery(sites=("site-*",), level="WARNING"))["site-2"].text.count("the end") == 1
+    assert "breaks over two lines" in client.read(job.id, LogQuery(sites=("site-1",), file="error_log.txt"))["site-1"].text
+    stream = next(s for s in client.streams(job.id) if (s.site, s.file) == ("site-1", "log.txt"))
+    assert b"".join(client.fetch(job.id, stream)) == job.written("site-1")
+    refused = client.read(job.id, LogQuery(sites=("site-3",)))["site-3"]
+    assert (refused.stream.verdict, refused.text) == ("refused", "")
+
+
+def test_the_readmes_example_runs(lab: Lab, job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    job.wait_closed("site-1")
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?LogClient.*?)^```", readme, re.M | re.S)
+    names: dict[str, Any] = {}
+    exec(example.rpartition("```python\n")[2], names)
+    names["show"](lab.federation.session(), job.id)
+    shown = capsys.readouterr().out
+    assert "site-3 log.txt 0 refused" in shown and "breaks over two lines" in shown and "over FINISHED:COMPLETED" in shown
+
+
+def test_who_may_not_see_the_job_sees_nothing(lab: Lab, job: Job) -> None:
+    job.wait_closed("site-1")
+    with pytest.raises(AuthorizationError):
+        LogClient(lab.federation.session("member@nvidia.com")).streams(job.id)
+    assert LogClient(lab.federation.session("lead@nvidia.com")).streams(job.id), "the right is one of the category view"
+    with pytest.raises(JobNotFound):
+        LogClient(lab.federation.session()).streams("00000000-0000-0000-0000-000000000000")
+    with pytest.raises(RetrievalError, match="grep: "):
+        LogClient(lab.federation.session()).read(job.id, LogQuery(sites=("site-1",), grep="(("))

@@ -1,0 +1,161 @@
+"""The pipeline gives what the runtime's own command gives, and over a file what it gives over the text."""
+
+import time
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from nvflare.tool.job.job_cli import (
+    _apply_job_log_bounds,
+    _looks_like_json_log,
+    _normalize_log_timestamp,
+    _render_log_json_as_text,
+)
+
+from nvflare_logstream import lines
+from nvflare_logstream.errors import ArgumentError
+from nvflare_logstream.filters import Filters, apply_filters
+from nvflare_logstream.retrieval import reader
+from nvflare_logstream.retrieval.reader import Source, plan
+
+TIMES = st.sampled_from(
+    ["2026-04-28 10:00:00,123", "2026-04-28 10:00:01,5", "2026-04-28T09:59:59.999999", "2026-04-28 10:00:02,1234567"]
+)
+ODD_TIMES = TIMES | st.sampled_from(["2026-13-01 10:00:00", "[2026-04-28 10:00:03"])
+ZONED = st.sampled_from(["2026-04-28T12:00:01+02:00", "2026-04-28T10:00:01Z"])
+ENDS = st.sampled_from(["\n", "\n", "\n", "\r\n", "\r", "\x0b", "\u2028", "\x85", ""])
+LEVELS = st.sampled_from(["DEBUG", "INFO", "ERROR"])
+TEXT_LINES = st.builds("{} - n - {} - {}".format, ODD_TIMES, LEVELS, st.text(max_size=8)) | st.text(max_size=10)
+KEYS = st.sampled_from(["asctime", "timestamp", "time", "x"])
+JSON_LINES = st.builds('{{"{}": "{}", "levelname": "{}", "message": "x"}}'.format, KEYS, ODD_TIMES, LEVELS) | st.sampled_from(
+    ['{"a": 1}', "[]", "x", '{"asctime": 5}']
+)
+
+
+def logs(line):
+    return st.lists(st.tuples(line, ENDS).map("".join), max_size=30).map("".join)
+
+
+LOGS = logs(TEXT_LINES) | logs(JSON_LINES)
+COUNTS = st.none() | st.integers(0, 12)
+SIZES = st.none() | st.integers(0, 120)
+
+
+@settings(max_examples=500)
+@given(LOGS, st.none() | TIMES | ZONED, COUNTS, SIZES)
+def test_the_result_is_the_one_of_the_runtimes_own_command(text, since, tail, max_bytes):
+    wanted_since = _normalize_log_timestamp(since) if since else None
+    texts, sites, truncated, applied = _apply_job_log_bounds({"s": text}, tail, wanted_since, max_bytes)
+    found = apply_filters(text, since=since, tail=tail, max_bytes=max_bytes)
+    assert found.text == texts["s"]
+    assert (found.truncated, found.since_applied) == (truncated, applied)
+    assert (found.lines, found.bytes) == (sites["s"]["lines"], sites["s"]["bytes"])
+
+
+@given(LOGS)
+def test_json_is_told_and_shown_as_the_runtimes_own_command_does(text):
+    assert lines.is_json(text) == _looks_like_json_log(text)
+    assert lines.json_as_text(text) == _render_log_json_as_text(text)
+
+
+RAW_LOGS = LOGS.map(lambda text: text.encode()) | st.lists(st.binary(max_size=10)).map(b"\n".join)
+FILTERS = st.fixed_dictionaries(
+    {
+        "since": st.none() | TIMES,
+        "until": st.none() | TIMES,
+        "level": st.sampled_from([None, None, "INFO", "ERROR"]),
+        "grep": st.sampled_from([None, None, "1", "[a-z]"]),
+        "invert": st.booleans(),
+        "before": st.integers(0, 2),
+        "after": st.integers(0, 2),
+        "tail": COUNTS,
+        "max_bytes": SIZES,
+    }
+)
+
+
+@settings(max_examples=500)
+@given(raw=RAW_LOGS, given_filters=FILTERS, block=st.sampled_from([4, 16, 64, 1 << 16]), part=st.integers(1, 50))
+def test_over_a_file_it_gives_what_it_gives_over_the_text(tmp_path_factory, raw, given_filters, block, part):
+    text = raw.decode(errors="replace")
+    if given_filters["since"] or given_filters["until"]:
+        # Where times are out of order by more than a block, bisection may not notice: it looks at a few places only.
+        times = [time for line in text.splitlines() if (time := lines.text_time(line) or lines.json_time(line))]
+        assume(times == sorted(times))
+    path = tmp_path_factory.getbasetemp() / "filtered.txt"
+    path.write_bytes(raw)
+    wanted = apply_filters(text, **given_filters)
+    times = {name: given_filters[name] and lines.parse_time(given_filters[name]) for name in ("since", "until")}
+    filters, source = Filters(**{**given_filters, **times}), Source(path, len(raw))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "BLOCK", block)
+        patch.setattr(reader, "_GUARD", block)
+        reading, found = plan(source, filters), ""
+        while not reading.done:
+            reading, more = reading.part(source, filters, part)
+            found += more
+    assert found == wanted.text
+    assert (reading.since_applied, reading.truncated) == (wanted.since_applied, wanted.truncated)
+
+
+@pytest.fixture(scope="module")
+def long_log(tmp_path_factory):
+    """200 MB of lines in the order of their times, a tenth of a second apart."""
+    path = tmp_path_factory.mktemp("long") / "log.txt"
+    with path.open("w") as file:
+        for block in range(400):
+            start = time.mktime((2026, 4, 28, 0, 0, 0, 0, 0, -1)) + 400.0 * block
+            stamps = (time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(start + number // 10)) for number in range(4000))
+            file.write("".join(f"{stamp},{n % 10}00 - trainer - INFO - step {n:090d}\n" for n, stamp in enumerate(stamps)))
+    return path
+
+
+@pytest.mark.parametrize("seconds_from_end", [None, 60])
+def test_the_end_of_a_long_log_costs_little_reading(long_log, seconds_from_end):
+    source = Source(long_log, long_log.stat().st_size)
+    filters = Filters(tail=10)
+    if seconds_from_end:
+        last = apply_filters(long_log.read_text()[-1000:], tail=1).text
+        filters = Filters(since=lines.text_time(last) - lines.datetime.timedelta(seconds=seconds_from_end))
+    reading = plan(source, filters)
+    _, text = reading.part(source, filters, 1 << 20)
+    assert len(text.splitlines()) == (601 if seconds_from_end else 10)
+    assert source.bytes_read < 1 << 20
+
+
+def test_a_pattern_built_to_explode_costs_linear_time():
+    began = time.perf_counter()
+    found = apply_filters("a" * 200_000 + "\n", grep="(a+)+$b|(a|aa)+$c")
+    assert found.text == "" and time.perf_counter() - began < 2.0
+
+
+def test_a_continuation_line_belongs_to_its_record():
+    log = "2026-04-28 10:00:00,0 - n - ERROR - bad\nTraceback\n  line\n2026-04-28 10:00:01,0 - n - INFO - good\nmore\n"
+    assert apply_filters(log, level="ERROR").text == log[: log.index("2026-04-28 10:00:01")]
+    assert apply_filters(log, until="2026-04-28 10:00:00").text == log[: log.index("2026-04-28 10:00:01")]
+    assert apply_filters(log, grep="line", before=1).text == "Traceback\n  line\n"
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("tail", -1),
+        ("max_bytes", True),
+        ("level", "LOUD"),
+        ("grep", "(("),
+        ("since", "yesterday"),
+        ("until", "10x"),
+        ("before", 5000),
+    ],
+)
+def test_a_wrong_argument_is_named(argument, value):
+    with pytest.raises(ArgumentError, match=rf"^{argument}: .* is not allowed; "):
+        apply_filters("", **{argument: value})
+
+
+def test_times_are_read_into_the_sites_own_clock():
+    now = lines.parse_time("2026-04-28T10:00:00")
+    hour = 3600
+    assert lines.parse_since("since", "2026-04-28T10:00:00", utc_offset=2 * hour) == now, "a naive time is the log's own"
+    assert str(lines.parse_since("since", "2026-04-28T10:00:00Z", utc_offset=2 * hour)) == "2026-04-28 12:00:00"
+    assert str(lines.parse_since("since", "1h30m", now=now, utc_offset=-hour)) == "2026-04-28 07:30:00"
