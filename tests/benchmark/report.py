@@ -38,6 +38,9 @@ def _below(most: float, unit: str) -> Goal:
     return Goal(f"< {most:g} {unit}", lambda ours, stock: ours < most)
 
 
+_NO_FLOOR = Goal("–", lambda ours, stock: True)
+
+
 @dataclass(frozen=True)
 class Line:
     """One line of the table.
@@ -81,7 +84,7 @@ LINES = (
     # What logging itself takes differs from run to run by more than what is looked for; beside the writing thread it does not.
     Line("1,000 lines/s, CPU of its other threads", ("busy",), "client_background_cpu", "s", _part(10), _part(50), overhead=True),
     Line("10 lines/s, median latency", ("calm",), "latency_ms", "ms", _part(2), _part(5)),
-    Line("10 lines/s, CPU of client job + server", ("calm",), "cpu", "s", _part(1), _part(1), overhead=True),
+    Line("10 lines/s, CPU of client job + server", ("calm",), "cpu", "s", _NO_FLOOR, _part(1), overhead=True),
     Line("first line after a quiet minute, latency", ("quiet",), "latency_ms", "ms", _at_most(60, "ms"), _at_most(20, "ms")),
     Line("idle, CPU of client job", ("quiet",), "client_share", "%", _below(0.5, "%"), _below(0.1, "%"), overhead=True),
     Line("threads added to client job", _ANY_RATE, "threads", "", _at_most(2), _at_most(1), overhead=True),
