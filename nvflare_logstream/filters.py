@@ -16,7 +16,7 @@ from __future__ import annotations
 import datetime
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import re2
@@ -93,6 +93,9 @@ class Filters:
         """Whether `grep` keeps the line."""
         found = self._pattern.search(line.rstrip("\r\n")) is not None
         return found is not self.invert
+
+
+FILTER_NAMES = tuple(entry.name for entry in fields(Filters) if entry.init)  # as they are called wherever they travel
 
 
 @dataclass(frozen=True)

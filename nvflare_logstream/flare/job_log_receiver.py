@@ -144,8 +144,7 @@ class JobLogReceiver(Widget):
             known = {client.name for client in engine.get_clients()}
             return Admission() if site in known else Admission("refused", f"{site} takes no part in job {job}")
 
-        # Nobody commits for us once the run has ended, and the process may end at any moment from then on.
-        receiver = Receiver(store, admit, self._linker(workspace), lambda key: store.commit())
+        receiver = Receiver(store, admit, self._linker(workspace))
         serve(cell, receiver.handle)
         self._server_logs = ServerLogs(store, workspace, own_log_directory(workspace, job))
         self._server_logs.follow(job)

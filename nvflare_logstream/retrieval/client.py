@@ -17,10 +17,9 @@ from nvflare.fuel.flare_api.api_spec import (
 from nvflare.fuel.flare_api.flare_api import Session
 
 from nvflare_logstream.retrieval.model import Event, JobStreams, LogQuery, RetrievalError, SiteLog, Stream
-from nvflare_logstream.retrieval.query import MAX_PART, MAX_WAIT
+from nvflare_logstream.retrieval.query import COMMAND, MAX_PART, MAX_WAIT
 from nvflare_logstream.server.verdict import NEVER_SEEN, PARTIAL, REFUSED, STREAMING
 
-COMMAND = "logstream"  # as in nvflare_logstream.server.commands, which only a server can import
 _TIMEOUT = MAX_WAIT + 20.0  # seconds for a reply
 _BUSY_PAUSE = 0.5  # seconds, when the server has as many waiting followers as it takes
 _RECONNECT_SECONDS = 300.0

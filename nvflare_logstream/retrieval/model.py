@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nvflare_logstream.errors import LogStreamError
+from nvflare_logstream.filters import FILTER_NAMES
 from nvflare_logstream.names import SERVER_SITE
 
 
@@ -44,8 +45,7 @@ class LogQuery:
 
     def filters(self) -> dict[str, Any]:
         """The filters as they travel."""
-        names = ("since", "until", "level", "grep", "ignore_case", "invert", "before", "after", "tail", "max_bytes")
-        return {name: value for name in names if (value := getattr(self, name)) not in (None, False)}
+        return {name: value for name in FILTER_NAMES if (value := getattr(self, name)) not in (None, False)}
 
     def wants(self, site: str) -> bool:
         """Whether the query is about `site`."""

@@ -16,12 +16,13 @@ from typing import Any
 
 from nvflare_logstream import lines
 from nvflare_logstream.errors import ArgumentError, LogStreamError
-from nvflare_logstream.filters import Filters, LineState
+from nvflare_logstream.filters import FILTER_NAMES, Filters, LineState
 from nvflare_logstream.names import StreamKey, check_name
 from nvflare_logstream.retrieval.reader import Reading, Source, plan
 from nvflare_logstream.server.store import LogStore
 from nvflare_logstream.server.verdict import StreamInfo
 
+COMMAND = "logstream"  # the admin command that carries the requests
 MAX_PART = 4 << 20  # characters of text, or bytes, in one reply
 MAX_WAIT = 20.0  # seconds of a long poll
 MAX_WAITING = 16  # long polls at a time; the runtime has 64 threads for everything, and further followers come back instead
@@ -169,8 +170,7 @@ class LogService:
                 raise ArgumentError(name, value, "a text")
             # The zone of a site is known from its sender; of the server's own logs it is the server's.
             values[name] = None if value is None else lines.parse_since(name, value, utc_offset=info.utc_offset)
-        names = ("level", "grep", "ignore_case", "invert", "before", "after", "tail", "max_bytes")
-        values.update({name: given[name] for name in names if given.get(name) is not None})
+        values |= {name: given[name] for name in FILTER_NAMES if name not in values and given.get(name) is not None}
         return Filters(**values)
 
 
