@@ -82,7 +82,8 @@ class Filters:
         try:
             return re2.compile(self.grep, options)
         except (re2.error, UnicodeEncodeError) as error:
-            raise ArgumentError("grep", self.grep, f"a pattern in RE2 syntax ({error})") from None
+            why = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else error
+            raise ArgumentError("grep", self.grep, f"a pattern in RE2 syntax ({why})") from None
 
     @property
     def drops_lines(self) -> bool:

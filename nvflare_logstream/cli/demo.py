@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -35,19 +35,20 @@ _JOB_SECONDS = 180.0
 _CLOSE_SECONDS = 30.0
 _INTERRUPTED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+EXAMPLES = ("nvflare-logstream demo", "nvflare-logstream demo --keep")
 _CONTEXT = re.compile(r" - \[identity=[^]]*\]")  # the runtime's context, the same on every line
 
 
 def demo(
-    keep: bool = typer.Option(False, "--keep", help="Keep the federation's directory and say how to look around in it."),
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the federation's directory and say how to look around in it.")
+    ] = False,
 ) -> None:
     """Run a small job on a real federation and watch its logs arrive.
 
     Starts one server and two sites as processes of their own (mutual TLS, loopback only) in a temporary directory, runs a job
     whose sites log steps, a warning and a traceback, shows their lines as the server receives them, and checks at the end that
     the server's copies are those of the sites, byte for byte. Exit code 0 only if every stream is complete.
-
-    Example: `nvflare-logstream demo --keep`
     """
     console = Console(highlight=False)
     with _interruptible():

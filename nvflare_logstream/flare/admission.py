@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from nvflare.apis.fl_constant import RunProcessKey
-from nvflare.apis.job_def import JobMetaKey
+from nvflare.apis.job_def import ALL_SITES, JobMetaKey
 
 from nvflare_logstream.flare.site_policy import ALLOW_VARIABLE
 from nvflare_logstream.names import SERVER_SITE
@@ -53,6 +53,12 @@ class JobAdmission:
         """Whether the job is in the job store (or running)."""
         return job in self._engine.run_processes or self._meta(job) is not None
 
+    def absent(self, job: str) -> set[str]:
+        """Sites that a job that was just started names, and that do not run it: they were not connected."""
+        named = (self._meta(job) or {}).get(JobMetaKey.DEPLOY_MAP.value) or {}
+        sites = {str(site) for places in named.values() for site in places}
+        return sites - participants(self._engine, job) - {SERVER_SITE, ALL_SITES}
+
     def _decide(self, site: str, job: str) -> Admission:
         if site == SERVER_SITE or not site:
             return Admission("refused", f"no site may write logs under the name {site!r}")
@@ -69,7 +75,7 @@ class JobAdmission:
         meta = self._meta(job)
         if meta is None:
             return Admission("refused", f"job {job} is not in the job store")
-        if self._store.streams(job, site) or site in _deployed_to(meta):
+        if any(info.state != "expected" for info in self._store.streams(job, site)) or site in _deployed_to(meta):
             return Admission()
         if str(meta.get(JobMetaKey.STATUS.value, "")).startswith("FINISHED"):
             return Admission("refused", f"{site} takes no part in job {job}")

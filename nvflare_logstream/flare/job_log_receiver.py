@@ -73,6 +73,7 @@ class JobLogReceiver(Widget):
         self._store: LogStore | None = None
         self._server_logs: ServerLogs | None = None
         self._archive: ArchiveKeeper | None = None
+        self._admission: JobAdmission | None = None
         self._stopping = threading.Event()
         self._service: LogService | None = None
         commands.register(self._answer)
@@ -92,7 +93,7 @@ class JobLogReceiver(Widget):
         for path in site_policy.stock_components(workspace):
             self.log_error(fl_ctx, f"resources.json also lists {path}: remove it, nvflare_logstream does its work")
         store = self._open_store(workspace)
-        admission = JobAdmission(engine, store)
+        self._admission = admission = JobAdmission(engine, store)
         self._archive = ArchiveKeeper(engine, store)
         receiver = Receiver(store, admission, self._linker(workspace), self._archive.stream_closed)
         serve(engine.get_cell(), receiver.handle)
@@ -107,9 +108,13 @@ class JobLogReceiver(Widget):
             self._server_logs.follow(_job_of(fl_ctx))
 
     def _on_job_started(self, event_type: str, fl_ctx: FLContext) -> None:
+        if not (self._store and self._admission):
+            return
         job = _job_of(fl_ctx)
-        for site in participants(fl_ctx.get_engine(), job) if self._store else ():
-            self._store.expect(StreamKey(job, site, DEFAULT_LOG_FILES[0]))  # type: ignore[union-attr]
+        for site in participants(fl_ctx.get_engine(), job):
+            self._store.expect(StreamKey(job, site, DEFAULT_LOG_FILES[0]), "the site is in the job, nothing arrived from it")
+        for site in self._admission.absent(job):
+            self._store.expect(StreamKey(job, site, DEFAULT_LOG_FILES[0]), "the site was not connected when the job was started")
 
     def _on_job_completed(self, event_type: str, fl_ctx: FLContext) -> None:
         if self._server_logs and self._archive and self._store:
@@ -125,7 +130,7 @@ class JobLogReceiver(Widget):
 
     def _answer(self, job: str, request: object) -> dict[str, Any]:
         if self._service is None:
-            return {"error": "the log receiver is not started yet; try again"}
+            return {"error": "the log receiver is not started yet; try again", "code": "SYSTEM_NOT_READY"}
         return self._service.answer(job, request)
 
     # -- in a job's server process ------------------------------------------------------------------------------

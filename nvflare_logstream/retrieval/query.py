@@ -18,13 +18,11 @@ from nvflare_logstream import lines
 from nvflare_logstream.errors import ArgumentError, LogStreamError
 from nvflare_logstream.filters import FILTER_NAMES, Filters, LineState
 from nvflare_logstream.names import StreamKey, check_name
-from nvflare_logstream.retrieval.reader import Reading, Source, plan
+from nvflare_logstream.retrieval.model import MAX_PART, MAX_WAIT
+from nvflare_logstream.retrieval.reader import Reading, Source, has_time, last_line_end, plan
 from nvflare_logstream.server.store import LogStore
 from nvflare_logstream.server.verdict import StreamInfo
 
-COMMAND = "logstream"  # the admin command that carries the requests
-MAX_PART = 4 << 20  # characters of text, or bytes, in one reply
-MAX_WAIT = 20.0  # seconds of a long poll
 MAX_WAITING = 16  # long polls at a time; the runtime has 64 threads for everything, and further followers come back instead
 MAX_FOLLOWED = 1000  # streams in one request
 
@@ -50,7 +48,7 @@ class LogService:
         self._waiting = BoundedSemaphore(MAX_WAITING)
 
     def answer(self, job: str, request: object) -> dict[str, Any]:
-        """The reply to a request about `job`; a request that is not allowed is answered with {"error": text}."""
+        """The reply to a request about `job`; one that is not allowed gets {"error": text, "code": …}."""
         try:
             check_name("job", job)
             if not isinstance(request, dict):
@@ -61,20 +59,23 @@ class LogService:
                 raise ArgumentError("op", wanted, f"one of {', '.join(operations)}")
             return operations[wanted](job, request)
         except LogStreamError as error:
-            return {"error": str(error)}
+            return {"error": str(error), "code": "INVALID_ARGS" if isinstance(error, ArgumentError) else "LOG_NOT_FOUND"}
 
     # -- operations ---------------------------------------------------------------------------------------------
 
     def _streams(self, job: str, request: dict[str, Any]) -> dict[str, Any]:
+        return self._reply(self._store.streams(job), self._status(job))
+
+    def _reply(self, streams: list[StreamInfo], status: str) -> dict[str, Any]:
         now = self._clock()
-        rows = [self._row(info, now) for info in self._store.streams(job)]
-        return {"streams": rows, "job_status": self._status(job), "now": now}
+        return {"streams": [self._row(info, now) for info in streams], "job_status": status, "now": now}
 
     def _row(self, info: StreamInfo, now: float) -> dict[str, Any]:
         verdict = info.verdict(now, self._idle)
         row = {"site": info.key.site, "file": info.key.file, "bytes": info.end, "verdict": verdict.name, "reason": verdict.reason}
         same = ("lines", "state", "total", "digest", "digest_from", "outcome", "opened", "last_seen", "last_data", "closed")
         row.update({name: getattr(info, name) for name in (*same, "utc_offset", "skew")})
+        row["live"] = info.state == "open" and not (self._idle and now - info.last_seen > self._idle)
         row["losses"] = [[loss.offset, loss.length, loss.reason] for loss in info.losses]
         return row
 
@@ -82,6 +83,8 @@ class LogService:
         info = self._info(job, request)
         source, filters = self._source(info), self._filters(request, info)
         token = request.get("reading")
+        if request.get("whole_lines") is True and info.state == "open":
+            source.end = last_line_end(source, 0)  # a follower comes back for the rest of the line
         reading = plan(source, filters) if token is None else decode_reading(token, info.end)
         reading, text = reading.part(source, filters, MAX_PART)
         return {
@@ -101,11 +104,15 @@ class LogService:
         if isinstance(wait, bool) or not isinstance(wait, (int, float)) or not 0 <= wait <= MAX_WAIT:
             raise ArgumentError("wait", wait, f"a number of seconds from 0 to {MAX_WAIT:g}")
         deadline, busy, before = time.monotonic() + wait, False, request.get("verdicts")
+        parts: dict[StreamKey, dict[str, Any]] = {}
         while True:
             seen = self._store.changes(job)
-            parts = self._new_parts(job, request, places)
+            streams = self._store.streams(job)
+            verdicts = self._verdicts(job, streams)
+            parts |= self._new_parts(job, request, [*places, *parts.values()], {info.key: info for info in streams})
             left = deadline - time.monotonic()
-            if parts or left <= 0 or self._verdicts(job) != before:
+            # New text of which the filters keep nothing is no reason to answer; where it ends is remembered in `parts`.
+            if any(part["text"] for part in parts.values()) or left <= 0 or verdicts != before:
                 break
             if not self._waiting.acquire(blocking=False):
                 busy = True  # come back in a moment: the server's threads are for others too
@@ -114,31 +121,42 @@ class LogService:
                 self._store.wait_for_change(job, seen, left)
             finally:
                 self._waiting.release()
-        return {"parts": parts, "busy": busy, "verdicts": self._verdicts(job), **self._streams(job, request)}
+        return {"parts": list(parts.values()), "busy": busy, "verdicts": verdicts, **self._reply(streams, verdicts[-1][0])}
 
-    def _verdicts(self, job: str) -> list[list[str]]:
+    def _verdicts(self, job: str, streams: list[StreamInfo]) -> list[list[str]]:
         """What a follower wants to be told of at once: a site that joins, falls silent, is refused or ends; and the job's end."""
         now = self._clock()
-        rows = [[info.key.site, info.key.file, info.verdict(now, self._idle).name] for info in self._store.streams(job)]
+        rows = [[info.key.site, info.key.file, info.verdict(now, self._idle).name] for info in streams]
         return [*rows, [self._status(job)]]
 
-    def _new_parts(self, job: str, request: dict[str, Any], places: list[Any]) -> list[dict[str, Any]]:
-        parts, size = [], 0
+    def _new_parts(
+        self, job: str, request: dict[str, Any], places: list[Any], streams: dict[StreamKey, StreamInfo]
+    ) -> dict[StreamKey, dict[str, Any]]:
+        parts, size = {}, 0
+        for key, token in self._readings(job, places).items():
+            info = streams.get(key)
+            if info is None:
+                raise LogStreamError(f"the server no longer has the log {key.file} of {key.site} for job {job}")
+            reading = decode_reading(token, info.end)
+            if info.end <= reading.at or size >= MAX_PART:
+                continue
+            source, filters = self._source(info), replace(self._filters(request, info), tail=None, max_bytes=None)
+            end = info.end if info.state != "open" else last_line_end(source, reading.at)
+            if end <= reading.at:
+                continue
+            if not reading.timed and (filters.since or filters.until):
+                reading = replace(reading, timed=has_time(source, reading))
+            reading, text = replace(reading, end=end).part(source, filters, MAX_PART - size)
+            size += len(text)
+            parts[key] = {"site": key.site, "file": key.file, "text": text, "reading": encode_reading(reading)}
+        return parts
+
+    def _readings(self, job: str, places: list[Any]) -> dict[StreamKey, object]:
+        """Where the follower stands at each stream; of two places at the same stream the later one counts."""
         for place in places:
             if not isinstance(place, dict):
                 raise ArgumentError("places", place, "maps with site, file and reading")
-            info = self._info(job, place)
-            source, filters = self._source(info), replace(self._filters(request, info), tail=None, max_bytes=None)
-            reading = decode_reading(place.get("reading"), info.end)
-            end = info.end if info.state != "open" else _last_line_end(source, reading.at)
-            if end <= reading.at or size >= MAX_PART:
-                continue
-            if not reading.timed and (filters.since or filters.until):
-                reading = replace(reading, timed=plan(source, filters).timed)
-            reading, text = replace(reading, end=end).part(source, filters, MAX_PART - size)
-            size += len(text)
-            parts.append({"site": info.key.site, "file": info.key.file, "text": text, "reading": encode_reading(reading)})
-        return parts
+        return {self._key(job, place): place.get("reading") for place in places}
 
     def _fetch(self, job: str, request: dict[str, Any]) -> dict[str, Any]:
         info = self._info(job, request)
@@ -150,11 +168,14 @@ class LogService:
     # -- checking -----------------------------------------------------------------------------------------------
 
     def _info(self, job: str, request: dict[str, Any]) -> StreamInfo:
-        key = StreamKey(job, check_name("site", request.get("site")), check_name("file", request.get("file")))
+        key = self._key(job, request)
         info = self._store.info(key)
         if info is None or not self._store.path(key).exists():
             raise LogStreamError(f"the server has no log {key.file} of {key.site} for job {job}")
         return info
+
+    def _key(self, job: str, request: dict[str, Any]) -> StreamKey:
+        return StreamKey(job, check_name("site", request.get("site")), check_name("file", request.get("file")))
 
     def _source(self, info: StreamInfo) -> Source:
         return Source(self._store.path(info.key), info.end)
@@ -178,15 +199,6 @@ def _whole(name: str, value: object, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= high:
         raise ArgumentError(name, value, f"a whole number from 0 to {high}")
     return value
-
-
-def _last_line_end(source: Source, start: int) -> int:
-    """The position after the last whole line that ends after `start`; `start` if there is none."""
-    for at, run in source.backward(start, source.end):
-        cut = run.rfind(b"\n") + 1
-        if cut:
-            return at + cut
-    return start
 
 
 def encode_reading(reading: Reading) -> dict[str, Any]:

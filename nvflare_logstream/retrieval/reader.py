@@ -22,6 +22,7 @@ BLOCK = 1 << 16
 _GUARD = BLOCK  # bytes around a bisected place that are looked at line by line: threads log a little out of order
 _PROBE = 1 << 12  # bytes of a first look into the middle of a file; more only where lines are long
 _FIRST_TIME = 1 << 20  # bytes in which a probe looks for a time
+MAX_LINE = 16 << 20  # bytes; what is longer without a line end is handled in pieces: a log must not fill the server's memory
 
 
 class Source:
@@ -63,7 +64,7 @@ class Source:
                 break
             at += len(data)
             rest += data
-            cut = rest.rfind(b"\n") + 1
+            cut = rest.rfind(b"\n") + 1 or (len(rest) if len(rest) >= MAX_LINE else 0)
             if cut:
                 yield at - len(rest) + cut, _split(rest[:cut])
                 rest = rest[cut:]
@@ -78,7 +79,7 @@ class Source:
             rest = self.read(at - length, length) + rest
             at -= length
             cut = rest.find(b"\n", 0, -1) + 1
-            if at == start:
+            if at == start or (not cut and len(rest) >= MAX_LINE):
                 cut = 0
             elif not cut:
                 continue
@@ -167,6 +168,22 @@ def plan(source: Source, filters: Filters) -> Reading:
     if filters.tail is None and filters.max_bytes is None:
         return reading
     return _last_kept(source, reading, filters)
+
+
+def last_line_end(source: Source, start: int) -> int:
+    """The position after the last whole line that ends after `start`; `start` if there is none."""
+    for at, run in source.backward(start, source.end):
+        cut = run.rfind(b"\n") + 1
+        if cut:
+            return at + cut
+        if len(run) >= MAX_LINE:
+            return source.end
+    return start
+
+
+def has_time(source: Source, reading: Reading) -> bool:
+    """Whether any line from the reading's place on has a time."""
+    return _first_time(source, max(0, reading.at - 1), source.end, reading.json) is not None
 
 
 def _head(source: Source) -> str:

@@ -16,7 +16,7 @@ from nvflare.private.fed.server.job_cmds import JobCommandModule
 from nvflare.private.fed.server.server_cmd_modules import ServerCommandModules
 from nvflare.security.security import COMMAND_CATEGORIES
 
-from nvflare_logstream.retrieval.query import COMMAND
+from nvflare_logstream.retrieval.model import COMMAND
 
 
 class LogCommands(CommandModule):  # type: ignore[misc]

@@ -173,12 +173,12 @@ class LogStore:
             stream.dirty = True
         self.commit()
 
-    def expect(self, key: StreamKey) -> None:
-        """Record that a site takes part in a job, so that a log that never comes is known to be missing."""
+    def expect(self, key: StreamKey, reason: str) -> None:
+        """Record that a site takes part in a job, so that a log that never comes is known to be missing; `reason`: why it is."""
         with self._lock:
             if key not in self._streams and self.index.load(key) is None:
                 now = self._clock()
-                self.index.save([StreamInfo(key, state="expected", opened=now, last_seen=now)])
+                self.index.save([StreamInfo(key, state="expected", reason=reason, opened=now, last_seen=now)])
 
     def touch(self, site: str, job: str = "") -> None:
         """Note a sign of life for the open streams of a site, or of one of its jobs."""

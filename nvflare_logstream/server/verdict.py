@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from nvflare_logstream.names import StreamKey
-from nvflare_logstream.wire.frames import Loss
+
+if TYPE_CHECKING:  # readers need the verdicts' names, not the wire
+    from nvflare_logstream.wire.frames import Loss
 
 STREAMING = "streaming"
 COMPLETE = "complete"
@@ -62,7 +65,7 @@ class StreamInfo:
     def verdict(self, now: float, idle_timeout: float) -> Verdict:
         """Judge the stream as it stands at `now`; a site silent for `idle_timeout` seconds (0: never) is no longer streaming."""
         if self.state == "expected":
-            return Verdict(NEVER_SEEN, "the site is in the job, nothing arrived from it")
+            return Verdict(NEVER_SEEN, self.reason)
         if self.state == "refused":
             return Verdict(REFUSED, self.reason)
         if self.state == "stopped":

@@ -58,7 +58,7 @@ def test_a_log_is_read_whole_in_parts(store, ask, monkeypatch):
 def test_streams_tell_their_verdicts(store, ask):
     add(store, b"text\n")
     store.refuse(StreamKey(JOB, "site-2", "log.txt"), "the site does not allow it")
-    store.expect(StreamKey(JOB, "site-3", "log.txt"))
+    store.expect(StreamKey(JOB, "site-3", "log.txt"), "not connected")
     rows = {row["site"]: (row["verdict"], row["bytes"]) for row in ask(op="streams")["streams"]}
     assert rows == {"site-1": ("streaming", 5), "site-2": ("refused", 0), "site-3": ("never seen", 0)}
 

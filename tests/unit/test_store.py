@@ -359,11 +359,11 @@ def test_release_forgets_in_memory_only(store):
 
 
 def test_an_expected_stream_is_never_seen_until_it_comes(store, clock):
-    store.expect(KEY)
+    store.expect(KEY, "nothing came")
     assert store.streams()[0].verdict(clock(), 30).name == "never seen"
     assert not store.path(KEY).exists()
     put(store, 0, 10)
-    store.expect(KEY)
+    store.expect(KEY, "nothing came")
     assert store.streams()[0].verdict(clock(), 30).name == "streaming"
 
 
@@ -418,7 +418,7 @@ def test_a_sign_of_life_is_for_the_senders_own_streams(store, clock, site, job):
         ({"state": "closed", "reason": "other digest"}, "partial (other digest)"),
         ({"state": "stopped", "reason": "quota"}, "partial (quota)"),
         ({"state": "refused", "reason": "policy"}, "refused (policy)"),
-        ({"state": "expected"}, "never seen (the site is in the job, nothing arrived from it)"),
+        ({"state": "expected", "reason": "nothing came"}, "never seen (nothing came)"),
         (
             {"state": "closed", "agreed": True, "losses": [Loss(10, 5, "cut"), Loss(20, None, "gone")]},
             "lost (bytes 10-15 of the source: cut; from byte 20, length unknown: gone)",

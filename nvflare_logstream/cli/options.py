@@ -1,0 +1,119 @@
+"""The options that the commands share, and the connection that they ask for."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nvflare_logstream.cli.output import Format, notice
+
+if TYPE_CHECKING:  # the runtime takes half a second to load: only once the arguments are right
+    from nvflare_logstream.retrieval.client import LogClient
+
+_KIT = "Start-up kit"
+
+
+def whole_number(given: object) -> int:
+    """Read the value of an option that counts something.
+
+    Raises:
+        typer.BadParameter: if it is no whole number from 0 on.
+    """
+    text = str(given)  # a default comes as the number that it is
+    if not text.isascii() or not text.isdecimal() or len(text) > 15:
+        raise typer.BadParameter(f"{text!r} is not allowed; a whole number from 0 on")
+    return int(text)
+
+
+def seconds(given: object) -> float:
+    """Read the value of an option that is a time span in seconds.
+
+    Raises:
+        typer.BadParameter: if it is no number from 0.1 to 3600.
+    """
+    try:
+        value = float(str(given))
+    except ValueError:
+        value = float("nan")
+    if not 0.1 <= value <= 3600:
+        raise typer.BadParameter(f"{str(given)!r} is not allowed; a number of seconds from 0.1 to 3600")
+    return value
+
+
+JobArgument = Annotated[str, typer.Argument(metavar="JOB_ID", help="A job's id, the beginning of one, or @latest.")]
+StudyOption = Annotated[str, typer.Option("--study", metavar="NAME", help="The study that the job was submitted to.")]
+KitIdOption = Annotated[
+    str | None,
+    typer.Option("--kit-id", metavar="ID", help="Use this registered start-up kit.", rich_help_panel=_KIT),
+]
+KitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--startup-kit",
+        metavar="DIR",
+        help="Use the admin start-up kit in this directory. Default: $NVFLARE_STARTUP_KIT_DIR, then the active kit.",
+        rich_help_panel=_KIT,
+    ),
+]
+TimeoutOption = Annotated[
+    float,
+    typer.Option(
+        "--connect-timeout", metavar="SECONDS", parser=seconds, help="How long to try to connect.", rich_help_panel=_KIT
+    ),
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="text for people, json or jsonl for programs.")]
+SchemaOption = Annotated[bool, typer.Option("--schema", help="Print the command's schema as JSON and exit.")]
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who asks, and where: the options that every command has."""
+
+    study: str
+    kit_id: str | None
+    startup_kit: str | None
+    timeout: float
+
+    def __post_init__(self) -> None:
+        need(not (self.kit_id and self.startup_kit), "--kit-id and --startup-kit both name a start-up kit; use one of them")
+
+    @contextmanager
+    def client(self) -> Iterator[LogClient]:
+        """A logged-in client; errors of the runtime come out with a code and a hint.
+
+        Raises:
+            RetrievalError: if there is no start-up kit, no connection, or the server says no.
+        """
+        gc.disable()  # loading the runtime makes many objects that all stay: looking for garbage among them costs a tenth
+        try:
+            from nvflare_logstream.flare.admin_session import explained, open_client
+
+            client = open_client(self.kit_id, self.startup_kit, self.study, self.timeout)
+        finally:
+            gc.enable()
+        try:
+            with explained(self.study):
+                yield client
+        finally:
+            client.close()
+
+
+def need(condition: bool, text: str) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        typer.BadParameter: with `text`, unless `condition`.
+    """
+    if not condition:
+        raise typer.BadParameter(text)
+
+
+def say_job(job: str, asked: str) -> None:
+    """Tell which job was found, where the id was not typed in full."""
+    if job != asked:
+        notice(f"job {job}")

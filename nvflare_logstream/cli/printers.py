@@ -1,0 +1,223 @@
+"""Where log text goes: the terminal, one file a site, a JSON envelope, or one JSON event a line."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from enum import Enum
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Protocol, TextIO
+
+import typer
+
+from nvflare_logstream import lines
+from nvflare_logstream.cli.output import notice, print_json
+from nvflare_logstream.retrieval.merge import Clock, merge, timed
+from nvflare_logstream.retrieval.model import RetrievalError, Stream
+
+_COLOURS = ("cyan", "magenta", "green", "blue", "bright_yellow", "bright_cyan", "bright_magenta", "bright_green")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Colour(str, Enum):
+    """When to use colours."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+    def wanted(self, stream: TextIO) -> bool:
+        """Whether to colour what is written to `stream`; NO_COLOR (https://no-color.org) is respected."""
+        if self is not Colour.AUTO:
+            return self is Colour.ALWAYS
+        return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+class Printer(Protocol):
+    """Takes text as it comes, whole lines of one site at a time."""
+
+    def text(self, stream: Stream, text: str) -> None:
+        """More of a site's log."""
+
+    def pause(self) -> None:
+        """All text that was there has been given."""
+
+    def close(self) -> None:
+        """Nothing more will come."""
+
+
+class TerminalPrinter:
+    """Text as a person reads it, on stdout.
+
+    Args:
+        prefix: put the site's name before each line; otherwise, with `headers`, before each site's text.
+        merged: hold text until `pause`, then put the lines of all sites in order.
+        headers: a line with the site's name before its text, as the runtime's command has it.
+        colour: colour names and levels, and show control characters of the log instead of sending them to the terminal.
+    """
+
+    def __init__(self, *, prefix: bool, merged: bool, headers: bool, colour: bool):
+        self._prefix, self._merged, self._headers, self._colour = prefix, merged, headers, colour
+        self._safe = colour or sys.stdout.isatty()
+        self._colours: dict[str, str] = {}
+        self._clocks: dict[str, Clock] = {}
+        self._json: dict[str, bool] = {}
+        self._waiting: dict[str, list[tuple[float, str, str]]] = {}
+        self._shown = ""
+
+    def text(self, stream: Stream, text: str) -> None:
+        """Print it, or keep it for `pause`."""
+        if self._headers:
+            self._header(stream.site, bool(text))
+        if self._merged:
+            clock = self._clocks.setdefault(stream.site, Clock(stream))
+            self._waiting.setdefault(stream.site, []).extend(timed(clock, stream.site, split_lines(text)))
+            return
+        self._write(stream.site, text)
+
+    def pause(self) -> None:
+        """Print what was kept, in order."""
+        for _, site, line in merge(map(iter, self._waiting.values())):
+            self._write(site, line)
+        self._waiting.clear()
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Print what was kept."""
+        self.pause()
+
+    def line(self, site: str, line: str) -> None:
+        """Print one line that is already in order."""
+        self._write(site, line)
+
+    def _header(self, site: str, has_text: bool) -> None:
+        if self._shown != site:
+            sys.stdout.write(("\n" if self._shown else "") + f"===== {site} =====\n")
+            self._shown = site
+            if not has_text:
+                sys.stdout.write("(no log content)\n")
+
+    def _write(self, site: str, text: str) -> None:
+        if self._json.setdefault(site, lines.is_json(text)):
+            text = lines.json_as_text(text)
+        if not (self._prefix or self._safe):
+            sys.stdout.write(text)
+            return
+        name = typer.style(site, fg=self._colour_of(site), bold=True) if self._colour else site
+        for line in split_lines(text):
+            end = "\n" if line.endswith("\n") or self._prefix else ""
+            sys.stdout.write(f"{name + ' ' if self._prefix else ''}{self._styled(line.removesuffix(chr(10)))}{end}")
+
+    def _styled(self, line: str) -> str:
+        level = lines.text_level(line) if self._colour else None
+        if self._safe:
+            line = visible(line)
+        if level is None or level < lines.LEVELS["WARNING"]:
+            return line
+        return typer.style(line, fg="yellow" if level < lines.LEVELS["ERROR"] else "red")
+
+    def _colour_of(self, site: str) -> str:
+        return self._colours.setdefault(site, _COLOURS[len(self._colours) % len(_COLOURS)])
+
+
+class FilePrinter:
+    """One file a site, `DIR/<site>/<file>`, exactly as the log is.
+
+    Raises:
+        RetrievalError: OUTPUT_DIR_NOT_WRITABLE, or OUTPUT_DIR_EXISTS if a file is there already: nothing is overwritten.
+    """
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+        self.paths: dict[str, Path] = {}
+        self._files: dict[str, TextIOWrapper] = {}
+
+    def text(self, stream: Stream, text: str) -> None:
+        """Append to the site's file."""
+        if stream.site not in self._files:
+            self.paths[stream.site] = path = self._directory / stream.site / stream.file
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._files[stream.site] = path.open("x", encoding="utf-8", newline="")
+            except FileExistsError:
+                raise RetrievalError("OUTPUT_DIR_EXISTS", f"{path} exists", "Choose another directory, or remove it.") from None
+            except OSError as error:
+                raise RetrievalError("OUTPUT_DIR_NOT_WRITABLE", f"cannot write {path}: {error.strerror}") from error
+        self._files[stream.site].write(text)
+
+    def pause(self) -> None:
+        """Let others see what is written so far."""
+        for file in self._files.values():
+            file.flush()
+
+    def close(self) -> None:
+        """Close the files and name them."""
+        for site, file in self._files.items():
+            file.close()
+            notice(f"wrote {self.paths[site]}")
+
+
+class Collector:
+    """Text by site, for the JSON envelope."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, list[str]] = {}
+
+    def text(self, stream: Stream, text: str) -> None:
+        """Keep it."""
+        self._texts.setdefault(stream.site, []).append(text)
+
+    @property
+    def logs(self) -> dict[str, str]:
+        """The whole text by site."""
+        return {site: "".join(texts) for site, texts in self._texts.items()}
+
+    def pause(self) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class EventPrinter:
+    """One JSON event a line of log."""
+
+    def text(self, stream: Stream, text: str) -> None:
+        """Print its lines."""
+        for line in split_lines(text):
+            self.line(stream.site, line)
+
+    def line(self, site: str, line: str) -> None:
+        """Print one line."""
+        print_json({"event": "line", "site": site, "line": line.removesuffix("\n"), "terminal": False})
+
+    def pause(self) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
+def split_lines(text: str) -> list[str]:
+    """Lines with their ends; only a newline ends a line, whatever else a log contains."""
+    found = text.split("\n")
+    return [f"{line}\n" for line in found[:-1]] + ([found[-1]] if found[-1] else [])
+
+
+def visible(line: str) -> str:
+    """A line whose control characters are shown, not obeyed: a log must not rewrite the reader's screen."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", line) if not line.isprintable() else line
+
+
+def in_order(streams: list[Stream], parts: Callable[[Stream], Iterator[str]]) -> Iterator[tuple[str, str]]:
+    """The lines of several logs by corrected time, as (site, line), without holding the logs."""
+
+    def log_lines(stream: Stream) -> Iterator[str]:
+        for text in parts(stream):
+            yield from split_lines(text)
+
+    for _, site, line in merge(timed(Clock(stream), stream.site, log_lines(stream)) for stream in streams):
+        yield site, line

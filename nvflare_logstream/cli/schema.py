@@ -1,0 +1,61 @@
+"""`--schema`: a command's arguments as JSON, in the form that the runtime's own commands print."""
+
+from __future__ import annotations
+
+import inspect
+from enum import Enum
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from typer.models import OptionInfo
+
+_TYPES = {bool: "boolean", int: "integer", float: "number", Path: "path"}
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    """Describe the command `name`, which is a function in the module of the same name."""
+    module = import_module(f"nvflare_logstream.cli.{name}")
+    command = getattr(module, name)
+    signature = inspect.signature(command, eval_str=True)
+    modes = _choices(signature.parameters["form"].annotation) if "form" in signature.parameters else ["text"]
+    return {
+        "command": f"nvflare-logstream {name}",
+        "description": inspect.getdoc(command),
+        "args": [_argument(parameter) for parameter in signature.parameters.values()],
+        "examples": list(module.EXAMPLES),
+        "streaming": "jsonl" in modes,
+        "output_modes": modes,
+        "mutating": False,
+        "idempotent": True,
+        "retry_token": {"supported": False},
+    }
+
+
+def _argument(parameter: inspect.Parameter) -> dict[str, Any]:
+    kind, info = get_args(parameter.annotation)
+    # In an annotation, what typer keeps as the option's default is the first of its names.
+    declared = (info.default, *(info.param_decls or ())) if isinstance(info, OptionInfo) else ()
+    names = [name.split("/")[0] for name in declared if isinstance(name, str)]
+    kinds = [entry for entry in get_args(kind) or (kind,) if entry is not type(None)]
+    repeated = get_origin(kinds[0]) is list
+    default = parameter.default
+    entry: dict[str, Any] = {
+        "name": next((name for name in names if name.startswith("--")), parameter.name),
+        "type": _TYPES.get(kinds[0], "string") if isinstance(kinds[0], type) else "string",
+        "required": default is inspect.Parameter.empty,
+        "description": info.help or "",
+        "default": None if default is inspect.Parameter.empty else default.value if isinstance(default, Enum) else default,
+    }
+    if choices := _choices(parameter.annotation):
+        entry["choices"] = choices
+    if len(names) > 1:
+        entry["aliases"] = [name for name in names if name != entry["name"]]
+    if repeated:
+        entry["nargs"] = "+"
+    return entry
+
+
+def _choices(annotation: Any) -> list[str]:
+    kind = get_args(annotation)[0]
+    return [member.value for member in kind] if isinstance(kind, type) and issubclass(kind, Enum) else []

@@ -1,0 +1,94 @@
+"""Admin sessions for the command line: which start-up kit, the login, and what the runtime's exceptions mean.
+
+The kit is found as the runtime's own commands find it. A login takes the runtime a second longer than it needs: its first
+challenge is sent before the connection stands, and it waits a whole second to repeat it. Here it is repeated sooner.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from types import SimpleNamespace
+from typing import Any
+
+from nvflare.apis.fl_exception import FLCommunicationError
+from nvflare.fuel.flare_api.api_spec import (
+    AuthenticationError,
+    AuthorizationError,
+    InternalError,
+    JobNotFound,
+    NoConnection,
+    SessionClosed,
+)
+from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
+from nvflare.fuel.hci.client import api
+from nvflare.tool.cli_session import resolve_admin_user_and_dir_for_args
+
+from nvflare_logstream.retrieval.client import LogClient
+from nvflare_logstream.retrieval.model import RetrievalError
+
+_CHALLENGE_AGAIN = 0.02  # seconds
+
+
+class _PromptAuthenticator(api.Authenticator):
+    """Asks again as soon as the connection may stand."""
+
+    def __init__(self, **arguments: Any):
+        super().__init__(**{**arguments, "retry_interval": _CHALLENGE_AGAIN})
+
+
+def open_client(kit_id: str | None, startup_kit: str | None, study: str, timeout: float) -> LogClient:
+    """Log in as the user of a start-up kit.
+
+    Args:
+        kit_id: a registered kit's id.
+        startup_kit: a kit's directory; with neither, the active kit.
+        study: where jobs are looked for.
+        timeout: seconds for the connection to stand.
+
+    Raises:
+        RetrievalError: STARTUP_KIT_MISSING, CONNECTION_FAILED or AUTH_FAILED, with a hint.
+    """
+    try:
+        user, kit = resolve_admin_user_and_dir_for_args(SimpleNamespace(kit_id=kit_id, startup_kit=startup_kit))
+    except ValueError as error:  # the runtime's StartupKitConfigError is one, and so is a config that cannot be read
+        raise RetrievalError("STARTUP_KIT_MISSING", str(error), getattr(error, "hint", None) or "") from error
+
+    def connect() -> Session:
+        before, api.Authenticator = api.Authenticator, _PromptAuthenticator
+        try:
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # greetings and tracebacks of the runtime
+                return new_secure_session(user, kit, timeout=timeout, study=study, auto_login_max_tries=1)
+        finally:
+            api.Authenticator = before
+
+    with explained(study):
+        return LogClient(connect(), reconnect=connect)
+
+
+@contextmanager
+def explained(study: str) -> Iterator[None]:
+    """Turn the runtime's exceptions into errors with a code and a hint.
+
+    Raises:
+        RetrievalError: instead of them.
+    """
+    try:
+        yield
+    except JobNotFound as error:
+        hint = f"Only study '{study}' was searched; name another one with --study. `nvflare job list` shows the jobs of a study."
+        raise RetrievalError("JOB_NOT_FOUND", str(error), hint) from error
+    except AuthorizationError as error:
+        raise RetrievalError("AUTH_FAILED", str(error), "Use a start-up kit whose role may view this job.") from error
+    except AuthenticationError as error:
+        hint = "Check the start-up kit (`nvflare config list`) and the study's name."
+        raise RetrievalError("AUTH_FAILED", str(error), hint) from error
+    except (NoConnection, SessionClosed, FLCommunicationError) as error:
+        hint = "Is the server up (`nvflare system status`) and is this the right start-up kit (`nvflare config list`)?"
+        raise RetrievalError("CONNECTION_FAILED", str(error), hint) from error
+    except InternalError as error:
+        if "not found" in str(error):  # the runtime's words for a command that its server does not have
+            hint = "Add nvflare_logstream.JobLogReceiver to the server's resources.json."
+            raise RetrievalError("NO_RECEIVER", "the server has no log receiver of ours", hint) from error
+        raise RetrievalError("INTERNAL_ERROR", str(error)) from error
