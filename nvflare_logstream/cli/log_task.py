@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nvflare_logstream.cli.output import OK, REFUSED, Format, notice, print_envelope, print_json
 from nvflare_logstream.cli.printers import Collector, EventPrinter, FilePrinter, Printer, TerminalPrinter, in_order
-from nvflare_logstream.retrieval.model import ALL_SITES, Event, LogQuery, Part, RetrievalError, Stream
+from nvflare_logstream.retrieval.model import ALL_SITES, COMPLETED, UNKNOWN, Event, LogQuery, Part, RetrievalError, Stream
 
 if TYPE_CHECKING:
     from nvflare_logstream.retrieval.client import LogClient
@@ -108,9 +108,10 @@ class LogTask:
         return code
 
     def _tell(self, event: Event) -> int:
-        code = OK if event.kind != "over" or event.text == "FINISHED:COMPLETED" else REFUSED
+        code = OK if event.kind != "over" or event.text == COMPLETED else REFUSED
         if self.form is Format.TEXT:
-            notice(f"{event.site or 'job'}: {_WORDS[event.kind]}{f': {event.text}' if event.text else ''}")
+            text = _FORGOTTEN if event.text == UNKNOWN else event.text
+            notice(f"{event.site or 'job'}: {_WORDS[event.kind]}{f': {text}' if text else ''}")
         elif event.kind == "over":
             end = {"status": "ok" if code == OK else "error", "job_status": event.text, "exit_code": code}
             print_json({"event": "terminal", "terminal": True, "job_id": self.job, **end})
@@ -121,6 +122,7 @@ class LogTask:
         return code
 
 
+_FORGOTTEN = "the server was restarted during the job, and does not know how it ended"
 _WORDS = {
     "joined": "streaming",
     "silent": "went silent",

@@ -18,7 +18,7 @@ from nvflare_logstream.cli.schema import schema_of
 from nvflare_logstream.errors import ArgumentError
 from nvflare_logstream.retrieval.model import RetrievalError
 
-_COMMANDS = ("logs", "status", "demo")  # each a function in the module of the same name
+_COMMANDS = ("logs", "status", "export", "verify", "demo")  # each a function in the module of the same name
 
 
 def _version(wanted: bool) -> None:

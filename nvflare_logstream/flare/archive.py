@@ -15,10 +15,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from nvflare.apis.job_def import JobMetaKey
+from nvflare.apis.job_def import JobMetaKey, RunStatus
 from nvflare.apis.storage import WORKSPACE
 
 from nvflare_logstream.names import SERVER_SITE, StreamKey
+from nvflare_logstream.retrieval.model import UNKNOWN
 from nvflare_logstream.server.store import LogStore
 from nvflare_logstream.server.verdict import StreamInfo
 
@@ -41,10 +42,17 @@ class ArchiveKeeper:
         self._pending: dict[str, float] = {}  # archived jobs, with the time at which to wait no longer
 
     def status(self, job: str) -> str:
-        """The job's status in the job store, for the outcome of the server's own streams."""
+        """The job's status in the job store; `UNKNOWN` where nobody will ever write how it ended.
+
+        A server that is restarted does not take up its jobs again: the job store says for ever that they run.
+        """
         with self._engine.new_context() as fl_ctx:
             found = self._engine.job_def_manager.get_job(job, fl_ctx)
-        return str(found.meta.get(JobMetaKey.STATUS.value, "not known")) if found is not None else "not known"
+        if found is None:
+            return UNKNOWN
+        status = str(found.meta.get(JobMetaKey.STATUS.value, UNKNOWN))
+        forgotten = status == RunStatus.RUNNING.value and job not in self._engine.job_runner.running_jobs
+        return UNKNOWN if forgotten else status
 
     def job_archived(self, job: str) -> None:
         """The runtime has archived and ended the job."""

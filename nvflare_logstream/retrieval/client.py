@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import base64
 import re
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from nvflare.apis.fl_exception import FLCommunicationError
 from nvflare.fuel.flare_api.api_spec import AuthenticationError, InternalError, NoConnection, SessionClosed
 from nvflare.fuel.flare_api.flare_api import Session
 
+from nvflare_logstream.retrieval.export import Progress, export_job
 from nvflare_logstream.retrieval.follow import Follow
+from nvflare_logstream.retrieval.manifest import Manifest
 from nvflare_logstream.retrieval.model import (
     COMMAND,
     MAX_PART,
@@ -24,9 +29,12 @@ from nvflare_logstream.retrieval.model import (
     SiteLog,
     Stream,
 )
+from nvflare_logstream.retrieval.verify import Finding, verify_streams
 
 LATEST = "@latest"
 _TIMEOUT = MAX_WAIT + 20.0  # seconds for a reply
+_BUSY_PAUSE = 0.5  # seconds, when the server has as much to hash as it takes
+_HASH_RATE = 50e6  # bytes a second that the slowest server hashes
 _WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # What the runtime raises when the server goes away; a server that was restarted does not know the session any more.
 _LOST = (NoConnection, InternalError, ConnectionError, SessionClosed, FLCommunicationError, AuthenticationError)
@@ -140,6 +148,36 @@ class LogClient:
                 raise RetrievalError("LOG_CHANGED", f"{stream.site}/{stream.file} is shorter than the server said")
             yield data
             at += len(data)
+
+    def digest(self, job: str, stream: Stream, start: int = 0) -> str:
+        """sha256 (hex) of the server's copy of a stream from `start` on, as far as `stream.bytes`; hashed for this answer."""
+        request = {"op": "digest", "site": stream.site, "file": stream.file, "from": start, "end": stream.bytes}
+        self._session.set_timeout(_TIMEOUT + (stream.bytes - start) / _HASH_RATE)
+        try:
+            while (reply := self.ask(job, request)).get("busy"):
+                time.sleep(_BUSY_PAUSE)
+        finally:
+            self._session.set_timeout(_TIMEOUT)
+        return str(reply["digest"])
+
+    def export(self, job: str, dest: Path | str, force: bool = False, on_progress: Progress | None = None) -> Manifest:
+        """Copy all logs of a job, as far as they are stored now, into a directory; an interrupted export is gone on with.
+
+        Args:
+            job: the job's id.
+            dest: new, empty, or an unfinished export of this job.
+            force: take any directory; files of an earlier export in it are removed, others stay.
+            on_progress: called with (bytes here, bytes in all, stream) after each part.
+
+        Raises:
+            RetrievalError: as `nvflare_logstream.retrieval.export.export_job`.
+        """
+        fetch, digest = partial(self.fetch, job), partial(self.digest, job)
+        return export_job(job, self.job(job), Path(dest), fetch, digest, force, on_progress)
+
+    def verify(self, job: str) -> list[Finding]:
+        """Have the server hash its copy of every closed stream again, and compare it with what the site said."""
+        return verify_streams(self.streams(job), partial(self.digest, job))
 
     def come_back(self) -> None:
         """Replace the session, whose connection is lost, by a new one.

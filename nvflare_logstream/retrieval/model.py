@@ -15,6 +15,8 @@ COMMAND = "logstream"  # the admin command that carries the requests
 MAX_PART = 4 << 20  # characters of text, or bytes, in one reply
 MAX_WAIT = 20.0  # seconds of a long poll
 ALL_SITES = "all"
+COMPLETED = "FINISHED:COMPLETED"  # status of a job that ended well, in the runtime's words
+UNKNOWN = "UNKNOWN"  # status of a job of which the server does not know whether and how it ended
 _TEXT_LOG, _JSON_LOG = "log.txt", "log.json"
 _MAX_PATTERN = 256  # characters
 
@@ -128,8 +130,16 @@ class Stream:
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Stream:
-        """Read a row of the server's reply; its names become paths and prefixes here, so they are checked here too."""
-        check_name("site", row["site"]), check_name("file", row["file"])
+        """Read a row of the server's reply.
+
+        Raises:
+            RetrievalError: INVALID_REPLY, if a name in it is none: names become paths here.
+        """
+        try:
+            check_name("site", row["site"])
+            check_name("file", row["file"])
+        except ArgumentError as error:
+            raise RetrievalError("INVALID_REPLY", f"the server gave a name that is none: {error}") from error
         values = {name: row[name] for name in cls.__dataclass_fields__ if name != "losses"}
         return cls(**values, losses=tuple((at, length, reason) for at, length, reason in row["losses"]))
 
@@ -214,10 +224,5 @@ class JobStreams:
 
     @property
     def over(self) -> bool:
-        """Whether the job has ended."""
-        return self.status.startswith("FINISHED")
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether the job has ended well."""
-        return self.status == "FINISHED:COMPLETED"
+        """Whether the job has ended, as far as the server will ever know."""
+        return self.status.startswith("FINISHED") or self.status == UNKNOWN

@@ -1,4 +1,5 @@
-"""Answers a reader's requests from the store: which streams there are, filtered text, new text as it comes, raw bytes.
+"""Answers a reader's requests from the store: which streams there are, filtered text, new text as it comes, raw bytes and
+their digest.
 
 Pure of the runtime: a request is a dict that came over the wire, a reply is one that goes out. Every field of a request is
 checked, and refused with an error that names it. A reply never carries more than asked for, nor more than a few MiB: what is
@@ -8,6 +9,7 @@ longer goes out in parts, with a `reading` in the reply from which the next requ
 from __future__ import annotations
 
 import base64
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -15,7 +17,7 @@ from threading import BoundedSemaphore
 from typing import Any
 
 from nvflare_logstream import lines
-from nvflare_logstream.errors import ArgumentError, LogStreamError
+from nvflare_logstream.errors import ArgumentError, LogStreamError, StoreError
 from nvflare_logstream.filters import FILTER_NAMES, Filters, LineState
 from nvflare_logstream.names import StreamKey, check_name
 from nvflare_logstream.retrieval.model import MAX_PART, MAX_WAIT
@@ -25,6 +27,8 @@ from nvflare_logstream.server.verdict import StreamInfo
 
 MAX_WAITING = 16  # long polls at a time; the runtime has 64 threads for everything, and further followers come back instead
 MAX_FOLLOWED = 1000  # streams in one request
+MAX_HASHING = 2  # digests at a time: each keeps a core busy, and the server has jobs to run
+_HASH_STEP = 1 << 20
 
 
 class LogService:
@@ -46,6 +50,7 @@ class LogService:
     ):
         self._store, self._idle, self._status, self._clock = store, idle_timeout, job_status, clock
         self._waiting = BoundedSemaphore(MAX_WAITING)
+        self._hashing = BoundedSemaphore(MAX_HASHING)
 
     def answer(self, job: str, request: object) -> dict[str, Any]:
         """The reply to a request about `job`; one that is not allowed gets {"error": text, "code": …}."""
@@ -53,7 +58,13 @@ class LogService:
             check_name("job", job)
             if not isinstance(request, dict):
                 raise ArgumentError("request", request, "a map")
-            operations = {"streams": self._streams, "read": self._read, "follow": self._follow, "fetch": self._fetch}
+            operations = {
+                "streams": self._streams,
+                "read": self._read,
+                "follow": self._follow,
+                "fetch": self._fetch,
+                "digest": self._digest,
+            }
             wanted = request.get("op")
             if wanted not in operations:
                 raise ArgumentError("op", wanted, f"one of {', '.join(operations)}")
@@ -165,6 +176,17 @@ class LogService:
         data = self._source(info).read(at, most)
         return {"data": base64.b64encode(data).decode(), "end": info.end}
 
+    def _digest(self, job: str, request: dict[str, Any]) -> dict[str, Any]:
+        info = self._info(job, request)
+        end = _whole("end", request.get("end", info.end), info.end)
+        start = _whole("from", request.get("from", 0), end)
+        if not self._hashing.acquire(blocking=False):
+            return {"busy": True}
+        try:
+            return {"digest": _sha256(self._source(info), start, end), "from": start, "end": end}
+        finally:
+            self._hashing.release()
+
     # -- checking -----------------------------------------------------------------------------------------------
 
     def _info(self, job: str, request: dict[str, Any]) -> StreamInfo:
@@ -199,6 +221,18 @@ def _whole(name: str, value: object, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= high:
         raise ArgumentError(name, value, f"a whole number from 0 to {high}")
     return value
+
+
+def _sha256(source: Source, start: int, end: int) -> str:
+    """sha256 (hex) of the bytes from `start` to `end`."""
+    hasher, at = hashlib.sha256(), start
+    while at < end:
+        data = source.read(at, min(_HASH_STEP, end - at))
+        if not data:
+            raise StoreError("the stored copy is shorter than its index says")
+        hasher.update(data)
+        at += len(data)
+    return hasher.hexdigest()
 
 
 def encode_reading(reading: Reading) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from nvflare_logstream.flare.federation import Federation
+from nvflare_logstream.flare.federation import ADMIN, Federation
 from nvflare_logstream.flare.kits import SiteSetup, write_job
 from nvflare_logstream.server.index import Index
 from nvflare_logstream.server.verdict import StreamInfo
@@ -134,6 +134,20 @@ class Lab:
         command += ["--startup-kit", str(self.federation.admin_dir())] if kit else []
         environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2])}
         return subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, timeout=120, check=False)
+
+    def command(self, *arguments: str, kit: str = ADMIN, **options: Any) -> subprocess.Popen[str]:
+        """Start our own command as `kit`'s user would, in the tests' directory, with its output in pipes."""
+        environment = {**os.environ, "NVFLARE_STARTUP_KIT_DIR": str(self.federation.admin_dir(kit)), "COLUMNS": "100"}
+        environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+        command = [sys.executable, "-m", "nvflare_logstream.cli.main", *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        return subprocess.Popen(command, env=environment, cwd=self.root, **pipes)
+
+    def run(self, *arguments: str, kit: str = ADMIN) -> subprocess.CompletedProcess[str]:
+        """Run our own command to its end."""
+        process = self.command(*arguments, kit=kit)
+        out, err = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
 def _derive_app(folder: Path, app: str, change: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ class Demo:
     """A demo in a process of its own, with its temporary directory below ours."""
 
     def __init__(self, directory, *options):
-        code = "from nvflare_logstream.cli.main import app; app()"
+        code = "from nvflare_logstream.cli.main import main; main()"
         self.directory = directory
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, "demo", *options],

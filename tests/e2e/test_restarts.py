@@ -82,6 +82,43 @@ def test_last_bytes_come_after_the_archive(lab: Lab, jobs: dict[str, Job]) -> No
     assert downloaded.read_bytes() == written
 
 
+def test_following_across_rotation_a_frozen_and_a_restarted_server(lab: Lab) -> None:
+    """`logs --site all -f` shows each line of both sites once and in order, and ends by itself with the job's outcome."""
+    script = [["lines", 100, 0.01], ["rotate"], ["lines_until", "on", 0.02], ["rotate"], ["lines_until", "go", 0.02]]
+    job = lab.submit("followed", [*script, ["warning", "the end"]])
+    for site in SITES:
+        job.wait_live(site)
+    out, err = lab.root / "follow.out", lab.root / "follow.err"
+    with out.open("w") as stdout, err.open("w") as stderr:
+        follower = lab.command("logs", job.id, "--site", "site-*", "-f", "--prefix", stdout=stdout, stderr=stderr)
+    try:
+        wait_for(lambda: "site-2 " in out.read_text() and "site-1 " in out.read_text(), "the follower to begin")
+        lab.federation.kill("server", signal.SIGSTOP)
+        time.sleep(20)  # the case itself, not a wait for something
+        lab.federation.kill("server", signal.SIGCONT)
+        for site in SITES:
+            job.signal(site, "on")
+        lab.federation.kill("server")
+        lab.federation.start_site("server")
+        lab.federation.wait_ready()
+        wait_for(lambda: "in contact" in err.read_text(), "the follower to come back", 150)
+        for site in SITES:
+            job.signal(site)
+        code = follower.wait(timeout=150)
+    finally:
+        follower.kill()
+        follower.wait()
+    shown = out.read_text().splitlines(keepends=True)
+    for site in SITES:
+        written = job.written(site).decode().splitlines(keepends=True)
+        assert [line.removeprefix(f"{site} ") for line in shown if line.startswith(f"{site} ")] == written, site
+    notices = err.read_text()
+    # The runtime's job store says for ever that the job runs: a restarted server takes no job up again.
+    assert lab.federation.status(job.id) == "RUNNING"
+    assert notices.splitlines()[-1].startswith("job: over: the server was restarted during the job"), notices
+    assert code == 1, notices
+
+
 def test_server_killed_and_restarted(lab: Lab, jobs: dict[str, Job]) -> None:
     job = jobs["server killed"]
     lab.federation.kill("server")

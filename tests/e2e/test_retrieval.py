@@ -12,6 +12,7 @@ from nvflare.fuel.flare_api.api_spec import AuthorizationError, JobNotFound
 
 from nvflare_logstream.retrieval.client import LogClient
 from nvflare_logstream.retrieval.model import LogQuery, RetrievalError
+from nvflare_logstream.retrieval.verify import verify_export
 
 from .lab import SITES, Job, Lab
 
@@ -51,6 +52,18 @@ def test_reading_and_fetching_after_the_end(lab: Lab, job: Job) -> None:
     assert b"".join(client.fetch(job.id, stream)) == job.written("site-1")
     refused = client.read(job.id, LogQuery(sites=("site-3",)))["site-3"]
     assert (refused.stream.verdict, refused.text) == ("refused", "")
+
+
+def test_exporting_and_verifying_after_the_end(lab: Lab, job: Job, tmp_path: Path) -> None:
+    client = LogClient(lab.federation.session())
+    for site in ("server", *SITES):
+        job.wait_closed(site)
+    assert all(found.good for found in client.verify(job.id) if found.site in SITES)
+    manifest = client.export(job.id, tmp_path)
+    for site in ("server", *SITES):
+        assert (tmp_path / site / "log.txt").read_bytes() == job.written(site)
+    assert {row.verdict for row in manifest.streams if row.site == "site-3"} == {"refused"}
+    assert not (tmp_path / "site-3").exists() and all(found.good for found in verify_export(tmp_path))
 
 
 def test_the_readmes_example_runs(lab: Lab, job: Job, capsys: pytest.CaptureFixture[str]) -> None:

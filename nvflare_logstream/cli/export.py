@@ -1,0 +1,91 @@
+"""`nvflare-logstream export`: all logs of a job on the reader's disk, with a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nvflare_logstream.cli.options import (
+    Access,
+    FormatOption,
+    JobArgument,
+    KitIdOption,
+    KitOption,
+    SchemaOption,
+    StudyOption,
+    TimeoutOption,
+    need,
+    say_job,
+)
+from nvflare_logstream.cli.output import Format, notice, print_envelope
+
+if TYPE_CHECKING:
+    from nvflare_logstream.retrieval.manifest import Manifest
+
+EXAMPLES = (
+    "nvflare-logstream export @latest -o logs-of-last-night",
+    "nvflare-logstream export 8f3c -o ./8f3c --format json | jq '.data.streams[] | {site, file, verdict}'",
+)
+
+
+def export(
+    job: JobArgument,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="A directory that is new, empty, or an unfinished export of the job."),
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export in DIR; other files there stay.")] = False,
+    form: FormatOption = Format.TEXT,
+    study: StudyOption = "default",
+    kit_id: KitIdOption = None,
+    startup_kit: KitOption = None,
+    connect_timeout: TimeoutOption = 5.0,
+    schema: SchemaOption = False,
+) -> None:
+    """Copy all logs of a job into a directory, byte for byte, with a manifest of their digests and verdicts.
+
+    An export that was interrupted goes on where it was when it is run again. Of a running job it is what the server has now.
+    """
+    need(form is not Format.JSONL, "--format jsonl: an export is one answer; use text or json")
+    with Access(study, kit_id, startup_kit, connect_timeout).client() as client:
+        job_id = client.find_job(job)
+        say_job(job_id, job)
+        with _progress(form) as on_progress:
+            manifest = client.export(job_id, output, force, on_progress)
+    if form is Format.JSON:
+        print_envelope({"job_id": job_id, "path": str(output.absolute()), **manifest.as_json()})
+    else:
+        _say(manifest, output)
+
+
+@contextmanager
+def _progress(form: Format) -> Iterator[Callable[[int, int, Any], None] | None]:
+    """A progress bar on stderr, where somebody looks at it."""
+    if form is not Format.TEXT:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("export", total=None)
+
+        def on_progress(done: int, total: int, stream: Any) -> None:
+            progress.update(task, completed=done, total=total, description=f"{stream.site}/{stream.file}")
+
+        yield on_progress
+
+
+def _say(manifest: Manifest, output: Path) -> None:
+    there = [stream for stream in manifest.streams if stream.path]
+    size = sum(stream.bytes for stream in there)
+    print(f"exported {len(there)} logs of job {manifest.job_id}, {size:,} bytes, to {output}")
+    for stream in manifest.streams:
+        if stream.verdict != "complete":
+            notice(f"{stream.site}/{stream.file}: {stream.verdict}{f' ({stream.reason})' if stream.reason else ''}")
