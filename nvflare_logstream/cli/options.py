@@ -95,6 +95,7 @@ class Access:
 
             client = open_client(self.kit_id, self.startup_kit, self.study, self.timeout)
         finally:
+            gc.freeze()
             gc.enable()
         try:
             with explained(self.study):

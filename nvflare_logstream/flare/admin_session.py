@@ -1,7 +1,8 @@
 """Admin sessions for the command line: which start-up kit, the login, and what the runtime's exceptions mean.
 
-The kit is found as the runtime's own commands find it. A login takes the runtime a second longer than it needs: its first
-challenge is sent before the connection stands, and it waits a whole second to repeat it. Here it is repeated sooner.
+The kit is found as the runtime's own commands find it. A login takes the runtime more than a second longer than it needs: its
+first challenge is sent before the connection stands, and it waits a whole second to repeat it; and it reads the user's private
+key four times, checking its primes each time. Here the challenge is repeated sooner, and the key is read once.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
 from nvflare.apis.fl_exception import FLCommunicationError
 from nvflare.fuel.flare_api.api_spec import (
     AuthenticationError,
@@ -38,6 +41,21 @@ class _PromptAuthenticator(api.Authenticator):
         super().__init__(**{**arguments, "retry_interval": _CHALLENGE_AGAIN})
 
 
+@contextmanager
+def _quick_login() -> Iterator[None]:
+    keys: Any = serialization
+    read_key, authenticator = keys.load_pem_private_key, api.Authenticator
+    read_once = cache(read_key)
+    keys.load_pem_private_key, api.Authenticator = (
+        lambda data, password, backend=None: read_once(data, password),
+        _PromptAuthenticator,
+    )
+    try:
+        yield
+    finally:
+        keys.load_pem_private_key, api.Authenticator = read_key, authenticator
+
+
 def open_client(kit_id: str | None, startup_kit: str | None, study: str, timeout: float) -> LogClient:
     """Log in as the user of a start-up kit.
 
@@ -56,12 +74,9 @@ def open_client(kit_id: str | None, startup_kit: str | None, study: str, timeout
         raise RetrievalError("STARTUP_KIT_MISSING", str(error), getattr(error, "hint", None) or "") from error
 
     def connect() -> Session:
-        before, api.Authenticator = api.Authenticator, _PromptAuthenticator
-        try:
-            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # greetings and tracebacks of the runtime
-                return new_secure_session(user, kit, timeout=timeout, study=study, auto_login_max_tries=1)
-        finally:
-            api.Authenticator = before
+        # What is redirected are greetings and tracebacks of the runtime.
+        with _quick_login(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            return new_secure_session(user, kit, timeout=timeout, study=study, auto_login_max_tries=1)
 
     with explained(study):
         return LogClient(connect(), reconnect=connect)

@@ -12,7 +12,7 @@ from nvflare_logstream.filters import FILTER_NAMES, Filters
 from nvflare_logstream.names import SERVER_SITE, check_name
 
 COMMAND = "logstream"  # the admin command that carries the requests
-MAX_PART = 4 << 20  # characters of text, or bytes, in one reply
+MAX_PART = 1 << 20  # characters of text, or bytes, in one reply
 MAX_WAIT = 20.0  # seconds of a long poll
 ALL_SITES = "all"
 COMPLETED = "FINISHED:COMPLETED"  # status of a job that ended well, in the runtime's words

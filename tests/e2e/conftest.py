@@ -16,7 +16,7 @@ STRICT = SiteSetup([STREAMER], class_allow=())
 TWO_ENTRIES = SiteSetup(
     [
         {**STREAMER, "args": {"log_file_name": "log.txt"}},
-        {"id": "second", "path": STREAMER["path"], "args": {"log_files": ["error_log.txt", "log_fl.txt"]}},
+        {"id": "second", "path": STREAMER["path"], "args": {"log_files": ["error_log.txt", "log_fl.txt", "log.json"]}},
     ]
 )
 

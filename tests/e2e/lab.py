@@ -97,9 +97,10 @@ class Lab:
         *,
         sites: Sequence[str] = SITES,
         apps: Mapping[str, Mapping[str, Any]] | None = None,
+        min_clients: int | None = None,
         **job: Any,
     ) -> Job:
-        """Submit a job for `sites`; `apps` changes the client config of single sites (None removes a key)."""
+        """Submit a job for `sites`, of which it needs all or `min_clients`; `apps` changes single sites' config (... removes)."""
         args = {"scripts": scripts} if isinstance(scripts, Mapping) else {"script": scripts}
         folder = write_job(self.root / "jobs" / name, **{"executor": EXECUTOR, "executor_args": args, "custom": CUSTOM, **job})
         deploy = {"app": ["server", *sites]}
@@ -108,7 +109,7 @@ class Lab:
             deploy[f"app_{site}"] = [site]
             _derive_app(folder, f"app_{site}", change)
         meta = json.loads((folder / "meta.json").read_text())
-        (folder / "meta.json").write_text(json.dumps({**meta, "deploy_map": deploy, "min_clients": len(sites)}))
+        (folder / "meta.json").write_text(json.dumps({**meta, "deploy_map": deploy, "min_clients": min_clients or len(sites)}))
         return Job(self, self.federation.submit(folder), tuple(sites))
 
     def assert_clean(self) -> None:

@@ -90,7 +90,7 @@ def test_following_across_rotation_a_frozen_and_a_restarted_server(lab: Lab) -> 
         job.wait_live(site)
     out, err = lab.root / "follow.out", lab.root / "follow.err"
     with out.open("w") as stdout, err.open("w") as stderr:
-        follower = lab.command("logs", job.id, "--site", "site-*", "-f", "--prefix", stdout=stdout, stderr=stderr)
+        follower = lab.command("logs", job.id, "--site", "all", "-f", stdout=stdout, stderr=stderr)
     try:
         wait_for(lambda: "site-2 " in out.read_text() and "site-1 " in out.read_text(), "the follower to begin")
         lab.federation.kill("server", signal.SIGSTOP)

@@ -1,0 +1,267 @@
+"""The command line on a real federation: reading, watching, exporting and checking the logs of a job."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nvflare_logstream.retrieval.client import LogClient
+from nvflare_logstream.retrieval.model import LogQuery
+
+from .lab import LOGS, SITES, Job, Lab, wait_for
+
+pytestmark = pytest.mark.timeout(240)
+
+SCRIPT = [["lines", 700, 0.0], ["rotate"], ["traceback"], ["warning", "the end"]]
+ABSENT = "site-9"
+
+
+@pytest.fixture(scope="module")
+def job(lab: Lab) -> Job:
+    """A job whose sites are: two that stream, one that has opted out, and one that never connected."""
+    job = lab.submit("commands", SCRIPT, sites=[*SITES, "site-3", ABSENT], min_clients=3)
+    assert job.wait() == "FINISHED:COMPLETED"
+    for site in ("server", *SITES):
+        job.wait_closed(site)
+    return job
+
+
+def envelope(run: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The one JSON document on stdout, whose exit code is the command's."""
+    (line,) = run.stdout.splitlines()
+    found: dict[str, Any] = json.loads(line)
+    assert found["schema_version"] == "1" and found["exit_code"] == run.returncode, (found, run.stderr)
+    assert found["status"] == "ok" or found["message"]
+    return found
+
+
+def test_three_sites_three_answers(lab: Lab, job: Job) -> None:
+    run = lab.run("logs", job.id, "--site", "all", "--format", "json")
+    data = envelope(run)["data"]
+    assert run.returncode == 0 and not run.stderr
+    sites = data["sites"]
+    assert (sites["site-1"]["available"], sites["site-1"]["verdict"]) == (True, "complete")
+    assert (sites["site-3"]["available"], sites["site-3"]["verdict"]) == (False, "refused")
+    assert (sites[ABSENT]["available"], sites[ABSENT]["verdict"]) == (False, "never seen")
+    assert data["unavailable"] == {
+        "site-3": "refused (the site does not allow it (allow_log_streaming is false))",
+        ABSENT: "never seen (the site was not connected when the job was started)",
+    }
+    last = job.written("site-1").decode().splitlines(keepends=True)[-500:]
+    assert data["logs"]["site-1"] == "".join(last)
+    assert sites["site-1"]["lines"] == 500 and sites["site-1"]["bytes"] == len("".join(last))
+    assert data["logs_truncated"] and data["filters"]["default_tail_applied"] and data["filters"]["tail"] == 500
+
+
+@pytest.mark.parametrize(
+    "bounds", [("--tail", "7"), ("--max-bytes", "1000"), ("--tail", "100000"), ("--since", "2020-01-01")], ids=" ".join
+)
+def test_the_fields_that_we_share_with_the_runtimes_command_are_equal(lab: Lab, job: Job, bounds: tuple[str, ...]) -> None:
+    stock = json.loads(lab.nvflare("--format", "json", "job", "logs", job.id, "--site", "site-1", *bounds).stdout)["data"]
+    ours = envelope(lab.run("logs", job.id, "--site", "site-1", *bounds, "--format", "json"))["data"]
+    assert ours["logs"] == stock["logs"]
+    for name in ("job_id", "target", "logs_truncated"):
+        assert ours[name] == stock[name], name
+    assert stock["filters"].items() <= ours["filters"].items()
+    assert stock["sites"]["site-1"].items() <= ours["sites"]["site-1"].items()
+
+
+def test_text_for_people(lab: Lab, job: Job) -> None:
+    one = lab.run("logs", job.id[:13], "--site", "site-1", "-n", "3")
+    assert one.stdout.encode() == b"".join(job.written("site-1").splitlines(keepends=True)[-3:]) and one.returncode == 0
+    assert one.stderr == f"job {job.id}\n", "an id that was not typed in full is told"
+    several = lab.run("logs", job.id, "--site", "site-1", "--site", "site-3", "-n", "1")
+    assert several.stdout.startswith("===== site-1 =====\n") and several.stderr.startswith("site-3: refused (")
+    errors = lab.run("logs", job.id, "--site", "site-*", "--file", "error_log.txt", "--prefix", "-g", "^VALUEERROR", "-i")
+    assert re.fullmatch(r"(site-1 ValueError: a value that\n)+(site-2 ValueError: a value that\n)+", errors.stdout), errors.stdout
+    coloured = lab.run("logs", job.id, "--site", "site-1", "--level", "warning", "--color", "always", "-g", "the end")
+    assert "\x1b[33m" in coloured.stdout and "the end" in coloured.stdout
+
+
+def test_merged_lines_are_in_the_order_of_their_time(lab: Lab, job: Job) -> None:
+    shown = lab.run("logs", job.id, "--site", "all", "--merge", "--tail", "100000").stdout.splitlines(keepends=True)
+    for site in ("server", *SITES):
+        assert "".join(line.removeprefix(f"{site} ") for line in shown if line.startswith(f"{site} ")).encode() == job.written(
+            site
+        )
+    # Within a site the order of the lines is the file's, also where two threads logged a millisecond out of order.
+    skews = {
+        stream.site: stream.skew for stream in LogClient(lab.federation.session()).streams(job.id) if stream.file == "log.txt"
+    }
+    latest = dict.fromkeys(skews, 0.0)
+    order = []
+    for site, stamp in re.findall(r"^(\S+) (\d{4}-\S+ \S+) - ", "".join(shown), re.M):
+        latest[site] = max(datetime.strptime(f"{stamp}000", "%Y-%m-%d %H:%M:%S,%f").timestamp() - skews[site], latest[site])
+        order.append(latest[site])
+    assert order == sorted(order) and min(latest[site] for site in ("server", *SITES)) > 0
+
+
+def test_json_logs_are_shown_as_text(lab: Lab, job: Job) -> None:
+    text = lab.run("logs", job.id, "--site", "site-2", "--file", "log.json", "--grep", "the end").stdout
+    assert re.fullmatch(r"\d{4}-\S+ \S+ - \w+ - WARNING - .*the end\n", text), text
+    data = envelope(lab.run("logs", job.id, "--site", "site-2", "--file", "log.json", "--grep", "the end", "--format", "json"))[
+        "data"
+    ]
+    assert json.loads(data["logs"]["site-2"])["message"] == "the end"
+    missing = lab.run("logs", job.id, "--site", "site-1", "--file", "log.json")
+    assert missing.returncode == 1 and "it sends error_log.txt, log.txt" in missing.stderr
+
+
+def test_following_to_the_end_as_text_events_and_files(lab: Lab, job: Job) -> None:
+    running = lab.submit("followed-live", [["lines_until", "go", 0.02], ["rotate"], ["warning", "the end"]])
+    for site in SITES:
+        running.wait_live(site)
+    text = lab.command("logs", running.id, "--site", "all", "-f")
+    events = lab.command("logs", running.id, "--site", "site-1", "-f", "--format", "jsonl")
+    files = lab.command("logs", running.id, "--site", "site-*", "-f", "-o", str(lab.root / "followed"))
+    status = lab.command("status", running.id, "--watch", "--interval", "0.2", "--format", "jsonl")
+    wait_for((lab.root / "followed" / "site-2" / "log.txt").exists, "the last follower")
+    for site in SITES:
+        running.signal(site)
+    assert running.wait() == "FINISHED:COMPLETED"
+    results = {name: (*process.communicate(timeout=60), process.returncode) for name, process in
+               (("text", text), ("events", events), ("files", files), ("status", status))}  # fmt: skip
+    assert [code for *_, code in results.values()] == [0, 0, 0, 0], results
+    for site in ("server", *SITES):
+        lines = [
+            line.removeprefix(f"{site} ") for line in results["text"][0].splitlines(keepends=True) if line.startswith(f"{site} ")
+        ]
+        assert "".join(lines).encode() == running.written(site)
+    rows = [json.loads(line) for line in results["events"][0].splitlines()]
+    assert "".join(row["line"] + "\n" for row in rows if row["event"] == "line").encode() == running.written("site-1")
+    assert [row["event"] for row in rows if row["event"] != "line"] == ["joined", "ended", "terminal"]
+    assert rows[-1] == {"schema_version": "1", "event": "terminal", "terminal": True, "job_id": running.id, "status": "ok",
+                        "job_status": "FINISHED:COMPLETED", "exit_code": 0}  # fmt: skip
+    for site in SITES:
+        assert (lab.root / "followed" / site / "log.txt").read_bytes() == running.written(site)
+    looks = [json.loads(line) for line in results["status"][0].splitlines()]
+    assert looks[0]["data"]["job_status"] == "RUNNING" and any(row["rate"] > 0 for row in looks[0]["data"]["streams"])
+    assert [look["terminal"] for look in looks] == [False] * (len(looks) - 1) + [True]
+
+
+def test_following_an_aborted_job_fails(lab: Lab) -> None:
+    job = lab.submit("followed-abort", [["lines_until", "go", 0.02]], sites=["site-1"])
+    job.wait_live("site-1")
+    follower = lab.command("logs", job.id, "--site", "site-1", "-f")
+    assert follower.stdout is not None and follower.stdout.readline(), "it follows before the job is aborted"
+    lab.federation.abort(job.id)
+    _, err = follower.communicate(timeout=60)
+    assert follower.returncode == 1 and err.splitlines()[-1] == "job: over: FINISHED:ABORTED"
+
+
+def test_status(lab: Lab, job: Job) -> None:
+    table = lab.run("status", job.id).stdout
+    for row in (
+        r"site-1 +error_log.txt +complete",
+        r"log.txt +complete +[\d,]+ +7\d\d +",
+        r"site-3 +error_log.txt +refused",
+        rf"{ABSENT} +log.txt +never seen",
+    ):
+        assert re.search(row, table), table
+    assert f"{ABSENT}: never seen: the site was not connected when the job was started" in table
+    data = envelope(lab.run("status", job.id, "--format", "json"))["data"]
+    row = next(row for row in data["streams"] if (row["site"], row["file"]) == ("site-1", "log.txt"))
+    assert row["bytes"] == len(job.written("site-1")) and row["lag"] is None and data["job_status"] == "FINISHED:COMPLETED"
+
+
+def test_export_and_verify(lab: Lab, job: Job, tmp_path: Path) -> None:
+    out = tmp_path / "export"
+    run = lab.run("export", job.id, "-o", str(out))
+    assert run.returncode == 0 and run.stdout.startswith("exported 8 logs of job"), run.stderr
+    assert f"{ABSENT}/log.txt: never seen" in run.stderr and "site-3/log.txt: refused" in run.stderr
+    for site in SITES:
+        for file in LOGS:
+            assert (out / site / file).read_bytes() == job.written(site, file)
+    assert lab.run("verify", str(out)).returncode == 0
+    again = lab.run("export", job.id, "-o", str(out), "--format", "json")
+    assert again.returncode == 1 and envelope(again)["error_code"] == "OUTPUT_DIR_EXISTS"
+    assert lab.run("export", job.id, "-o", str(out), "--force").returncode == 0
+    with (out / "site-1" / "log.txt").open("r+b") as file:
+        file.seek(100)
+        file.write(b"#")
+    changed = lab.run("verify", str(out), "--format", "json")
+    assert changed.returncode == 1
+    assert [(f["site"], f["file"], f["result"]) for f in envelope(changed)["data"]["findings"] if not f["good"]] == [
+        ("site-1", "log.txt", "differs")
+    ]
+    verified = lab.run("verify", job.id)
+    assert verified.returncode == 1 and f"✗ {ABSENT}/log.txt incomplete: never seen" in verified.stdout
+    assert verified.stdout.count("✓") == 10 and "1 of 11 logs are not as they should be" in verified.stdout, verified.stdout
+
+
+def test_verify_finds_a_changed_copy_on_the_server(lab: Lab) -> None:
+    job = lab.submit("changed-copy", [["lines", 5, 0.0]], sites=["site-1"])
+    job.wait_closed("site-1")
+    job.wait_closed("site-1", "error_log.txt")
+    job.wait()
+    job.wait_closed("server")
+    job.wait_closed("server", "error_log.txt")
+    assert lab.run("verify", job.id).returncode == 0
+    path = job.path("site-1", "log.txt")
+    with path.open("r+b") as file:
+        file.write(b"#")
+    found = lab.run("verify", job.id)
+    assert found.returncode == 1 and "✗ site-1/log.txt differs" in found.stdout
+
+
+def test_who_may_not_gets_no_byte(lab: Lab, job: Job) -> None:
+    for code, arguments, kit in (
+        (2, ("logs", job.id, "--site", "all"), "member@nvidia.com"),
+        (2, ("logs", job.id, "--site", "all", "--study", "other"), "admin@nvidia.com"),
+        (2, ("logs", job.id, "--site", "all", "-f"), "member@nvidia.com"),
+        (2, ("status", job.id), "member@nvidia.com"),
+        (2, ("export", job.id, "-o", str(lab.root / "none")), "member@nvidia.com"),
+        (2, ("verify", job.id), "member@nvidia.com"),
+        (1, ("logs", "00000000-0000-0000-0000-000000000000"), "admin@nvidia.com"),
+        (1, ("logs", "fffffff"), "admin@nvidia.com"),
+    ):
+        run = lab.run(*arguments, kit=kit)
+        assert (run.returncode, run.stdout) == (code, ""), (arguments, run.stdout, run.stderr)
+        assert "Hint: " in run.stderr or "no job that you may see" in run.stderr
+    assert not (lab.root / "none").exists()
+
+
+def test_an_exploding_pattern_costs_linear_time(lab: Lab) -> None:
+    job = lab.submit("exploding", [["lines", 3, 0.0, "a" * 200_000]], sites=["site-1"])
+    job.wait_closed("site-1")
+    began = time.monotonic()
+    run = lab.run("logs", job.id, "--site", "site-1", "-g", "(a+)+$" + "(a|aa)*" * 20 + "b")
+    assert run.returncode == 0 and run.stdout == "" and time.monotonic() - began < 10
+
+
+def test_64_followers_leave_the_server_able_to_answer_others(lab: Lab) -> None:
+    job = lab.submit("crowd", [["lines_until", "go", 0.2]], sites=["site-1"])
+    job.wait_live("site-1", b"- line 2")
+    begun, texts = threading.Barrier(65, timeout=60), []
+
+    def follow() -> None:
+        text = ""
+        for event in LogClient(lab.federation.session()).follow(job.id, LogQuery(sites=("site-1",))):
+            if event.kind == "text":
+                text += event.text
+            elif event.kind == "joined":
+                begun.wait()
+        texts.append(text)
+
+    threads = [threading.Thread(target=follow) for _ in range(64)]
+    for thread in threads:
+        thread.start()
+    begun.wait()
+    other, took = lab.federation.session("lead@nvidia.com"), []
+    for _ in range(20):
+        began = time.monotonic()
+        assert other.get_system_info().client_info
+        took.append(time.monotonic() - began)
+    job.signal("site-1")
+    for thread in threads:
+        thread.join(90)
+    assert max(took) < 2.0, took
+    assert [text.encode() for text in texts] == [job.written("site-1")] * 64
