@@ -91,7 +91,7 @@ def logs(root: Path, sizes: Sizes, setups: Sequence[str]) -> dict[str, Values]:
         for _ in range(sizes.reads):
             for log, kind, setup in product(stored, _KINDS, chosen):
                 reads[setup][kind, log.megabytes].append(reader.read(setup, log, kind))
-        return {setup: _figures(reads[setup], first[setup]) | reader.read_many(setup, stored[-1]) for setup in chosen}
+        return {setup: first[setup] | _figures(reads[setup], first[setup]["server_memory"]) for setup in chosen}
 
 
 CASES: dict[str, Callable[[Path, Sizes, Sequence[str]], dict[str, Values]]] = {"logs": logs}
@@ -104,12 +104,12 @@ class _Reader:
         home.mkdir()
         self._home, self._kit, self._server = home, federation.admin_dir(), federation.pid(SERVER_SITE)
 
-    def first_turn(self, setup: str, stored: list[Log]) -> float:
-        """Read everything once, so that all is in the page cache; returns the MiB that the server had at most added for it."""
+    def first_turn(self, setup: str, stored: list[Log]) -> Values:
+        """Read everything once: fills the page cache, and what the server keeps of it does not count in later turns."""
         with Meter(self._server, every=_SAMPLE_SECONDS) as meter:
             for log, kind in product(stored, _KINDS):
                 self.read(setup, log, kind)
-        return meter.memory - meter.memory_before
+        return {"server_memory": meter.memory - meter.memory_before, **self._read_many(setup, stored[-1])}
 
     def read(self, setup: str, log: Log, kind: str) -> Read:
         """Read what is wanted; fails if the command prints anything else."""
@@ -119,14 +119,15 @@ class _Reader:
             raise RuntimeError(f"{setup} {' '.join(options)} of {log.megabytes} MB prints something else: {read.lines[:3]!r}")
         return read
 
-    def read_many(self, setup: str, log: Log) -> Values:
+    def _read_many(self, setup: str, log: Log) -> Values:
         """Ask for more than the runtime's command can get; what it does not print is counted."""
         options, lines = log.wanted["many"]
         read = self._run(setup, log.job, *options)
         pairs = zip(reversed(read.lines), reversed(lines), strict=False)
         printed = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         megabytes = sum(len(line) + 1 for line in read.lines) / 1e6
-        figures = {"seconds": read.seconds, "mb": megabytes, "missing": len(lines) - printed, "memory": read.memory}
+        figures = {"seconds": read.seconds, "mb": megabytes, "missing": len(lines) - printed}
+        figures |= {"memory": read.memory, "server_memory": read.server_memory}
         return {f"many_{name}": value for name, value in figures.items()}
 
     def _run(self, setup: str, job: str, *options: str) -> Read:

@@ -112,11 +112,19 @@ LINES = (
     Line("last minute, time at the largest log : at the smallest", ("logs",), "since_growth", "×", _SAME_TIME, _SAME_TIME),
     Line("last 10 lines of the largest log, CPU of server", ("logs",), "tail_cpu", "s", _part(20), _part(20)),
     Line("last minute of the largest log, CPU of server", ("logs",), "since_cpu", "s", _part(20), _part(20)),
-    Line("memory added to server by reading", ("logs",), "server_memory", "MiB", _SAME_MEMORY, _SAME_MEMORY),
+    Line("last 10 lines or minute, memory of server (added)", ("logs",), "server_memory", "MiB", _SAME_MEMORY, _SAME_MEMORY),
     Line("command's memory, largest log − smallest", ("logs",), "memory", "MiB", _SAME_MEMORY, _SAME_MEMORY),
     Line("last 100,000 lines of the largest, lines missing", ("logs",), "many_missing", "", _at_most(0), _at_most(0)),
     Line("last 100,000 lines of the largest, time", ("logs",), "many_seconds", "s", _NO_FLOOR, _NO_FLOOR),
     Line("last 100,000 lines of the largest, printed", ("logs",), "many_mb", "MB", _NO_FLOOR, _NO_FLOOR),
+    Line(
+        "last 100,000 lines of the largest, memory of server (added)",
+        ("logs",),
+        "many_server_memory",
+        "MiB",
+        _NO_FLOOR,
+        _NO_FLOOR,
+    ),
 )
 
 
