@@ -1,7 +1,8 @@
 """`python -m tests.benchmark`: the package's components and the runtime's own on the same work, one after the other.
 
 Every case runs on a federation of its own (real processes, mutual TLS, loopback): without streaming, with the runtime's
-components, with ours. A round is all of that once; figures are medians over the rounds. The exit code is 1 if a floor is missed.
+components, with ours. The case `logs` has one federation, where the runtime's command and ours read the same stored logs in turn.
+A round is all of that once; figures are medians over the rounds. The exit code is 1 if a floor is missed.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import statistics
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.benchmark import cases, report
+from tests.benchmark import cases, reading, report
 from tests.benchmark.measure import machine
+
+_PREFIX = "logstream-benchmark-"
 
 
 def main() -> int:
@@ -24,9 +28,7 @@ def main() -> int:
     runs: dict[str, dict[str, list[cases.Values]]] = defaultdict(lambda: defaultdict(list))
     for number in range(options.rounds):
         for name in options.only:
-            for setup in options.setups:
-                with tempfile.TemporaryDirectory(prefix="logstream-benchmark-") as root:
-                    values = cases.CASES[name](cases.Bench(Path(root), setup, sizes))
+            for setup, values in _measure(name, options.setups, sizes):
                 runs[name][setup].append(values)
                 told = " ".join(f"{key}={value:.4g}" for key, value in values.items())
                 print(f"round {number + 1} {name:6} {setup:5} {told}", file=sys.stderr, flush=True)
@@ -40,9 +42,21 @@ def main() -> int:
     return 0 if all(outcome.floor_reached for outcome in found) else 1
 
 
+def _measure(name: str, setups: Sequence[str], sizes: cases.Sizes) -> Iterator[tuple[str, cases.Values]]:
+    """Run a case with every set-up; what is compared on one federation has one run for all."""
+    if name in reading.CASES:
+        with tempfile.TemporaryDirectory(prefix=_PREFIX) as root:
+            yield from reading.CASES[name](Path(root), sizes, setups).items()
+        return
+    for setup in setups:
+        with tempfile.TemporaryDirectory(prefix=_PREFIX) as root:
+            values = cases.CASES[name](cases.Bench(Path(root), setup, sizes))
+        yield setup, values
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=(__doc__ or "").partition("\n\n")[2])
-    choices: dict[str, tuple[str, ...]] = {"--only": tuple(cases.CASES), "--setups": cases.SETUPS}
+    choices: dict[str, tuple[str, ...]] = {"--only": (*cases.CASES, *reading.CASES), "--setups": cases.SETUPS}
     for option, names in choices.items():
         parser.add_argument(option, nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--quick", action="store_true", help="little work: shows that it runs, the figures mean nothing")

@@ -44,10 +44,22 @@ class Sizes:
     quiet: float = 60.0
     quiet_times: int = 3
     clients: int = 20
+    logs: tuple[int, ...] = (10_000_000, 100_000_000, 1_000_000_000)
+    reads: int = 5
 
 
 FULL = Sizes()
-QUICK = Sizes(burst=20_000_000, end=100_000_000, far=4_000_000, seconds=5.0, quiet=10.0, quiet_times=1, clients=4)
+QUICK = Sizes(
+    burst=20_000_000,
+    end=100_000_000,
+    far=4_000_000,
+    seconds=5.0,
+    quiet=10.0,
+    quiet_times=1,
+    clients=4,
+    logs=(10_000_000, 50_000_000),
+    reads=3,
+)
 
 
 class Bench:
@@ -80,7 +92,7 @@ class Bench:
         control.mkdir()
         names = tuple(f"site-{number + 1}" for number in range(clients))
         staging = self.root / "staging"
-        server, client = _site_setups(self.setup, staging)
+        server, client = site_setups(self.setup, staging)
         folder = write_job(
             self.root / "job",
             "worker.Worker",
@@ -168,7 +180,7 @@ class Job:
             raise TimeoutError(f"the executors are not {prefix} after {timeout:g} s, see {self.federation.root}")
 
 
-def _site_setups(setup: str, staging: Path) -> tuple[SiteSetup, SiteSetup]:
+def site_setups(setup: str, staging: Path) -> tuple[SiteSetup, SiteSetup]:
     """The set-ups of the server and of the clients; the runtime's provisioned log streaming components are always removed."""
     stock = "nvflare.app_common.logging"
     paths: dict[str, tuple[str, str, dict[str, str]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 import uuid
@@ -9,6 +10,7 @@ from pathlib import Path
 
 _BLOCK = 20_000_000  # bytes that do not repeat: far more than any compression window looks back
 _BEGIN = 1_760_000_000.0
+_STAMP = len("2025-10-09 08:53:20,000")
 
 
 def write_content(path: Path, size: int) -> None:
@@ -17,6 +19,21 @@ def write_content(path: Path, size: int) -> None:
     with path.open("wb") as file:
         while (missing := size - file.tell()) > 0:
             file.write(block[:missing])
+
+
+def write_log(path: Path, size: int) -> tuple[int, str]:
+    """Write a log of just over `size` bytes, forty lines a second, whose times never go back; return its lines and its sha256."""
+    # What follows the times repeats: to make up a gigabyte of it would take a minute.
+    texts = [line[_STAMP:] for line in _block(min(size, _BLOCK)).splitlines(keepends=True)[:-1]]
+    lines, second, hasher = 0, int(_BEGIN), hashlib.sha256()
+    with path.open("wb") as file:
+        while file.tell() < size:
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second)).encode()
+            data = b"".join(b"%s,%03d%s" % (stamp, 25 * number, texts[(lines + number) % len(texts)]) for number in range(40))
+            file.write(data)
+            hasher.update(data)
+            lines, second = lines + 40, second + 1
+    return lines, hasher.hexdigest()
 
 
 def _block(size: int) -> bytes:

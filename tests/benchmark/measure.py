@@ -25,17 +25,19 @@ class Meter:
     Args:
         pids: the processes.
         writer: id of a thread whose CPU time `background_cpu` leaves out.
+        every: seconds between two looks at threads and memory.
     """
 
-    def __init__(self, *pids: int, writer: int = 0):
-        self._processes, self._writer = [psutil.Process(pid) for pid in pids], writer
+    def __init__(self, *pids: int, writer: int = 0, every: float = _SAMPLE_SECONDS):
+        self._processes, self._writer, self._every = [psutil.Process(pid) for pid in pids], writer, every
         self._stop = threading.Event()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
         self.cpu = self.background_cpu = 0.0
         self.threads = 0
-        self.memory = 0.0
+        self.memory = self.memory_before = 0.0
 
     def __enter__(self) -> Meter:
+        self.memory_before = self._memory_now()
         self.cpu, self.background_cpu = (-seconds for seconds in self._cpu_now())
         self._sampler.start()
         return self
@@ -53,13 +55,15 @@ class Meter:
         total = sum(time.user + time.system for time in times)
         return total, total - sum(thread.user_time + thread.system_time for thread in threads)
 
+    def _memory_now(self) -> float:
+        return float(sum(process.memory_info().rss for process in self._processes) / (1 << 20))
+
     def _sample(self) -> None:
         with suppress(psutil.NoSuchProcess):
             while True:
                 self.threads = max(self.threads, sum(process.num_threads() for process in self._processes))
-                resident = sum(process.memory_info().rss for process in self._processes)
-                self.memory = max(self.memory, resident / (1 << 20))
-                if self._stop.wait(_SAMPLE_SECONDS):
+                self.memory = max(self.memory, self._memory_now())
+                if self._stop.wait(self._every):
                     return
 
 

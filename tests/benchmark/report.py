@@ -70,10 +70,25 @@ class Line:
                 found.append(values[setup][self.name] - without)
         return max(found, default=None)
 
+    def spread(self, figures: Figures, setup: str) -> str:
+        """The least and the most of a figure that is itself a median, where the case tells them."""
+        values = figures.get(self.cases[0], {}).get(setup, {})
+        least, most = (values.get(f"{self.name}_{end}") for end in ("min", "max"))
+        return "" if least is None or most is None else f" ({_number(least)}–{_number(most)})"
+
+
+def _reads(kind: str, text: str) -> list[Line]:
+    """Lines for the case `logs`: the sizes that a run does not measure are left out of the table."""
+    megabytes = (10, 50, 100, 1000)
+    return [Line(f"{text} of {mb:,} MB stored", ("logs",), f"{kind}_{mb}", "s", _part(2), _part(2)) for mb in megabytes]
+
 
 _ANY_RATE = ("burst", "busy", "calm", "quiet")
 # A drain that gives up at its deadline of 5 s has then to come back: half a second for that.
 _END_DELAY = _at_most(5.5, "s")
+# What a command takes must not depend on the length of the log.
+_SAME_TIME = _at_most(1.25, "×")
+_SAME_MEMORY = _below(16, "MiB")
 
 LINES = (
     Line("burst, drained", ("burst",), "mb_per_s", "MB/s", _times(15), _times(40)),
@@ -91,6 +106,25 @@ LINES = (
     Line("memory added to client job", _ANY_RATE, "memory", "MiB", _at_most(16, "MiB"), _at_most(8, "MiB"), overhead=True),
     Line("round trip of 50 ms, drained", ("far",), "mb_per_s", "MB/s", _times(20), _times(60)),
     Line("20 clients × 50 lines/s, CPU of server", ("crowd",), "server_cpu", "s", _part(5), _part(20), overhead=True),
+    *_reads("tail", "last 10 lines"),
+    *_reads("since", "last minute"),
+    Line("last 10 lines, time at the largest log : at the smallest", ("logs",), "tail_growth", "×", _SAME_TIME, _SAME_TIME),
+    Line("last minute, time at the largest log : at the smallest", ("logs",), "since_growth", "×", _SAME_TIME, _SAME_TIME),
+    Line("last 10 lines of the largest log, CPU of server", ("logs",), "tail_cpu", "s", _part(20), _part(20)),
+    Line("last minute of the largest log, CPU of server", ("logs",), "since_cpu", "s", _part(20), _part(20)),
+    Line("last 10 lines or minute, memory of server (added)", ("logs",), "server_memory", "MiB", _SAME_MEMORY, _SAME_MEMORY),
+    Line("command's memory, largest log − smallest", ("logs",), "memory", "MiB", _SAME_MEMORY, _SAME_MEMORY),
+    Line("last 100,000 lines of the largest, lines missing", ("logs",), "many_missing", "", _at_most(0), _at_most(0)),
+    Line("last 100,000 lines of the largest, time", ("logs",), "many_seconds", "s", _NO_FLOOR, _NO_FLOOR),
+    Line("last 100,000 lines of the largest, printed", ("logs",), "many_mb", "MB", _NO_FLOOR, _NO_FLOOR),
+    Line(
+        "last 100,000 lines of the largest, memory of server (added)",
+        ("logs",),
+        "many_server_memory",
+        "MiB",
+        _NO_FLOOR,
+        _NO_FLOOR,
+    ),
 )
 
 
@@ -101,6 +135,8 @@ class Outcome:
     line: Line
     ours: float
     stock: float
+    ours_spread: str = ""
+    stock_spread: str = ""
 
     @property
     def floor_reached(self) -> bool:
@@ -137,13 +173,13 @@ def outcomes(figures: Figures) -> list[Outcome]:
     for line in LINES:
         ours, stock = line.value(figures, "ours"), line.value(figures, "stock")
         if ours is not None and stock is not None:
-            found.append(Outcome(line, ours, stock))
+            found.append(Outcome(line, ours, stock, line.spread(figures, "ours"), line.spread(figures, "stock")))
     return found
 
 
 def show(found: list[Outcome], title: str) -> None:
     """Print the table."""
-    table = Table(title=title, caption="added: compared with the same job without streaming")
+    table = Table(title=title, caption="added: compared with the same job without streaming; in brackets: least and most")
     table.add_column("work")
     for heading in ("ours", "stock", "ratio"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -153,8 +189,8 @@ def show(found: list[Outcome], title: str) -> None:
         line = outcome.line
         table.add_row(
             line.text + (" (added)" if line.overhead and "added" not in line.text else ""),
-            f"{_number(outcome.ours)} {line.unit}",
-            f"{_number(outcome.stock)} {line.unit}",
+            f"{_number(outcome.ours)}{outcome.ours_spread} {line.unit}",
+            f"{_number(outcome.stock)}{outcome.stock_spread} {line.unit}",
             _ratio(outcome.ratio),
             _goal(line.floor, outcome.floor_reached),
             _goal(line.mark, outcome.mark_reached),
