@@ -87,6 +87,8 @@ def logs(root: Path, sizes: Sizes, setups: Sequence[str]) -> dict[str, Values]:
         time.sleep(_SETTLE_SECONDS)
         reader = _Reader(federation, root / "home")
         first = {setup: reader.first_turn(setup, stored) for setup in chosen}
+        if "ours" in chosen:
+            first["ours"]["server_read"] = max(_bytes_read(federation, log) for log in stored)
         reads: dict[str, dict[tuple[str, int], list[Read]]] = {setup: defaultdict(list) for setup in chosen}
         for _ in range(sizes.reads):
             for log, kind, setup in product(stored, _KINDS, chosen):
@@ -149,6 +151,19 @@ class _Reader:
             raise RuntimeError(f"{setup} {' '.join(options)} ended with exit code {int(code)}: {errors.decode()[-2000:]}")
         lines = output.removeprefix(_GREETING).splitlines()
         return Read(float(seconds), int(kilobytes) / 1024, meter.cpu, meter.memory - meter.memory_before, lines)
+
+
+def _bytes_read(federation: Federation, log: Log) -> int:
+    """The most bytes of a log that our server reads for one of the short answers, by its own count; fails above 1 MiB."""
+    client, most = LogClient(federation.session()), 0
+    for kind in _KINDS:
+        option, value = log.wanted[kind][0]
+        filters = {"tail": int(value)} if option == "--tail" else {"since": value}
+        reply = client.ask(log.job, {"op": "read", "site": _SITE, "file": _FILE, "filters": filters})
+        most = max(most, reply["read"])
+    if most >= 1 << 20:
+        raise RuntimeError(f"the server read {most} bytes of the log of {log.megabytes} MB for a short answer")
+    return most
 
 
 def _figures(reads: dict[tuple[str, int], list[Read]], first_turn: float) -> Values:
