@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import threading
 import time
@@ -265,3 +266,22 @@ def test_64_followers_leave_the_server_able_to_answer_others(lab: Lab) -> None:
         thread.join(90)
     assert max(took) < 2.0, took
     assert [text.encode() for text in texts] == [job.written("site-1")] * 64
+
+
+def test_the_readmes_commands_print_what_it_shows(lab: Lab) -> None:
+    """Numbers, times and ids apart; what goes to stderr may come at another place than on a terminal."""
+    script = [["lines", 3, 0.05, "of training"], ["warning", "loss is not a number"], ["traceback"]]
+    job = lab.submit("readme", script, sites=["site-1", "site-3", ABSENT], min_clients=2)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    examples = re.findall(r"^\$ nvflare-logstream (.*)\n((?:(?!\$ |```).*\n)*)", readme, re.M)
+    assert [shlex.split(command)[0] for command, _ in examples] == ["logs", "logs", "logs", "status", "export", "verify"]
+    for command, shown in examples:
+        run = lab.run(*(job.id if word == "3f3212db" else word for word in shlex.split(command)))
+        assert comparable(run.stdout + run.stderr) == comparable(shown), command
+        assert run.returncode == (1 if "✗" in shown else 0)
+
+
+def comparable(text: str) -> list[str]:
+    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]+){4}", "ID", text)
+    text = re.sub(r"\d[\d,.:]*( kB/s| B/s)?", "0", text)
+    return sorted(filter(None, (re.sub(r"[ ─]+", " ", line).strip() for line in text.splitlines())))
