@@ -28,7 +28,7 @@ from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 from nvflare.fuel.hci.client import api
 from nvflare.tool.cli_session import resolve_admin_user_and_dir_for_args
 
-from nvflare_logstream.retrieval.client import LogClient
+from nvflare_logstream.retrieval.client import LogClient, NoAnswer
 from nvflare_logstream.retrieval.model import RetrievalError
 
 _CHALLENGE_AGAIN = 0.02  # seconds
@@ -99,6 +99,8 @@ def explained(study: str) -> Iterator[None]:
     except AuthenticationError as error:
         hint = "Check the start-up kit (`nvflare config list`) and the study's name."
         raise RetrievalError("AUTH_FAILED", str(error), hint) from error
+    except NoAnswer as error:
+        raise RetrievalError("TIMEOUT", str(error), "Try again; if it goes on, look at the server's log.") from error
     except (NoConnection, SessionClosed, FLCommunicationError) as error:
         hint = "Is the server up (`nvflare system status`) and is this the right start-up kit (`nvflare config list`)?"
         raise RetrievalError("CONNECTION_FAILED", str(error), hint) from error

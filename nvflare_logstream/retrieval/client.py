@@ -40,6 +40,10 @@ _WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _LOST = (NoConnection, InternalError, ConnectionError, SessionClosed, FLCommunicationError, AuthenticationError)
 
 
+class NoAnswer(NoConnection):  # type: ignore[misc]
+    """The connection stands, and the server does not answer in time."""
+
+
 class LogClient:
     """Reads job logs through an admin session; use it from one thread.
 
@@ -52,7 +56,11 @@ class LogClient:
 
     def __init__(self, session: Session, reconnect: Callable[[], Session] | None = None):
         self._session, self._reconnect = session, reconnect
-        session.set_timeout(_TIMEOUT)
+        self._wait_for_replies(_TIMEOUT)
+
+    def _wait_for_replies(self, seconds: float) -> None:
+        self._timeout = seconds
+        self._session.set_timeout(seconds)
 
     def close(self) -> None:
         """End the session."""
@@ -64,7 +72,13 @@ class LogClient:
         Raises:
             RetrievalError: if the server says no.
         """
-        found = self._session._do_command(f"{COMMAND} {job}", enforce_meta=False, props=request)
+        asked = time.monotonic()
+        try:
+            found = self._session._do_command(f"{COMMAND} {job}", enforce_meta=False, props=request)
+        except NoConnection as error:
+            if time.monotonic() - asked < self._timeout:
+                raise
+            raise NoAnswer(f"the server did not answer within {self._timeout:.0f} s") from error
         data: dict[str, Any] = self._session._get_dict_data(found)
         if "error" in data:
             raise RetrievalError(str(data.get("code", "INVALID_ARGS")), str(data["error"]))
@@ -114,14 +128,24 @@ class LogClient:
             found[stream.site] = SiteLog(stream, "".join(part.text for part in parts), *flags)
         return found
 
-    def parts(self, job: str, stream: Stream, query: LogQuery, whole_lines: bool = False) -> Iterator[Part]:
-        """Read one stream in pieces of a few MiB; `whole_lines` leaves out the line that is just being written."""
+    def parts(
+        self, job: str, stream: Stream, query: LogQuery, whole_lines: bool = False, reading: dict[str, Any] | None = None
+    ) -> Iterator[Part]:
+        """Read one stream in pieces of about a MiB.
+
+        Args:
+            job: the job's id.
+            stream: which log.
+            query: what of it.
+            whole_lines: leave out the line that is just being written.
+            reading: of the last part that came, to go on after it.
+        """
         request = {"op": "read", "site": stream.site, "file": stream.file, "filters": query.filters(), "whole_lines": whole_lines}
         done = False
         while not done:
-            reply = self.ask(job, request)
+            reply = self.ask(job, {**request, "reading": reading} if reading else request)
             part = Part(**{name: reply[name] for name in Part.__dataclass_fields__})
-            request["reading"], done = part.reading, part.done
+            reading, done = part.reading, part.done
             yield part
 
     def follow(self, job: str, query: LogQuery) -> Iterator[Event]:
@@ -152,12 +176,12 @@ class LogClient:
     def digest(self, job: str, stream: Stream, start: int = 0) -> str:
         """sha256 (hex) of the server's copy of a stream from `start` on, as far as `stream.bytes`; hashed for this answer."""
         request = {"op": "digest", "site": stream.site, "file": stream.file, "from": start, "end": stream.bytes}
-        self._session.set_timeout(_TIMEOUT + (stream.bytes - start) / _HASH_RATE)
+        self._wait_for_replies(_TIMEOUT + (stream.bytes - start) / _HASH_RATE)
         try:
             while (reply := self.ask(job, request)).get("busy"):
                 time.sleep(_BUSY_PAUSE)
         finally:
-            self._session.set_timeout(_TIMEOUT)
+            self._wait_for_replies(_TIMEOUT)
         return str(reply["digest"])
 
     def export(self, job: str, dest: Path | str, force: bool = False, on_progress: Progress | None = None) -> Manifest:
@@ -189,4 +213,4 @@ class LogClient:
             raise NoConnection("the connection to the server was lost")
         self._session.api.close()  # Session.close() would wait for the answer of a server that is gone
         self._session = self._reconnect()
-        self._session.set_timeout(_TIMEOUT)
+        self._wait_for_replies(_TIMEOUT)

@@ -30,7 +30,8 @@ class Follow:
 
     def __init__(self, client: LogClient, job: str, query: LogQuery, lost: tuple[type[Exception], ...]):
         self._client, self._job, self._query, self._lost = client, job, query, lost
-        self._readings: dict[str, Any] = {}
+        self._beginnings: dict[str, Any] = {}  # by site, where its first reading stands
+        self._readings: dict[str, Any] = {}  # the same once that is done, and from then on
         self._files: dict[str, str] = {}
         self._known: dict[str, Stream] = {}
         self._ended: set[str] = set()
@@ -83,9 +84,12 @@ class Follow:
         for stream in chosen:
             if stream.site in self._readings or not stream.available:
                 continue
-            for part in self._client.parts(self._job, stream, self._query, whole_lines=True):
+            begun = self._beginnings.get(stream.site)
+            for part in self._client.parts(self._job, stream, self._query, whole_lines=True, reading=begun):
                 # Taken down before the text is given out: a connection lost between two parts must not repeat the first.
-                self._files[stream.site], self._readings[stream.site] = stream.file, part.reading
+                self._beginnings[stream.site] = part.reading
+                if part.done:
+                    self._files[stream.site], self._readings[stream.site] = stream.file, part.reading
                 if part.text:
                     yield Event("text", stream.site, part.text, stream)
 

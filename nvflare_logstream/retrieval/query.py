@@ -248,8 +248,12 @@ def decode_reading(token: object, end: int) -> Reading:
     """
     if not isinstance(token, dict):
         raise ArgumentError("reading", token, "the reading of an earlier reply")
-    values: dict[str, Any] = {name: _whole(f"reading.{name}", token.get(name, 0), end) for name in ("at", "end")}
-    values |= {name: _whole(f"reading.{name}", token.get(name, 0), 1 << 62) for name in ("skip_lines", "skip_bytes")}
+    values: dict[str, Any] = {name: _whole(f"reading.{name}", token.get(name, 0), end) for name in ("at", "end", "start")}
+    counts = ("skip_lines", "skip_bytes", "counted", "cut")
+    values |= {name: _whole(f"reading.{name}", token.get(name, 0), 1 << 62) for name in counts}
+    values["counting"] = token.get("counting", "")
+    if values["counting"] not in ("", "lines", "bytes"):
+        raise ArgumentError("reading.counting", values["counting"], 'one of "", "lines", "bytes"')
     values |= {name: token.get(name) is True for name in ("json", "timed", "since_applied", "truncated")}
     state = token.get("state")
     if state is None:

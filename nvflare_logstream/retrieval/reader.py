@@ -22,6 +22,7 @@ BLOCK = 1 << 16
 _GUARD = BLOCK  # bytes around a bisected place that are looked at line by line: threads log a little out of order
 _PROBE = 1 << 12  # bytes of a first look into the middle of a file; more only where lines are long
 _FIRST_TIME = 1 << 20  # bytes in which a probe looks for a time
+MOST_READ = 64 << 20  # bytes that are looked through at a time
 MAX_LINE = 16 << 20  # bytes; what is longer without a line end is handled in pieces: a log must not fill the server's memory
 
 
@@ -102,10 +103,13 @@ class Reading:
 
     Attributes:
         at, end: the bytes of the file that are still to be looked at.
-        skip_lines, skip_bytes: kept lines, and then UTF-8 bytes of text, to leave out first.
         json, timed: what kind of log it is.
-        since_applied, truncated: for the result.
+        since_applied, truncated: for the result; `truncated` counts once `counting` is over.
+        skip_lines, skip_bytes: kept lines, and then UTF-8 bytes of text, to leave out first.
         state: of the line filter.
+        counting: "lines" or "bytes" while what is kept is counted, before any of it is given out: of lines that filters drop in
+            between, nobody knows otherwise which are the last; "" when that is done.
+        start, counted, cut: where the counting began; how far it is; how many lines `tail` will leave out.
     """
 
     at: int
@@ -117,41 +121,75 @@ class Reading:
     skip_lines: int = 0
     skip_bytes: int = 0
     state: LineState | None = None
+    counting: str = ""
+    start: int = 0
+    counted: int = 0
+    cut: int = 0
 
     @property
     def done(self) -> bool:
         """Nothing is left."""
-        return self.at >= self.end
-
-    def kept(self, source: Source, filters: Filters) -> Iterator[tuple[Reading, str]]:
-        """The kept lines as they are shown, with the reading after each block of them."""
-        line_filter = LineFilter(filters, self.json, self.timed, self.state)
-        reading = self
-        for at, block in source.forward(self.at, self.end):
-            block = list(map(shown, block))
-            found = [kept for line in block for kept in line_filter.feed(line)] if filters.drops_lines else block
-            if reading.skip_lines:
-                left = max(0, reading.skip_lines - len(found))
-                found = found[reading.skip_lines :]
-                reading = replace(reading, skip_lines=left)
-            text = "".join(found)
-            if reading.skip_bytes and text:
-                encoded = text.encode("utf-8")
-                text = encoded[reading.skip_bytes :].decode("utf-8", errors="ignore")
-                reading = replace(reading, skip_bytes=max(0, reading.skip_bytes - len(encoded)))
-            reading = replace(reading, at=at, state=line_filter.state if filters.drops_lines else None)
-            yield reading, text
+        return self.at >= self.end and not self.counting
 
     def part(self, source: Source, filters: Filters, most: int) -> tuple[Reading, str]:
-        """The next text, somewhat more than `most` characters at the most, and where to go on."""
-        texts, size, here = [], 0, self
-        for reading, text in self.kept(source, filters):
-            here = reading
+        """The next text, somewhat more than `most` characters at the most, and where to go on.
+
+        Less, or none, once `MOST_READ` bytes were read for it: the server has others to serve.
+        """
+        limit = source.bytes_read + MOST_READ
+        here = self
+        while here.counting and source.bytes_read < limit:
+            here = here._count(source, filters, limit)
+        if here.counting:
+            return here, ""
+        texts, size = [], 0
+        for here, found in here._kept(source, filters):  # noqa: B020 (the generator keeps the first of them)
+            here, text = here._without_skipped_bytes("".join(found))
             texts.append(text)
             size += len(text)
-            if size >= most:
+            if size >= most or source.bytes_read >= limit:
                 return here, "".join(texts)
         return replace(here, at=here.end), "".join(texts)
+
+    def _kept(self, source: Source, filters: Filters) -> Iterator[tuple[Reading, list[str]]]:
+        """Blocks of kept lines, as they are shown and without `skip_lines`, with the reading after each block."""
+        line_filter = LineFilter(filters, self.json, self.timed, self.state)
+        skip_lines, skip_bytes = self.skip_lines, self.skip_bytes
+        for at, block in source.forward(self.at, self.end):
+            found = list(map(shown, block))
+            if filters.drops_lines:
+                found = line_filter.feed_all(found)
+            skipped = min(skip_lines, len(found))
+            found, skip_lines = found[skipped:], skip_lines - skipped
+            state = line_filter.state if filters.drops_lines else None
+            after = replace(self, at=at, state=state, skip_lines=skip_lines, skip_bytes=skip_bytes)
+            skip_bytes = max(0, skip_bytes - (_size(found) if skip_bytes else 0))
+            yield after, found
+
+    def _without_skipped_bytes(self, text: str) -> tuple[Reading, str]:
+        if not self.skip_bytes or not text:
+            return self, text
+        encoded = text.encode("utf-8")
+        rest = replace(self, skip_bytes=max(0, self.skip_bytes - len(encoded)))
+        return rest, encoded[self.skip_bytes :].decode("utf-8", errors="ignore")
+
+    def _count(self, source: Source, filters: Filters, limit: int) -> Reading:
+        here = self
+        for after, found in self._kept(source, filters):
+            more = len(found) if self.counting == "lines" else _size(found)
+            here = replace(after, counted=here.counted + more)
+            if source.bytes_read >= limit:
+                return here
+        over = here.counted - ((filters.tail if self.counting == "lines" else filters.max_bytes) or 0)
+        again = replace(here, at=self.start, state=None, counted=0, truncated=here.truncated or over > 0)
+        if self.counting == "lines":
+            cut = max(0, over)
+            return replace(again, counting="bytes" if filters.max_bytes is not None else "", cut=cut, skip_lines=cut)
+        return replace(again, counting="", skip_lines=self.cut, skip_bytes=max(0, over))
+
+
+def _size(found: list[str]) -> int:
+    return sum(len(line) if line.isascii() else len(line.encode("utf-8")) for line in found)
 
 
 def plan(source: Source, filters: Filters) -> Reading:
@@ -167,7 +205,7 @@ def plan(source: Source, filters: Filters) -> Reading:
             reading = _between(source, reading, filters)
     if filters.tail is None and filters.max_bytes is None:
         return reading
-    return _last_kept(source, reading, filters)
+    return replace(reading, counting="bytes" if filters.tail is None else "lines", start=reading.at)
 
 
 def last_line_end(source: Source, start: int) -> int:
@@ -216,21 +254,6 @@ def _last_lines(source: Source, reading: Reading, tail: int) -> Reading:
         if count > tail:
             over = "".join(found[: count - tail]).encode("utf-8", errors="surrogateescape")
             return replace(reading, at=at + len(over), truncated=True)
-    return reading
-
-
-def _last_kept(source: Source, reading: Reading, filters: Filters) -> Reading:
-    """As `_last`, where lines are dropped in between: count what is kept, then leave out the first of it."""
-    total = 0
-    line_filter = LineFilter(filters, reading.json, reading.timed)
-    if filters.tail is not None:
-        total = sum(len(line_filter.feed(shown(line))) for _, block in source.forward(reading.at, reading.end) for line in block)
-        if total > filters.tail:
-            reading = replace(reading, skip_lines=total - filters.tail, truncated=True)
-    if filters.max_bytes is not None:
-        size = sum(len(text.encode("utf-8")) for _, text in reading.kept(source, filters))
-        if size > filters.max_bytes:
-            reading = replace(reading, skip_bytes=size - filters.max_bytes, truncated=True)
     return reading
 
 
