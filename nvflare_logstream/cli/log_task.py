@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nvflare_logstream.cli.log_options import DEFAULT_TAIL
 from nvflare_logstream.cli.output import OK, REFUSED, Format, notice, print_envelope, print_json
 from nvflare_logstream.cli.printers import Collector, EventPrinter, FilePrinter, Printer, TerminalPrinter, in_order
 from nvflare_logstream.retrieval.model import ALL_SITES, COMPLETED, UNKNOWN, Event, LogQuery, Part, RetrievalError, Stream
 
 if TYPE_CHECKING:
     from nvflare_logstream.retrieval.client import LogClient
-
-DEFAULT_TAIL = 500  # lines, where no bound is given, as the runtime's command has it
 
 
 @dataclass

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from nvflare_logstream.cli.log_task import DEFAULT_TAIL, LogTask
+from nvflare_logstream.cli.log_options import (
+    DEFAULT_TAIL,
+    AfterOption,
+    BeforeOption,
+    ColorOption,
+    ContextOption,
+    FileOption,
+    FollowOption,
+    GrepOption,
+    IgnoreCaseOption,
+    InvertOption,
+    LevelOption,
+    MaxBytesOption,
+    MergeOption,
+    OutputOption,
+    PrefixOption,
+    SinceOption,
+    SiteOption,
+    TailOption,
+    UntilOption,
+)
+from nvflare_logstream.cli.log_task import LogTask
 from nvflare_logstream.cli.options import (
     Access,
     FormatOption,
@@ -20,14 +39,12 @@ from nvflare_logstream.cli.options import (
     TimeoutOption,
     need,
     say_job,
-    whole_number,
 )
 from nvflare_logstream.cli.output import Format
 from nvflare_logstream.cli.printers import Collector, Colour, EventPrinter, FilePrinter, Printer, TerminalPrinter
+from nvflare_logstream.names import SERVER_SITE
 from nvflare_logstream.retrieval.model import ALL_SITES, LogQuery
 
-_LEVELS = "DEBUG, INFO, WARNING, ERROR or CRITICAL"
-_WHICH, _WHAT, _HOW = "Which logs", "Which lines", "How they are shown"
 EXAMPLES = (
     "nvflare-logstream logs @latest --site all --follow",
     "nvflare-logstream logs 8f3c --site 'site-*' --level WARNING --since 1h",
@@ -39,95 +56,24 @@ EXAMPLES = (
 
 def logs(
     job: JobArgument,
-    site: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--site",
-            "--sites",
-            metavar="NAME",
-            help="A site, a pattern, server, or all; repeatable. Default: server.",
-            rich_help_panel=_WHICH,
-        ),
-    ] = None,
-    file: Annotated[
-        str,
-        typer.Option(
-            "--file", metavar="NAME", help="log.txt, error_log.txt or another log that the site streams.", rich_help_panel=_WHICH
-        ),
-    ] = "log.txt",
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--since",
-            metavar="TIME",
-            help="From this time on: 2026-04-28T10:00:00 by the log's own clock, with Z or +02:00 by that zone; or 1h30m ago.",
-            rich_help_panel=_WHAT,
-        ),
-    ] = None,
-    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to this time.", rich_help_panel=_WHAT)] = None,
-    level: Annotated[
-        str | None, typer.Option("--level", metavar="LEVEL", help=f"At least this level: {_LEVELS}.", rich_help_panel=_WHAT)
-    ] = None,
-    grep: Annotated[
-        str | None,
-        typer.Option("--grep", "-g", metavar="PATTERN", help="Lines that match, in RE2 syntax.", rich_help_panel=_WHAT),
-    ] = None,
-    ignore_case: Annotated[
-        bool, typer.Option("--ignore-case", "-i", help="Match capitals and small letters alike.", rich_help_panel=_WHAT)
-    ] = False,
-    invert: Annotated[bool, typer.Option("--invert", help="Lines that do not match.", rich_help_panel=_WHAT)] = False,
-    before: Annotated[
-        int,
-        typer.Option(
-            "--before", "-B", metavar="N", parser=whole_number, help="N more lines before each match.", rich_help_panel=_WHAT
-        ),
-    ] = 0,
-    after: Annotated[
-        int,
-        typer.Option(
-            "--after", "-A", metavar="N", parser=whole_number, help="N more lines after each match.", rich_help_panel=_WHAT
-        ),
-    ] = 0,
-    context: Annotated[
-        int,
-        typer.Option(
-            "--context", "-C", metavar="N", parser=whole_number, help="N more lines around each match.", rich_help_panel=_WHAT
-        ),
-    ] = 0,
-    tail: Annotated[
-        int | None,
-        typer.Option(
-            "--tail",
-            "-n",
-            metavar="N",
-            parser=whole_number,
-            help=f"The last N lines of each site. Default: {DEFAULT_TAIL}, unless another bound is given or with --follow.",
-            rich_help_panel=_WHAT,
-        ),
-    ] = None,
-    max_bytes: Annotated[
-        int | None,
-        typer.Option(
-            "--max-bytes", metavar="N", parser=whole_number, help="The last N bytes of each site.", rich_help_panel=_WHAT
-        ),
-    ] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on as the logs grow, until the job and its logs end.", rich_help_panel=_HOW)
-    ] = False,
-    merge: Annotated[
-        bool, typer.Option("--merge", help="All sites in one stream, ordered by corrected time.", rich_help_panel=_HOW)
-    ] = False,
-    prefix: Annotated[
-        bool | None,
-        typer.Option("--prefix/--no-prefix", help="The site's name before each line.", show_default=False, rich_help_panel=_HOW),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", metavar="DIR", file_okay=False, help="Write one file a site instead.", rich_help_panel=_HOW
-        ),
-    ] = None,
-    color: Annotated[Colour, typer.Option("--color", help="Colours.", rich_help_panel=_HOW)] = Colour.AUTO,
+    site: SiteOption = None,
+    file: FileOption = "log.txt",
+    since: SinceOption = None,
+    until: UntilOption = None,
+    level: LevelOption = None,
+    grep: GrepOption = None,
+    ignore_case: IgnoreCaseOption = False,
+    invert: InvertOption = False,
+    before: BeforeOption = 0,
+    after: AfterOption = 0,
+    context: ContextOption = 0,
+    tail: TailOption = None,
+    max_bytes: MaxBytesOption = None,
+    follow: FollowOption = False,
+    merge: MergeOption = False,
+    prefix: PrefixOption = None,
+    output: OutputOption = None,
+    color: ColorOption = Colour.AUTO,
     form: FormatOption = Format.TEXT,
     study: StudyOption = "default",
     kit_id: KitIdOption = None,
@@ -143,23 +89,27 @@ def logs(
     With --follow the exit code is 0 only if the job ended well.
     """
     access = Access(study, kit_id, startup_kit, connect_timeout)
-    need(
-        not (follow and form is Format.JSON), "--follow with --format json: it has no end that one envelope could hold; use jsonl"
-    )
+    need(not (follow and form is Format.JSON), "--follow with --format json: no envelope could hold what has no end; use jsonl")
     need(not (merge and output), "--merge makes one stream, --output one file a site; use one of them")
     need(not (merge and form is Format.JSON), "--merge with --format json: the envelope has each site's text; use text or jsonl")
     need(not (output and form is Format.JSONL), "--output with --format jsonl: it writes files; use text or json")
     how = ignore_case or invert or before or after or context
-    need(
-        grep is not None or not how, "--ignore-case, --invert, --before, --after and --context say how --grep matches; add --grep"
-    )
-    bounded = any(bound is not None for bound in (tail, since, max_bytes))
-    default_tail = not (bounded or until or follow)
+    need(grep is not None or not how, "--ignore-case, --invert, --before, --after and --context are about --grep; add it")
+    default_tail = not follow and all(bound is None for bound in (tail, since, until, max_bytes))
     query = LogQuery(
-        sites=tuple(site or ("server",)), file=file, since=since, until=until, level=level.upper() if level else None,
-        grep=grep, ignore_case=ignore_case, invert=invert, before=max(before, context), after=max(after, context),
-        tail=DEFAULT_TAIL if default_tail else tail, max_bytes=max_bytes,
-    )  # fmt: skip
+        sites=tuple(site or (SERVER_SITE,)),
+        file=file,
+        since=since,
+        until=until,
+        level=level.upper() if level else None,
+        grep=grep,
+        ignore_case=ignore_case,
+        invert=invert,
+        before=max(before, context),
+        after=max(after, context),
+        tail=DEFAULT_TAIL if default_tail else tail,
+        max_bytes=max_bytes,
+    )
     many = len(query.sites) > 1 or any(character in query.sites[0] for character in "*?[") or query.sites[0] == ALL_SITES
     printer: Printer
     if output:
