@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from nvflare.fuel.flare_api.api_spec import AuthorizationError, JobNotFound
 
+from nvflare_logstream.errors import ArgumentError
 from nvflare_logstream.retrieval.client import LogClient
 from nvflare_logstream.retrieval.model import LogQuery, RetrievalError
 from nvflare_logstream.retrieval.verify import verify_export
@@ -84,5 +85,8 @@ def test_who_may_not_see_the_job_sees_nothing(lab: Lab, job: Job) -> None:
     assert LogClient(lab.federation.session("lead@nvidia.com")).streams(job.id), "the right is one of the category view"
     with pytest.raises(JobNotFound):
         LogClient(lab.federation.session()).streams("00000000-0000-0000-0000-000000000000")
+    with pytest.raises(ArgumentError, match="grep: "):
+        LogQuery(grep="((")
     with pytest.raises(RetrievalError, match="grep: "):
-        LogClient(lab.federation.session()).read(job.id, LogQuery(sites=("site-1",), grep="(("))
+        hostile = {"op": "read", "site": "site-1", "file": "log.txt", "filters": {"grep": "(("}}
+        LogClient(lab.federation.session()).ask(job.id, hostile)
