@@ -156,7 +156,7 @@ class Reading:
 
 def plan(source: Source, filters: Filters) -> Reading:
     """Where the wanted part of a log begins and ends."""
-    json = lines.is_json(_head(source))
+    json = is_json(source)
     reading = Reading(0, source.end, json)
     if not filters.drops_lines:
         return _last(source, reading, filters)
@@ -179,6 +179,11 @@ def last_line_end(source: Source, start: int) -> int:
         if len(run) >= MAX_LINE:
             return source.end
     return start
+
+
+def is_json(source: Source) -> bool:
+    """Whether a log is in JSON form."""
+    return lines.is_json(_head(source))
 
 
 def has_time(source: Source, reading: Reading) -> bool:
