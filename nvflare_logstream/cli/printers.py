@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -19,7 +18,6 @@ from nvflare_logstream.retrieval.merge import Clock, merge, timed
 from nvflare_logstream.retrieval.model import RetrievalError, Stream
 
 _COLOURS = ("cyan", "magenta", "green", "blue", "bright_yellow", "bright_cyan", "bright_magenta", "bright_green")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Colour(str, Enum):
@@ -114,7 +112,7 @@ class TerminalPrinter:
     def _styled(self, line: str) -> str:
         level = lines.text_level(line) if self._colour else None
         if self._safe:
-            line = visible(line)
+            line = lines.visible(line)  # shown, not obeyed: a log must not rewrite the reader's screen
         if level is None or level < lines.LEVELS["WARNING"]:
             return line
         return typer.style(line, fg="yellow" if level < lines.LEVELS["ERROR"] else "red")
@@ -205,11 +203,6 @@ def split_lines(text: str) -> list[str]:
     """Lines with their ends; only a newline ends a line, whatever else a log contains."""
     found = text.split("\n")
     return [f"{line}\n" for line in found[:-1]] + ([found[-1]] if found[-1] else [])
-
-
-def visible(line: str) -> str:
-    """A line whose control characters are shown, not obeyed: a log must not rewrite the reader's screen."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", line) if not line.isprintable() else line
 
 
 def in_order(streams: list[Stream], parts: Callable[[Stream], Iterator[str]]) -> Iterator[tuple[str, str]]:

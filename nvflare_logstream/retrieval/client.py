@@ -82,7 +82,7 @@ class LogClient:
             return text
         if text == LATEST:
             jobs = self._session.list_jobs(reverse=True, limit=1)
-        elif re.fullmatch(r"[0-9a-f-]{1,36}", text):
+        elif re.fullmatch(r"[0-9a-f][0-9a-f-]{0,35}", text):
             jobs = self._session.list_jobs(id_prefix=text)
         else:
             jobs = []
