@@ -63,7 +63,7 @@ class Filters:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, datetime.datetime) or value.tzinfo is not None):
                 raise ArgumentError(name, value, "a datetime without a zone, in the log's own clock")
-        if self.level is not None and self.level not in lines.LEVELS:
+        if self.level is not None and not (isinstance(self.level, str) and self.level in lines.LEVELS):
             raise ArgumentError("level", self.level, f"one of {', '.join(lines.LEVELS)}")
         for name, high in (("tail", _MAX_COUNT), ("max_bytes", _MAX_COUNT), ("before", _MAX_CONTEXT), ("after", _MAX_CONTEXT)):
             value = getattr(self, name)

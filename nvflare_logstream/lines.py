@@ -19,6 +19,7 @@ LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 _TIME = re.compile(r"\[?(?P<time>\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}(?:[.,]\d+)?)")
 _LEVEL = re.compile(r" - (DEBUG|INFO|WARNING|ERROR|CRITICAL) - ")
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _TIME_KEYS = ("asctime", "timestamp", "time")
 _ALLOWED = "a time such as 2026-04-28T10:00:00, the same with Z or an offset such as +02:00, or a duration such as 10m or 1h30m"
 
@@ -57,6 +58,8 @@ def parse_since(
     Raises:
         ArgumentError: if it is none of these.
     """
+    if not isinstance(text, str):
+        raise ArgumentError(argument, text, _ALLOWED)
     shift = datetime.timedelta(seconds=utc_offset or 0)
     duration = _DURATION.fullmatch(text.strip())
     try:
@@ -108,6 +111,11 @@ def json_level(line: str) -> int | None:
     """The level in a JSON line, or None."""
     record = _record(line) or {}
     return LEVELS.get(str(record.get("levelname") or record.get("level") or "").upper())
+
+
+def visible(text: str) -> str:
+    """A text whose control characters, except tabs and line ends, are shown as \\x1b and the like."""
+    return text if text.isprintable() else _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def is_json(text: str) -> bool:

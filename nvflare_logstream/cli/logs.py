@@ -94,7 +94,7 @@ def logs(
     need(not (merge and form is Format.JSON), "--merge with --format json: the envelope has each site's text; use text or jsonl")
     need(not (output and form is Format.JSONL), "--output with --format jsonl: it writes files; use text or json")
     how = ignore_case or invert or before or after or context
-    need(grep is not None or not how, "--ignore-case, --invert, --before, --after and --context are about --grep; add it")
+    need(grep is not None or not how, "--ignore-case, --invert, --before, --after and --context: add --grep")
     default_tail = not follow and all(bound is None for bound in (tail, since, until, max_bytes))
     query = LogQuery(
         sites=tuple(site or (SERVER_SITE,)),

@@ -64,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
         return _wrong_arguments(error, command, form)
     except RetrievalError as error:
         return print_error(error, form)
-    except BrokenPipeError:  # whoever reads our output, `head` for example, has had enough
+    except (BrokenPipeError, SystemExit):  # whoever reads our output, `head` say, has had enough; rich makes an exit of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except (KeyboardInterrupt, typer.Abort):

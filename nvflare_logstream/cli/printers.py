@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from io import TextIOWrapper
 from pathlib import Path
@@ -19,7 +19,6 @@ from nvflare_logstream.retrieval.merge import Clock, merge, timed
 from nvflare_logstream.retrieval.model import RetrievalError, Stream
 
 _COLOURS = ("cyan", "magenta", "green", "blue", "bright_yellow", "bright_cyan", "bright_magenta", "bright_green")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Colour(str, Enum):
@@ -114,7 +113,7 @@ class TerminalPrinter:
     def _styled(self, line: str) -> str:
         level = lines.text_level(line) if self._colour else None
         if self._safe:
-            line = visible(line)
+            line = lines.visible(line)  # shown, not obeyed: a log must not rewrite the reader's screen
         if level is None or level < lines.LEVELS["WARNING"]:
             return line
         return typer.style(line, fg="yellow" if level < lines.LEVELS["ERROR"] else "red")
@@ -137,27 +136,35 @@ class FilePrinter:
 
     def text(self, stream: Stream, text: str) -> None:
         """Append to the site's file."""
-        if stream.site not in self._files:
-            self.paths[stream.site] = path = self._directory / stream.site / stream.file
-            try:
+        path = self.paths.setdefault(stream.site, self._directory / stream.site / stream.file)
+        with _writing(path):
+            if stream.site not in self._files:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._files[stream.site] = path.open("x", encoding="utf-8", newline="")
-            except FileExistsError:
-                raise RetrievalError("OUTPUT_DIR_EXISTS", f"{path} exists", "Choose another directory, or remove it.") from None
-            except OSError as error:
-                raise RetrievalError("OUTPUT_DIR_NOT_WRITABLE", f"cannot write {path}: {error.strerror}") from error
-        self._files[stream.site].write(text)
+            self._files[stream.site].write(text)
 
     def pause(self) -> None:
         """Let others see what is written so far."""
-        for file in self._files.values():
-            file.flush()
+        for site, file in self._files.items():
+            with _writing(self.paths[site]):
+                file.flush()
 
     def close(self) -> None:
         """Close the files and name them."""
         for site, file in self._files.items():
-            file.close()
+            with _writing(self.paths[site]):
+                file.close()
             notice(f"wrote {self.paths[site]}")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError:
+        raise RetrievalError("OUTPUT_DIR_EXISTS", f"{path} exists", "Choose another directory, or remove it.") from None
+    except OSError as error:
+        raise RetrievalError("OUTPUT_DIR_NOT_WRITABLE", f"cannot write {path}: {error.strerror}") from error
 
 
 class Collector:
@@ -205,11 +212,6 @@ def split_lines(text: str) -> list[str]:
     """Lines with their ends; only a newline ends a line, whatever else a log contains."""
     found = text.split("\n")
     return [f"{line}\n" for line in found[:-1]] + ([found[-1]] if found[-1] else [])
-
-
-def visible(line: str) -> str:
-    """A line whose control characters are shown, not obeyed: a log must not rewrite the reader's screen."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", line) if not line.isprintable() else line
 
 
 def in_order(streams: list[Stream], parts: Callable[[Stream], Iterator[str]]) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,6 @@ from nvflare.fuel.flare_api.api_spec import (
     AuthorizationError,
     InternalError,
     JobNotFound,
-    NoConnection,
     SessionClosed,
 )
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
@@ -101,7 +100,9 @@ def explained(study: str) -> Iterator[None]:
         raise RetrievalError("AUTH_FAILED", str(error), hint) from error
     except NoAnswer as error:
         raise RetrievalError("TIMEOUT", str(error), "Try again; if it goes on, look at the server's log.") from error
-    except (NoConnection, SessionClosed, FLCommunicationError) as error:
+    except BrokenPipeError:  # of our own output, whose reader has had enough
+        raise
+    except (ConnectionError, SessionClosed, FLCommunicationError) as error:  # NoConnection is a ConnectionError
         hint = "Is the server up (`nvflare system status`) and is this the right start-up kit (`nvflare config list`)?"
         raise RetrievalError("CONNECTION_FAILED", str(error), hint) from error
     except InternalError as error:

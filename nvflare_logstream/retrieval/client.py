@@ -14,6 +14,7 @@ from nvflare.apis.fl_exception import FLCommunicationError
 from nvflare.fuel.flare_api.api_spec import AuthenticationError, InternalError, NoConnection, SessionClosed
 from nvflare.fuel.flare_api.flare_api import Session
 
+from nvflare_logstream.names import check_name
 from nvflare_logstream.retrieval.export import Progress, export_job
 from nvflare_logstream.retrieval.follow import Follow
 from nvflare_logstream.retrieval.manifest import Manifest
@@ -71,7 +72,9 @@ class LogClient:
 
         Raises:
             RetrievalError: if the server says no.
+            ArgumentError: if `job` cannot be a job's id.
         """
+        check_name("job", job)  # it becomes part of a command
         asked = time.monotonic()
         try:
             found = self._session._do_command(f"{COMMAND} {job}", enforce_meta=False, props=request)
@@ -96,7 +99,7 @@ class LogClient:
             return text
         if text == LATEST:
             jobs = self._session.list_jobs(reverse=True, limit=1)
-        elif re.fullmatch(r"[0-9a-f-]{1,36}", text):
+        elif re.fullmatch(r"[0-9a-f][0-9a-f-]{0,35}", text):
             jobs = self._session.list_jobs(id_prefix=text)
         else:
             jobs = []

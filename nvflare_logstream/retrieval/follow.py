@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from nvflare_logstream.retrieval.model import MAX_WAIT, Event, JobStreams, LogQuery, Stream
+from nvflare_logstream.retrieval.model import MAX_WAIT, Event, JobStreams, LogQuery, RetrievalError, Stream
 
 if TYPE_CHECKING:
     from nvflare_logstream.retrieval.client import LogClient
@@ -34,6 +34,7 @@ class Follow:
         self._readings: dict[str, Any] = {}  # the same once that is done, and from then on
         self._files: dict[str, str] = {}
         self._known: dict[str, Stream] = {}
+        self._heard: dict[str, bool] = {}  # whether a site was live when it was last heard of
         self._ended: set[str] = set()
         self._told: object = None  # what the server last said of the streams: it answers at once when that changes
         self._over_since: float | None = None
@@ -51,14 +52,15 @@ class Follow:
 
     def _until_over(self) -> Iterator[Event]:
         job = self._client.job(self._job)
+        behind = bool(self._readings)  # what came while there was no contact is still to be asked for
         while True:
-            chosen = self._query.choose(job.streams)
+            chosen = self._chosen(job)
             yield from self._came(chosen)
             yield from self._begin(chosen)
             yield from self._went(chosen)
             self._known = {stream.site: stream for stream in chosen}
             yield Event("caught up", "", "")
-            if self._finished(job, chosen):
+            if self._finished(job, chosen) and not behind:
                 yield Event("over", "", job.status)
                 return
             asked = time.monotonic()
@@ -70,8 +72,15 @@ class Follow:
                 self._readings[part["site"]] = part["reading"]
                 if part["text"]:
                     yield Event("text", part["site"], part["text"], streams[part["site"], part["file"]])
+            behind = bool(reply["parts"])
             pause = _BUSY_PAUSE if reply["busy"] else _LEAST_SECONDS - (time.monotonic() - asked)
             time.sleep(max(0.0, pause))
+
+    def _chosen(self, job: JobStreams) -> list[Stream]:
+        """What the query is about; a site whose log.json is being read stays with it when a log.txt comes later."""
+        streams = {(stream.site, stream.file): stream for stream in job.streams}
+        chosen = self._query.choose(job.streams)
+        return [streams.get((stream.site, self._files.get(stream.site, stream.file)), stream) for stream in chosen]
 
     def _request(self) -> dict[str, Any]:
         filters = {name: value for name, value in self._query.filters().items() if name not in ("tail", "max_bytes")}
@@ -84,21 +93,32 @@ class Follow:
         for stream in chosen:
             if stream.site in self._readings or not stream.available:
                 continue
-            begun = self._beginnings.get(stream.site)
-            for part in self._client.parts(self._job, stream, self._query, whole_lines=True, reading=begun):
-                # Taken down before the text is given out: a connection lost between two parts must not repeat the first.
-                self._beginnings[stream.site] = part.reading
-                if part.done:
-                    self._files[stream.site], self._readings[stream.site] = stream.file, part.reading
-                if part.text:
-                    yield Event("text", stream.site, part.text, stream)
+            try:
+                yield from self._first_reading(stream)
+            except RetrievalError as error:
+                if error.code != "LOG_CHANGED":
+                    raise
+                # A restarted server has less than it gave out; the site sends it again, and the next round goes on.
+
+    def _first_reading(self, stream: Stream) -> Iterator[Event]:
+        begun = self._beginnings.get(stream.site)
+        for part in self._client.parts(self._job, stream, self._query, whole_lines=True, reading=begun):
+            # Taken down before the text is given out: a connection lost between two parts must not repeat the first.
+            self._files[stream.site], self._beginnings[stream.site] = stream.file, part.reading
+            if part.done:
+                self._readings[stream.site] = part.reading
+            if part.text:
+                yield Event("text", stream.site, part.text, stream)
 
     def _came(self, chosen: list[Stream]) -> Iterator[Event]:
         for stream in chosen:
-            before = self._known.get(stream.site)
-            if stream.live and not (before and before.live):
-                new = before is None or before.state in ("", "expected")
-                yield Event("joined" if new else "reconnected", stream.site, "", stream)
+            if stream.state in ("", "expected"):
+                continue
+            was_live = self._heard.get(stream.site)
+            # Taken down at once: a connection lost before the turn is over must not tell it again.
+            self._heard[stream.site] = stream.live
+            if stream.live and not was_live:
+                yield Event("joined" if was_live is None else "reconnected", stream.site, "", stream)
 
     def _went(self, chosen: list[Stream]) -> Iterator[Event]:
         for stream in chosen:
@@ -110,7 +130,7 @@ class Follow:
                 yield Event("ended", stream.site, "; ".join(filter(None, (stream.standing, stream.outcome))), stream)
             elif stream.state == "refused" and not (before and before.state == "refused"):
                 yield Event("refused", stream.site, stream.reason, stream)
-            elif stream.state == "open" and not stream.live and (before is None or before.live):
+            elif stream.state == "open" and not stream.live and not (before and before.state == "open" and not before.live):
                 yield Event("silent", stream.site, stream.reason, stream)
 
     def _read_to_end(self, stream: Stream) -> bool:

@@ -62,6 +62,8 @@ class LogQuery:
     max_bytes: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.sites, (list, tuple)) or not self.sites:
+            raise ArgumentError("sites", self.sites, 'a tuple of at least one name or pattern, such as ("all",)')
         for site in self.sites:
             if not isinstance(site, str) or not 0 < len(site) <= _MAX_PATTERN:
                 raise ArgumentError("site", site, 'a site\'s name, a pattern such as "site-*", "server" or "all"')
@@ -73,7 +75,8 @@ class LogQuery:
 
     def filters(self) -> dict[str, Any]:
         """The filters as they travel."""
-        return {name: value for name in FILTER_NAMES if (value := getattr(self, name)) not in (None, False)}
+        values = {name: getattr(self, name) for name in FILTER_NAMES}
+        return {name: value for name, value in values.items() if value is not None and value is not False}  # 0 is a bound
 
     def choose(self, streams: tuple[Stream, ...]) -> list[Stream]:
         """The streams that the query is about, one a site, the server's first; what is asked for and not there says why."""
@@ -141,7 +144,9 @@ class Stream:
         except ArgumentError as error:
             raise RetrievalError("INVALID_REPLY", f"the server gave a name that is none: {error}") from error
         values = {name: row[name] for name in cls.__dataclass_fields__ if name != "losses"}
-        return cls(**values, losses=tuple((at, length, reason) for at, length, reason in row["losses"]))
+        # What a site says of itself is shown to people, on their terminals.
+        values |= {name: lines.visible(row[name]) for name in ("reason", "outcome")}
+        return cls(**values, losses=tuple((at, length, lines.visible(reason)) for at, length, reason in row["losses"]))
 
     @classmethod
     def missing(cls, site: str, file: str, reason: str) -> Stream:

@@ -21,7 +21,7 @@ from nvflare_logstream.errors import ArgumentError, LogStreamError, StoreError
 from nvflare_logstream.filters import FILTER_NAMES, Filters, LineState
 from nvflare_logstream.names import StreamKey, check_name
 from nvflare_logstream.retrieval.model import MAX_PART, MAX_WAIT
-from nvflare_logstream.retrieval.reader import Reading, Source, has_time, last_line_end, plan
+from nvflare_logstream.retrieval.reader import Reading, Source, has_time, is_json, last_line_end, plan
 from nvflare_logstream.server.store import LogStore
 from nvflare_logstream.server.verdict import StreamInfo
 
@@ -29,6 +29,7 @@ MAX_WAITING = 16  # long polls at a time; the runtime has 64 threads for everyth
 MAX_FOLLOWED = 1000  # streams in one request
 MAX_HASHING = 2  # digests at a time: each keeps a core busy, and the server has jobs to run
 _HASH_STEP = 1 << 20
+_FAR = 1 << 62
 
 
 class LogService:
@@ -66,11 +67,12 @@ class LogService:
                 "digest": self._digest,
             }
             wanted = request.get("op")
-            if wanted not in operations:
+            if not isinstance(wanted, str) or wanted not in operations:
                 raise ArgumentError("op", wanted, f"one of {', '.join(operations)}")
             return operations[wanted](job, request)
         except LogStreamError as error:
-            return {"error": str(error), "code": "INVALID_ARGS" if isinstance(error, ArgumentError) else "LOG_NOT_FOUND"}
+            codes = {ArgumentError: "INVALID_ARGS", StoreError: "LOG_CHANGED"}
+            return {"error": str(error), "code": codes.get(type(error), "LOG_NOT_FOUND")}
 
     # -- operations ---------------------------------------------------------------------------------------------
 
@@ -96,7 +98,11 @@ class LogService:
         token = request.get("reading")
         if request.get("whole_lines") is True and info.state == "open":
             source.end = last_line_end(source, 0)  # a follower comes back for the rest of the line
-        reading = plan(source, filters) if token is None else decode_reading(token, info.end)
+        reading = plan(source, filters) if token is None else decode_reading(token, _FAR)
+        if reading.end > info.end:
+            raise StoreError(
+                f"the server was restarted and has less of {info.key.file} than before, until {info.key.site} sends it again"
+            )
         reading, text = reading.part(source, filters, MAX_PART)
         return {
             "text": text,
@@ -148,13 +154,15 @@ class LogService:
             info = streams.get(key)
             if info is None:
                 raise LogStreamError(f"the server no longer has the log {key.file} of {key.site} for job {job}")
-            reading = decode_reading(token, info.end)
+            reading = decode_reading(token, _FAR)  # after a crash the server has less than it gave out, until it is sent again
             if info.end <= reading.at or size >= MAX_PART:
                 continue
             source, filters = self._source(info), replace(self._filters(request, info), tail=None, max_bytes=None)
             end = info.end if info.state != "open" else last_line_end(source, reading.at)
             if end <= reading.at:
                 continue
+            if not reading.at:  # there was no line yet that could tell
+                reading = replace(reading, json=is_json(source))
             if not reading.timed and (filters.since or filters.until):
                 reading = replace(reading, timed=has_time(source, reading))
             reading, text = replace(reading, end=end).part(source, filters, MAX_PART - size)
@@ -249,8 +257,10 @@ def decode_reading(token: object, end: int) -> Reading:
     if not isinstance(token, dict):
         raise ArgumentError("reading", token, "the reading of an earlier reply")
     values: dict[str, Any] = {name: _whole(f"reading.{name}", token.get(name, 0), end) for name in ("at", "end", "start")}
+    if values["at"] > values["end"]:
+        raise ArgumentError("reading.at", values["at"], f"at most reading.end, {values['end']}")
     counts = ("skip_lines", "skip_bytes", "counted", "cut")
-    values |= {name: _whole(f"reading.{name}", token.get(name, 0), 1 << 62) for name in counts}
+    values |= {name: _whole(f"reading.{name}", token.get(name, 0), _FAR) for name in counts}
     values["counting"] = token.get("counting", "")
     if values["counting"] not in ("", "lines", "bytes"):
         raise ArgumentError("reading.counting", values["counting"], 'one of "", "lines", "bytes"')

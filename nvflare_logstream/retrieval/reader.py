@@ -194,7 +194,7 @@ def _size(found: list[str]) -> int:
 
 def plan(source: Source, filters: Filters) -> Reading:
     """Where the wanted part of a log begins and ends."""
-    json = lines.is_json(_head(source))
+    json = is_json(source)
     reading = Reading(0, source.end, json)
     if not filters.drops_lines:
         return _last(source, reading, filters)
@@ -217,6 +217,11 @@ def last_line_end(source: Source, start: int) -> int:
         if len(run) >= MAX_LINE:
             return source.end
     return start
+
+
+def is_json(source: Source) -> bool:
+    """Whether a log is in JSON form."""
+    return lines.is_json(_head(source))
 
 
 def has_time(source: Source, reading: Reading) -> bool:

@@ -122,6 +122,8 @@ def test_bytes_are_fetched_as_they_are(store, ask):
     ("request_", "named"),
     [
         ({"op": "shell"}, "op"),
+        ({"op": ["read"]}, "op"),
+        ({"op": "read", **WHERE, "filters": {"level": ["INFO"]}}, "level"),
         ({"op": "read", "site": "../x", "file": "log.txt"}, "site"),
         ({"op": "read", "site": "site-1", "file": "a/b"}, "file"),
         ({"op": "read", **WHERE, "filters": {"tail": -1}}, "tail"),

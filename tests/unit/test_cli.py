@@ -1,0 +1,274 @@
+"""The command line without a server: arguments, help, schemas, and what becomes of errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib import import_module
+from typing import Any
+
+import pytest
+from nvflare.apis.fl_exception import FLCommunicationError
+from nvflare.fuel.flare_api import api_spec
+
+from nvflare_logstream import __version__
+from nvflare_logstream.cli.main import _COMMANDS, run
+from nvflare_logstream.cli.options import Access
+from nvflare_logstream.flare.admin_session import explained
+from nvflare_logstream.retrieval.model import RetrievalError
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    """Help is as wide as its longest example."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.delenv("NVFLARE_LOGSTREAM_DEBUG", raising=False)
+
+
+def refuse(capsys, *arguments: str) -> str:
+    """What a person is told of wrong arguments: help first, then the error; nothing on stdout."""
+    assert run(arguments) == 4
+    said = capsys.readouterr()
+    assert not said.out and "Traceback" not in said.err
+    assert "Usage: nvflare-logstream" in said.err and said.err.index("Usage") < said.err.rindex("Hint: ")
+    assert re.search(r"\nHint: .*--help.*\nCode: INVALID_ARGS \(exit 4\)\n$", said.err)
+    return said.err[said.err.rindex("╯") :] if "╯" in said.err else said.err
+
+
+def envelope(capsys) -> dict[str, Any]:
+    """The one JSON document on stdout, with nothing on stderr."""
+    said = capsys.readouterr()
+    assert not said.err and said.out.count("\n") == 1
+    found: dict[str, Any] = json.loads(said.out)
+    return found
+
+
+# -- help, version, schema --------------------------------------------------------------------------------------
+
+
+def test_no_arguments_ask_for_help(capsys):
+    assert run([]) == 0
+    shown = capsys.readouterr()
+    assert all(command in shown.out for command in _COMMANDS) and not shown.err
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert run(["--version"]) == 0 and capsys.readouterr().out == f"{__version__}\n"
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_help_of_a_command_shows_each_of_its_examples(capsys, command):
+    assert run([command, "--help"]) == 0
+    shown = capsys.readouterr()
+    assert not shown.err and f"Usage: nvflare-logstream {command}" in shown.out
+    for example in import_module(f"nvflare_logstream.cli.{command}").EXAMPLES:
+        assert example in shown.out
+
+
+@pytest.mark.parametrize("extra", [(), ("--format", "text"), ("anything",)])
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_a_schema_is_json_and_needs_neither_a_job_nor_a_server(capsys, command, extra):
+    assert run([command, *extra, "--schema"]) == 0
+    schema = envelope(capsys)
+    assert schema["schema_version"] == "1" and schema["command"] == f"nvflare-logstream {command}" and schema["description"]
+    assert schema["examples"] == list(import_module(f"nvflare_logstream.cli.{command}").EXAMPLES)
+    assert {"name", "type", "required", "description", "default"} <= set.intersection(*(set(entry) for entry in schema["args"]))
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_a_schema_names_the_options_that_help_names(capsys, command):
+    run([command, "--schema"])
+    entries = envelope(capsys)["args"]
+    named = {name for entry in entries for name in (entry["name"], *entry.get("aliases", ())) if name.startswith("--")}
+    run([command, "--help"])
+    shown = set(re.findall(r"^│ \*? *(--[a-z-]+)", capsys.readouterr().out, re.M))
+    assert shown - {"--help"} <= named and (shown or command == "demo")
+
+
+# -- wrong arguments --------------------------------------------------------------------------------------------
+
+WRONG = [
+    (("lgos", "x"), "lgos", "No such command"),
+    (("--frob",), "--frob", "No such option"),
+    (("logs",), "JOB_ID", "Missing argument"),
+    (("logs", "8f3c", "extra"), "extra", "unexpected extra argument"),
+    (("logs", "8f3c", "--frob"), "--frob", "No such option"),
+    (("logs", "8f3c", "--tail"), "--tail", "requires an argument"),
+    (("logs", "8f3c", "--tail", "-1"), "--tail", "'-1' is not allowed; a whole number from 0 on"),
+    (("logs", "8f3c", "--tail", "²"), "--tail", "'²' is not allowed; a whole number from 0 on"),
+    (("logs", "8f3c", "--tail", "9" * 16), "--tail", "is not allowed; a whole number from 0 on"),
+    (("logs", "8f3c", "--max-bytes", "1k"), "--max-bytes", "'1k' is not allowed; a whole number from 0 on"),
+    (("logs", "8f3c", "-g", "x", "-C", "1.5"), "--context", "'1.5' is not allowed; a whole number from 0 on"),
+    (("logs", "8f3c", "-g", "x", "-A", "1001"), "after", "1001 is not allowed; a whole number from 0 to 1000"),
+    (("logs", "8f3c", "--since", "noon"), "since", "'noon' is not allowed; a time such as"),
+    (("logs", "8f3c", "--until", ""), "until", "'' is not allowed; a time such as"),
+    (("logs", "8f3c", "--level", "loud"), "level", "'LOUD' is not allowed; one of DEBUG, INFO"),
+    (("logs", "8f3c", "--grep", "(("), "grep", "'((' is not allowed; a pattern in RE2 syntax"),
+    (("logs", "8f3c", "--site", ""), "site", "'' is not allowed; a site's name"),
+    (("logs", "8f3c", "--file", "../x"), "file", "'../x' is not allowed; a plain name"),
+    (("logs", "8f3c", "--color", "red"), "--color", "'red' is not one of 'auto', 'always', 'never'"),
+    (("logs", "8f3c", "--format", "xml"), "--format", "'xml' is not one of 'text', 'json', 'jsonl'"),
+    (("logs", "8f3c", "--connect-timeout", "0"), "--connect-timeout", "'0' is not allowed; a number of seconds from 0.1 to 3600"),
+    (("logs", "8f3c", "--connect-timeout", "nan"), "--connect-timeout", "'nan' is not allowed; a number of seconds"),
+    (("status", "8f3c", "--interval", "x"), "--interval", "'x' is not allowed; a number of seconds from 0.1 to 3600"),
+    (("export", "8f3c"), "--output", "Missing option"),
+    (("verify",), "JOB_ID|DIR", "Missing argument"),
+]
+CONTRADICTIONS = [
+    (("logs", "8f3c", "--merge", "-o", "x"), "--merge", "--output"),
+    (("logs", "8f3c", "--kit-id", "a", "--startup-kit", "b"), "--kit-id", "--startup-kit"),
+    (("status", "8f3c", "--kit-id", "a", "--startup-kit", "b"), "--kit-id", "--startup-kit"),
+    (("export", "8f3c", "-o", "x", "--kit-id", "a", "--startup-kit", "b"), "--kit-id", "--startup-kit"),
+    (("verify", "8f3c", "--kit-id", "a", "--startup-kit", "b"), "--kit-id", "--startup-kit"),
+    (("logs", "8f3c", "--invert"), "--invert", "add --grep"),
+    (("logs", "8f3c", "--ignore-case"), "--ignore-case", "add --grep"),
+    (("logs", "8f3c", "--before", "1"), "--before", "add --grep"),
+    (("logs", "8f3c", "--after", "1"), "--after", "add --grep"),
+    (("logs", "8f3c", "--context", "1"), "--context", "add --grep"),
+]
+OF_FORMATS = [
+    (("logs", "8f3c", "--follow", "--format", "json"), "--follow with --format json", "use jsonl"),
+    (("logs", "8f3c", "--merge", "--format", "json"), "--merge with --format json", "use text or jsonl"),
+    (("logs", "8f3c", "--output", "x", "--format", "jsonl"), "--output with --format jsonl", "use text or json"),
+    (("status", "8f3c", "--watch", "--format", "json"), "--watch with --format json", "use jsonl"),
+    (("export", "8f3c", "-o", "x", "--format", "jsonl"), "--format jsonl", "use text or json"),
+    (("verify", "8f3c", "--format", "jsonl"), "--format jsonl", "use text or json"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "option", "allowed"), WRONG + CONTRADICTIONS, ids=lambda value: str(value)[:40])
+def test_a_person_reads_help_and_then_the_option_its_value_and_what_is_allowed(capsys, arguments, option, allowed):
+    said = refuse(capsys, *arguments)
+    assert option in said and allowed in said
+
+
+@pytest.mark.parametrize("form", [("--format", "json"), ("--format=json",), ("--format", "jsonl")], ids=" ".join)
+@pytest.mark.parametrize(
+    ("arguments", "option", "allowed"),
+    [case for case in WRONG + CONTRADICTIONS if "--format" not in case[0] and case[0][0] in ("logs", "lgos")],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_program_reads_one_envelope_and_nothing_else(capsys, arguments, option, allowed, form):
+    assert run([arguments[0], *form, *arguments[1:]]) == 4
+    found = envelope(capsys)
+    assert (found["status"], found["exit_code"], found["error_code"]) == ("error", 4, "INVALID_ARGS") and found["hint"]
+    assert option in found["message"] and allowed in found["message"]
+    assert found.get("terminal", False) is ("jsonl" in form)
+
+
+@pytest.mark.parametrize(("arguments", "what", "instead"), OF_FORMATS, ids=lambda value: str(value)[:40])
+def test_an_answer_that_a_format_cannot_hold_is_refused_in_that_format(capsys, arguments, what, instead):
+    assert run(arguments) == 4
+    found = envelope(capsys)
+    assert what in found["message"] and instead in found["message"] and found["error_code"] == "INVALID_ARGS"
+
+
+# -- other ends -------------------------------------------------------------------------------------------------
+
+
+def run_with(monkeypatch, error: BaseException, *extra: str) -> int:
+    """Run a command whose login fails like this."""
+
+    def fail(access: Access) -> None:
+        raise error
+
+    monkeypatch.setattr(Access, "client", fail)
+    return run(["logs", "8f3c", *extra])
+
+
+def test_a_bug_of_ours_is_an_internal_error_without_a_traceback(capsys, monkeypatch):
+    assert run_with(monkeypatch, ZeroDivisionError("division by zero")) == 5
+    said = capsys.readouterr()
+    assert not said.out and "Traceback" not in said.err
+    assert said.err.splitlines()[0] == "ZeroDivisionError: division by zero"
+    assert "Hint: This is likely a bug; please report it" in said.err and "Code: INTERNAL_ERROR (exit 5)" in said.err
+
+
+def test_a_bug_of_ours_is_one_envelope_for_a_program(capsys, monkeypatch):
+    assert run_with(monkeypatch, ZeroDivisionError("division by zero"), "--format=json") == 5
+    found = envelope(capsys)
+    assert (found["error_code"], found["exit_code"], found["message"]) == (
+        "INTERNAL_ERROR",
+        5,
+        "ZeroDivisionError: division by zero",
+    )
+
+
+def test_a_bug_of_ours_is_raised_for_whoever_looks_for_it(monkeypatch):
+    monkeypatch.setenv("NVFLARE_LOGSTREAM_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        run_with(monkeypatch, ZeroDivisionError())
+
+
+def test_an_interruption_is_quiet(capsys, monkeypatch):
+    assert run_with(monkeypatch, KeyboardInterrupt()) == 130
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        ("JOB_NOT_FOUND", 1), ("LOG_NOT_FOUND", 1), ("NO_RECEIVER", 1), ("OUTPUT_DIR_EXISTS", 1), ("AUTH_FAILED", 2),
+        ("CONNECTION_FAILED", 2), ("STARTUP_KIT_MISSING", 2), ("TIMEOUT", 3), ("INVALID_ARGS", 4), ("INTERNAL_ERROR", 5),
+    ],
+)  # fmt: skip
+def test_an_errors_code_decides_the_exit_code(capsys, monkeypatch, code, exit_code):
+    assert run_with(monkeypatch, RetrievalError(code, "what happened", "what to do")) == exit_code
+    assert capsys.readouterr().err == f"what happened\nHint: what to do\nCode: {code} (exit {exit_code})\n"
+    assert run_with(monkeypatch, RetrievalError(code, "what happened"), "--format", "jsonl") == exit_code
+    found = envelope(capsys)
+    assert found["error_code"] == code and found["event"] == "terminal" and found["terminal"] is True
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["logs", "--help"], ["logs", "--schema"], ["--version"]], ids=" ".join)
+def test_a_reader_that_has_had_enough_is_no_error(arguments):
+    """As with `| head -1`: the pipe is closed before all is written."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-m", "nvflare_logstream.cli.main", *arguments]
+    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- what the runtime raises ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "hint"),
+    [
+        (
+            api_spec.JobNotFound("no such job"),
+            "JOB_NOT_FOUND",
+            "Only study 'research' was searched; name another one with --study",
+        ),
+        (api_spec.AuthorizationError("not yours"), "AUTH_FAILED", "whose role may view this job"),
+        (api_spec.AuthenticationError("who?"), "AUTH_FAILED", "nvflare config list"),
+        (api_spec.NoConnection("gone"), "CONNECTION_FAILED", "nvflare system status"),
+        (api_spec.SessionClosed("closed"), "CONNECTION_FAILED", "nvflare system status"),
+        (api_spec.SessionExpired("expired"), "CONNECTION_FAILED", "nvflare system status"),
+        (FLCommunicationError("no cell"), "CONNECTION_FAILED", "nvflare system status"),
+        (ConnectionResetError("reset"), "CONNECTION_FAILED", "nvflare system status"),
+        (api_spec.InternalError("command logstream not found"), "NO_RECEIVER", "nvflare_logstream.JobLogReceiver"),
+        (api_spec.InternalError("something else"), "INTERNAL_ERROR", ""),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_what_the_runtime_raises_becomes_a_code_and_a_hint(error, code, hint):
+    with pytest.raises(RetrievalError) as caught, explained("research"):
+        raise error
+    assert caught.value.code == code and hint in caught.value.hint and caught.value.__cause__ is error
+    assert str(error) in str(caught.value) or code == "NO_RECEIVER"
+
+
+@pytest.mark.parametrize(
+    "error", [RetrievalError("LOG_NOT_FOUND", "x"), BrokenPipeError(), ValueError("x"), KeyboardInterrupt()], ids=repr
+)
+def test_what_is_not_the_runtimes_is_left_alone(error):
+    with pytest.raises(type(error)) as caught, explained("research"):
+        raise error
+    assert caught.value is error

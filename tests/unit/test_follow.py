@@ -1,0 +1,482 @@
+"""Following: a real store and service behind a session whose every request may fail, on a clock that only waiting moves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nvflare_logstream.filters import apply_filters
+from nvflare_logstream.names import StreamKey
+from nvflare_logstream.retrieval import follow, query, reader
+from nvflare_logstream.retrieval.client import _LOST, LogClient
+from nvflare_logstream.retrieval.model import MAX_WAIT, Event, LogQuery, RetrievalError
+from nvflare_logstream.server.store import LogStore
+from nvflare_logstream.testing import Clock
+from nvflare_logstream.wire.frames import Close, Loss
+
+JOB = "job-1"
+IDLE = 30.0
+ALL = LogQuery(sites=("all",))
+DONE = "FINISHED:COMPLETED"
+
+
+class World:
+    """A server, sites that write, and the one session to it.
+
+    Attributes:
+        steps: what happens in the world, one step before each long poll is answered.
+        faults: for each request from the first on: the exception that loses it, and whether the server had answered already.
+        unreachable: how many attempts to come back fail.
+        asked: every request that reached the server.
+    """
+
+    def __init__(self, root: Path, idle: float = IDLE):
+        self.root, self.idle, self.clock, self.status = root, idle, Clock(), "RUNNING"
+        self.steps: list[Callable[[], None]] = []
+        self.faults: list[tuple[type[Exception], bool] | None] = []
+        self.unreachable: list[bool] = []
+        self.asked: list[dict[str, Any]] = []
+        self.first: dict[str, int] = {}
+        self.written: dict[str, bytes] = {}
+        self.api = SimpleNamespace(close=lambda: None)
+        self.start()
+
+    # The server and its sites.
+
+    def start(self) -> None:
+        self.store = LogStore(self.root, clock=self.clock)
+        self.service = query.LogService(self.store, self.idle, lambda job: self.status, self.clock)
+
+    def crash(self) -> None:
+        """What was not committed is gone; the sites send it again when they write next."""
+        self.store.index.close()
+        self.start()
+        for site in self.written:
+            self.write(site, b"")
+
+    def write(self, site: str, data: bytes, file: str = "log.txt", losses: tuple[Loss, ...] = ()) -> None:
+        key = StreamKey(JOB, site, file)
+        if file == "log.txt":
+            self.written[site] = self.written.get(site, b"") + data
+        end = self.store.open(key).end
+        data = self.written[site][end:] if file == "log.txt" else data
+        self.store.append(key, end, data, b"cursor", losses)
+
+    def end(self, site: str, file: str = "log.txt") -> None:
+        key = StreamKey(JOB, site, file)
+        content = self.store.path(key).read_bytes()
+        self.store.finish(key, Close(None, len(content), hashlib.sha256(content).hexdigest(), 0, "exit code 0"))
+        self.store.commit()
+
+    def over(self, status: str = DONE) -> None:
+        self.status = status
+
+    # The session.
+
+    def set_timeout(self, seconds: float) -> None:
+        pass
+
+    def _do_command(self, command: str, enforce_meta: bool, props: dict[str, Any]) -> dict[str, Any]:
+        assert len(self.asked) < 2000, "it never ends"
+        self.clock.advance(0.01)
+        fault, answered = (self.faults.pop(0) if self.faults else None) or (None, False)
+        if fault and not answered:
+            raise fault("lost")
+        self.asked.append(props)
+        request = json.loads(json.dumps(props))
+        if request["op"] == "follow":
+            if self.steps:
+                self.steps.pop(0)()
+            request["wait"] = 0
+        if request["op"] == "read" and "reading" not in request:
+            self.first[request["site"]] = len(self.store.path(StreamKey(JOB, request["site"], request["file"])).read_bytes())
+        reply = json.loads(json.dumps(self.service.answer(JOB, request)))
+        if request["op"] == "follow" and reply.get("parts") == [] and reply["verdicts"] == request["verdicts"]:
+            self.clock.advance(props["wait"])  # as the server would have waited
+        if fault:
+            raise fault("the answer was lost")
+        return reply
+
+    def _get_dict_data(self, found: dict[str, Any]) -> dict[str, Any]:
+        return found
+
+    def reconnect(self) -> Any:
+        if self.unreachable and self.unreachable.pop(0):
+            raise ConnectionError("nobody there")
+        return self
+
+    # The reader.
+
+    def follow(self, wanted: LogQuery = ALL, reconnect: bool = True) -> list[Event]:
+        client = LogClient(self, self.reconnect if reconnect else None)  # type: ignore[arg-type]
+        clock = SimpleNamespace(monotonic=self.clock, sleep=self.clock.advance)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(follow, "time", clock)
+            return list(client.follow(JOB, wanted))
+
+
+@pytest.fixture
+def world(memory_path):
+    world = World(memory_path)
+    yield world
+    with suppress(Exception):
+        world.store.close()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_parts():
+    """Whatever is longer than a few lines goes out in several parts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(query, "MAX_PART", 100)
+        patch.setattr(reader, "BLOCK", 64)
+        yield
+
+
+def text_of(events: list[Event], site: str = "site-1") -> str:
+    return "".join(event.text for event in events if event.kind == "text" and event.site == site)
+
+
+def told(events: list[Event], site: str | None = None) -> list[str]:
+    """The notices in their order, and where text stood among them."""
+    kinds = [event.kind for event in events if event.kind != "caught up" and site in (None, event.site)]
+    return [kind for kind, before in zip(kinds, ["", *kinds], strict=False) if kind != "text" or before != "text"]
+
+
+def numbered(count: int, start: int = 0) -> bytes:
+    return b"".join(b"2026-04-28 10:00:00,%03d - n - INFO - line %d\n" % (n, n) for n in range(start, start + count))
+
+
+# -- without faults ---------------------------------------------------------------------------------------------
+
+
+def test_every_line_comes_once_and_in_order_with_each_notice_where_it_belongs(world):
+    world.write("site-1", numbered(20))
+    world.steps = [
+        lambda: world.write("site-1", numbered(20, 20) + b"half a li"),
+        lambda: world.write("site-1", b"ne\n"),
+        lambda: world.end("site-1"),
+        world.over,
+    ]
+    events = world.follow()
+    assert text_of(events) == world.written["site-1"].decode() and "half a line\n" in text_of(events)
+    assert told(events) == ["joined", "text", "ended", "over"]
+    assert [event.text for event in events[-1:]] == [DONE]
+    assert [event.text for event in events if event.kind == "ended"] == ["complete; exit code 0"]
+
+
+def test_a_job_that_is_over_is_read_and_left_at_once(world):
+    world.write("site-1", numbered(30) + b"the last line has no end")
+    world.end("site-1")
+    world.over()
+    began = world.clock.now
+    events = world.follow()
+    assert text_of(events) == world.written["site-1"].decode() and told(events) == ["text", "ended", "over"]
+    assert {request["op"] for request in world.asked} == {"streams", "read"} and world.clock.now - began < 1
+
+
+def test_a_stream_that_closes_while_text_is_left_is_read_to_its_end(world):
+    """Parts are smaller than what came, and the closed stream's last line has no end."""
+    world.write("site-1", b"first\n")
+
+    def finish() -> None:
+        world.write("site-1", numbered(50) + b"no newline")
+        world.end("site-1")
+        world.over()
+
+    world.steps = [finish]
+    events = world.follow()
+    assert text_of(events) == world.written["site-1"].decode()
+    assert told(events) == ["joined", "text", "ended", "over"]
+    assert max(len(event.text) for event in events) < 300
+
+
+def test_silence_and_return_are_told_once_each(world):
+    world.write("site-1", b"one\n")
+    world.steps = [
+        lambda: world.clock.advance(IDLE + 1),
+        lambda: world.clock.advance(IDLE + 1),
+        lambda: world.write("site-1", b"two\n"),
+        lambda: world.end("site-1"),
+        world.over,
+    ]
+    events = world.follow()
+    assert told(events) == ["joined", "text", "silent", "reconnected", "text", "ended", "over"] or told(events) == [
+        "joined", "text", "silent", "text", "reconnected", "ended", "over"
+    ]  # fmt: skip
+    assert next(event for event in events if event.kind == "silent").text.startswith("site silent since ")
+
+
+def test_a_site_whose_first_words_came_and_that_fell_silent_unseen_is_told_to_be_silent(world):
+    """It joined and went between two looks."""
+    world.store.expect(StreamKey(JOB, "site-1", "log.txt"), "nothing came yet")
+
+    def came_and_went() -> None:
+        world.write("site-1", b"one\n")
+        world.clock.advance(IDLE + 1)
+        world.over("FINISHED:ABORTED")
+
+    world.steps = [came_and_went]
+    events = world.follow()
+    assert told(events) == ["text", "silent", "over"] and text_of(events) == "one\n"
+
+
+def test_losses_and_refusals_are_told_once_each_with_their_reason(world):
+    world.write("site-1", b"one\n")
+    world.write("site-2", b"")
+    world.steps = [
+        lambda: world.write("site-1", b"two\n", losses=(Loss(4, 10, "file truncated"),)),
+        lambda: world.store.refuse(StreamKey(JOB, "site-2", "log.txt"), "not allowed there"),
+        lambda: world.write("site-1", b"three\n", losses=(Loss(8, None, "file truncated again"),)),
+        lambda: world.end("site-1"),
+        world.over,
+    ]
+    events = world.follow()
+    assert told(events, "site-1") == ["joined", "text", "lost", "text", "lost", "ended"]
+    assert told(events, "site-2") == ["joined", "refused"]
+    assert next(event for event in events if event.kind == "refused").text == "not allowed there"
+    assert "file truncated again" in [event for event in events if event.kind == "lost"][1].text
+
+
+def test_a_site_that_never_comes_is_waited_for_no_longer_than_a_moment(world):
+    world.store.expect(StreamKey(JOB, "site-1", "log.txt"), "not connected")
+    world.over()
+    began = world.clock.now
+    events = world.follow()
+    assert told(events) == ["over"]
+    assert follow._LATE_SECONDS <= world.clock.now - began < follow._LATE_SECONDS + 3
+    assert all(request["wait"] < MAX_WAIT for request in world.asked if request["op"] == "follow")
+
+
+def test_a_site_that_comes_a_moment_after_the_jobs_end_is_read(world):
+    world.store.expect(StreamKey(JOB, "site-1", "log.txt"), "not connected")
+    world.over()
+    world.steps = [lambda: None, lambda: world.write("site-1", b"died at once\n"), lambda: world.end("site-1")]
+    events = world.follow()
+    assert text_of(events) == "died at once\n" and told(events) == ["joined", "text", "ended", "over"]
+
+
+def test_a_site_that_nobody_knows_is_waited_for_and_not_made_up(world):
+    world.write("site-1", b"text\n")
+    world.end("site-1")
+    world.over()
+    events = world.follow(LogQuery(sites=("nowhere",)))
+    assert told(events) == ["over"]
+
+
+def test_a_job_whose_end_the_server_does_not_know_ends_the_following(world):
+    world.write("site-1", b"text\n")
+    world.steps = [lambda: world.clock.advance(IDLE + 1), lambda: world.over("UNKNOWN")]
+    events = world.follow()
+    assert told(events) == ["joined", "text", "silent", "over"] and events[-1].text == "UNKNOWN"
+
+
+def test_all_lines_of_a_site_that_died_come_before_the_end_is_told(world):
+    """More than one part is left when the job is over and the site is silent."""
+    world.write("site-1", b"one\n")
+
+    def die() -> None:
+        world.write("site-1", numbered(50))
+        world.clock.advance(IDLE + 1)
+        world.over("FINISHED:ABORTED")
+
+    world.steps = [die]
+    events = world.follow()
+    assert text_of(events) == world.written["site-1"].decode()
+    assert events[-1].kind == "over" and told(events).count("silent") == 1
+
+
+def test_a_site_stays_with_the_log_that_was_begun(world):
+    """A log.json was there first; the log.txt that comes later is neither mixed in nor waited for."""
+    world.write("site-1", b'{"message": "one"}\n', "log.json")
+    world.steps = [
+        lambda: world.write("site-1", numbered(9)),
+        lambda: world.write("site-1", b'{"message": "two"}\n', "log.json"),
+        lambda: world.end("site-1", "log.json"),
+        lambda: world.end("site-1"),
+        world.over,
+    ]
+    events = world.follow()
+    assert text_of(events) == '{"message": "one"}\n{"message": "two"}\n' and told(events).count("ended") == 1
+
+
+def test_a_json_log_that_was_empty_at_first_is_filtered_as_one(world):
+    world.write("site-1", b"", "log.json")
+    record = '{{"asctime": "2026-04-28 10:00:00,000", "levelname": "{}", "message": "m"}}\n'
+    world.steps = [
+        lambda: world.write("site-1", (record.format("INFO") + record.format("ERROR")).encode(), "log.json"),
+        lambda: world.end("site-1", "log.json"),
+        world.over,
+    ]
+    assert text_of(world.follow(LogQuery(sites=("all",), file="log.json", level="ERROR"))) == record.format("ERROR")
+
+
+def test_a_busy_server_is_asked_again_after_a_pause(world, monkeypatch):
+    world.write("site-1", b"one\n")
+    answer, pauses = world.service.answer, []
+    world.steps = [lambda: pauses.append(world.clock.now)] * 2 + [lambda: world.end("site-1"), world.over]
+    monkeypatch.setattr(
+        world.service,
+        "answer",
+        lambda job, request: answer(job, request) | ({"busy": True} if request["op"] == "follow" and len(pauses) < 2 else {}),
+    )
+    assert told(world.follow()) == ["joined", "text", "ended", "over"]
+    assert pauses[1] - pauses[0] >= follow._BUSY_PAUSE
+
+
+def test_what_the_server_refuses_ends_the_following_with_its_words(world):
+    world.write("site-1", b"one\n")
+    world.steps = [lambda: world.store.delete_job(JOB)]
+    with pytest.raises(RetrievalError, match="no longer has the log"):
+        world.follow()
+
+
+def test_a_server_that_crashed_and_has_less_than_it_gave_out_is_waited_for(world):
+    """Until the site has sent again what was not committed."""
+
+    def crash_and_lag() -> None:
+        written = dict(world.written)
+        world.written.clear()
+        world.crash()
+        world.written.update(written)
+
+    world.write("site-1", numbered(9))
+    world.steps = [
+        crash_and_lag,
+        lambda: None,
+        lambda: world.write("site-1", b"more\n"),
+        lambda: world.end("site-1"),
+        world.over,
+    ]
+    assert text_of(world.follow()) == numbered(9).decode() + "more\n"
+
+
+# -- with faults ------------------------------------------------------------------------------------------------
+
+
+def test_a_lost_connection_ends_a_following_that_cannot_come_back(world):
+    world.write("site-1", b"one\n")
+    world.faults = [None, None, (ConnectionError, False)]
+    with pytest.raises(ConnectionError):
+        world.follow(reconnect=False)
+
+
+def test_coming_back_is_tried_for_five_minutes(world):
+    world.write("site-1", b"one\n")
+    world.faults, world.unreachable = [None, (ConnectionError, False)], [True] * 1000
+    began = world.clock.now
+    with pytest.raises(ConnectionError, match="nobody there"):
+        world.follow()
+    assert follow._RECONNECT_SECONDS < world.clock.now - began < follow._RECONNECT_SECONDS + 10
+
+
+def test_after_a_long_absence_all_text_comes_before_the_end(world):
+    """While there was no contact a site wrote, died and fell silent, and the job was over."""
+    world.write("site-1", b"one\n")
+
+    def meanwhile() -> bool:
+        world.write("site-1", numbered(50))
+        world.clock.advance(IDLE + 1)
+        world.over("FINISHED:ABORTED")
+        return False
+
+    class Absence(list):
+        def pop(self, index: int) -> bool:
+            super().pop(index)
+            return meanwhile()
+
+    world.faults, world.unreachable = [None, None, (ConnectionError, False)], Absence([True])
+    events = world.follow()
+    assert text_of(events) == world.written["site-1"].decode()
+    assert [event.kind for event in events if event.kind in ("lost contact", "back", "silent", "over")] == [
+        "lost contact", "back", "silent", "over"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", _LOST)
+@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize("at", range(6))
+def test_a_connection_lost_at_any_request_repeats_neither_text_nor_notices(world, error, answered, at):
+    world.write("site-1", numbered(10))
+    world.steps = [lambda: world.write("site-1", numbered(3, 10)), lambda: world.end("site-1"), world.over]
+    world.faults, world.unreachable = [None] * at + [(error, answered)], [True, True]
+    events = world.follow()
+    assert text_of(events) == numbered(13).decode()
+    assert [kind for kind in told(events, "site-1") if kind != "text"] == ["joined", "ended"]
+    assert [event.kind for event in events if event.kind in ("lost contact", "back")] == ["lost contact", "back"]
+
+
+SITES = ("server", "site-1", "site-2")
+LINES = st.builds(
+    "{}{}{}\n".format,
+    st.sampled_from(["", "2026-04-28 10:00:00,000 - n - INFO - ", "2026-04-28 10:00:01,000 - n - ERROR - "]),
+    st.text("ab é\r\x0b\u2028", max_size=12),
+    st.sampled_from(["", "needle"]),
+)
+QUERIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "tail": st.integers(0, 9),
+        "max_bytes": st.integers(0, 200),
+        "grep": st.just("needle"),
+        "before": st.integers(0, 2),
+        "after": st.integers(0, 2),
+        "level": st.sampled_from(["INFO", "ERROR"]),
+    },
+)
+FAULTS = st.lists(st.none() | st.tuples(st.sampled_from(_LOST), st.booleans()), max_size=15)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.data(),
+    st.dictionaries(st.sampled_from(SITES), st.lists(LINES, max_size=25), min_size=1),
+    QUERIES,
+    FAULTS,
+    st.lists(st.booleans(), max_size=6),
+)
+def test_no_fault_loses_or_repeats_a_line(memory_path_factory, data, logs, bounds, faults, unreachable):
+    """Connections that break before or after any answer, servers that crash, logs that come in any pieces, any filters."""
+    with memory_path_factory() as root:
+        world = World(root, idle=0.0)
+        rest = {site: "".join(log).encode() for site, log in logs.items()}
+
+        def write(site: str, most: int) -> None:
+            piece, rest[site] = rest[site][:most], rest[site][most:]
+            world.write(site, piece)
+
+        choices = st.tuples(st.sampled_from([*sorted(rest), "crash", "commit"]), st.integers(0, 300))
+        actions = data.draw(st.lists(choices, max_size=10))
+        for at, (what, most) in enumerate(actions):
+            step = {"crash": world.crash, "commit": lambda: world.store.commit()}.get(what) or (
+                lambda site=what, most=most: write(site, most)
+            )
+            (step() if at < 3 else world.steps.append(step))
+        for site in sorted(rest):
+            world.steps += [lambda site=site: write(site, 1 << 20), lambda site=site: world.end(site)]
+        world.steps.append(world.over)
+        world.faults, world.unreachable = faults, unreachable
+        events = world.follow(LogQuery(sites=("all",), **bounds))
+        world.store.close()
+
+    assert events[-1].kind == "over"
+    lasting = {name: value for name, value in bounds.items() if name not in ("tail", "max_bytes")}
+    for site in logs:
+        whole = world.written[site]
+        known = whole[: whole.rfind(b"\n", 0, world.first[site]) + 1].decode()  # when the site's log was first read
+        kept = apply_filters(known, **bounds).text
+        later = apply_filters(whole.decode(), **lasting).text.removeprefix(apply_filters(known, **lasting).text)
+        assert text_of(events, site) == kept + later
+        notices = [kind for kind in told(events, site) if kind != "text"]
+        assert notices in (["joined", "ended"], ["ended"])
+        assert max(index for index, event in enumerate(events) if event.site == site and event.kind != "caught up") == max(
+            index for index, event in enumerate(events) if event.site == site and event.kind == "ended"
+        )
