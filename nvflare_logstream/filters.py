@@ -28,6 +28,7 @@ from nvflare_logstream.errors import ArgumentError
 _MAX_COUNT = 1 << 53
 _ASSERTION = re.compile(r"[\^$]|\\[AzZbB]")  # what looks at a match's surroundings, which are other ones within a longer text
 _MAX_CONTEXT = 1000
+MAX_BEFORE = 1 << 20  # characters of lines that are kept for the case that a match follows; the last ones of more
 _MAX_PATTERN = 1000
 
 
@@ -135,7 +136,9 @@ class LineFilter:
         # What precedes the first time or level is kept only if nothing asks for one.
         state = state or LineState(self._since is None and self._until is None, self._least is None)
         self._in_time, self._in_level, self._after = state.in_time, state.in_level, state.after
-        self._before: deque[str] = deque(state.before, maxlen=filters.before)
+        self._before: deque[str] = deque(maxlen=filters.before)
+        self._before_size = 0
+        self._remember(state.before)
 
     @property
     def state(self) -> LineState:
@@ -151,19 +154,29 @@ class LineFilter:
         if self._filters.matches(line):
             found = [*self._before, line]
             self._before.clear()
+            self._before_size = 0
             self._after = self._filters.after
             return found
         if self._after:
             self._after -= 1
             return [line]
-        self._before.append(line)
+        self._remember([line])
         return []
+
+    def _remember(self, log_lines: Iterable[str]) -> None:
+        for line in log_lines if self._filters.before else ():
+            if len(self._before) == self._filters.before:
+                self._before_size -= len(self._before[0])
+            self._before.append(line)
+            self._before_size += len(line)
+            while self._before_size > MAX_BEFORE:
+                self._before_size -= len(self._before.popleft())
 
     def feed_all(self, log_lines: list[str]) -> list[str]:
         """`feed` for many lines; those in which a plain pattern is nowhere are passed over at once, ten times as fast."""
         if self._after or not self._filters.only_plain_grep or self._filters.matches("".join(log_lines)):
             return [kept for line in log_lines for kept in self.feed(line)]
-        self._before.extend(log_lines[-self._filters.before :] if self._filters.before else ())
+        self._remember(log_lines[-self._filters.before :])
         return []
 
     def _keeps_time(self, line: str) -> bool:

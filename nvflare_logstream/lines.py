@@ -35,7 +35,10 @@ def parse_time(text: str) -> datetime.datetime:
         text = text[:-1] + "+00:00"
     text = text.replace(" ", "T", 1).replace(",", ".")
     found = datetime.datetime.fromisoformat(_whole_micros(text))
-    return found.astimezone(datetime.timezone.utc).replace(tzinfo=None) if found.tzinfo is not None else found
+    try:
+        return found.astimezone(datetime.timezone.utc).replace(tzinfo=None) if found.tzinfo is not None else found
+    except OverflowError:  # the first or the last day that there is, in another zone
+        raise ValueError(f"{text} is out of range") from None
 
 
 def _whole_micros(text: str) -> str:
@@ -64,17 +67,36 @@ def parse_since(
     duration = _DURATION.fullmatch(text.strip())
     try:
         if duration and any(duration.groups()):
-            days, hours, minutes, seconds = (int(part or 0) for part in duration.groups())
-            ago = datetime.timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-            return (now or datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)) - ago + shift
+            return (now or datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)) - _span(duration) + shift
         found = parse_time(text)
+        return found + shift if _has_zone(text) else found
     except (ValueError, OverflowError):
         raise ArgumentError(argument, text, _ALLOWED) from None
-    return found + shift if _has_zone(text) else found
+
+
+def fixed_time(argument: str, text: str, now: float) -> str:
+    """A value of `--since` or `--until` that means the same at any moment: a duration becomes a time in UTC.
+
+    Args:
+        argument: the option's name, for the error.
+        text: as for `parse_since`.
+        now: the present, in seconds since the epoch.
+
+    Raises:
+        ArgumentError: if it is none of what `parse_since` reads.
+    """
+    present = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).replace(tzinfo=None)
+    found = parse_since(argument, text, now=present)
+    return f"{found.isoformat()}Z" if _DURATION.fullmatch(text.strip()) else text
+
+
+def _span(duration: re.Match[str]) -> datetime.timedelta:
+    days, hours, minutes, seconds = (int(part or 0) for part in duration.groups())
+    return datetime.timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
 def _has_zone(text: str) -> bool:
-    return re.search(r"(Z|[+-]\d{2}:?\d{2}(:?\d{2})?)$", text.strip()[10:]) is not None
+    return re.search(r"(Z|[+-]\d{2}(:?\d{2}(:?\d{2})?)?)$", text.strip()[10:]) is not None
 
 
 def text_time(line: str) -> datetime.datetime | None:

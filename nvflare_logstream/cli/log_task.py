@@ -96,7 +96,9 @@ class LogTask:
 
     def follow(self) -> int:
         """Show what is there and what comes, until the job and its logs are over; the exit code is the job's outcome."""
+        seen = ALL_SITES in self.query.sites
         for event in self.client.follow(self.job, self.query):
+            seen = seen or event.kind in ("text", "joined", "ended")
             if event.kind == "text" and event.stream:
                 self.printer.text(event.stream, event.text)
             elif event.kind == "caught up":
@@ -104,7 +106,7 @@ class LogTask:
             else:
                 self.printer.pause()
                 code = self._tell(event)
-        return code
+        return code if seen else REFUSED
 
     def _tell(self, event: Event) -> int:
         code = OK if event.kind != "over" or event.text == COMPLETED else REFUSED
@@ -129,6 +131,7 @@ _WORDS = {
     "refused": "refused by the site",
     "lost": "something could not be delivered",
     "ended": "ended",
+    "missing": "no log",
     "lost contact": "no contact with the server, trying again",
     "back": "in contact with the server again",
     "over": "over",

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from nvflare_logstream import __version__
-from nvflare_logstream.cli.output import INTERNAL, INTERRUPTED, OK, Format, notice, print_error, print_json
+from nvflare_logstream.cli.output import INTERNAL, INTERRUPTED, OK, REFUSED, Format, notice, print_error, print_json
 from nvflare_logstream.cli.schema import schema_of
 from nvflare_logstream.errors import ArgumentError
 from nvflare_logstream.retrieval.model import RetrievalError
@@ -69,6 +70,11 @@ def run(arguments: Sequence[str]) -> int:
         return OK
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
+    except OSError as error:
+        hint = "Is there room where the output goes?"
+        return print_error(
+            RetrievalError("OUTPUT_NOT_WRITABLE", f"cannot write the output: {error.strerror or error}", hint), form
+        )
     except Exception as error:  # the last resort: a traceback is no answer
         hint = "This is likely a bug; please report it, with the output of the same command and NVFLARE_LOGSTREAM_DEBUG=1."
         if os.environ.get("NVFLARE_LOGSTREAM_DEBUG"):
@@ -98,9 +104,16 @@ def _wrong_arguments(error: typer.TyperException | ArgumentError, command: str, 
 
 def main() -> None:
     """The console script."""
-    code = run(sys.argv[1:])
-    with suppress(BrokenPipeError):
+    # Closed by whoever started us: what would be written there is not wanted.
+    sys.stdout, sys.stderr = sys.stdout or Path(os.devnull).open("w"), sys.stderr or Path(os.devnull).open("w")
+    try:
+        code = run(sys.argv[1:])
         sys.stdout.flush()
+    except BrokenPipeError:
+        code = OK
+    except OSError as error:
+        notice(f"cannot write the output: {error.strerror}")
+        code = REFUSED
     # The runtime's threads would keep the process for a tenth of a second; there is nothing left that could be lost.
     os._exit(code)
 

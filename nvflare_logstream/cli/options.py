@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nvflare_logstream.cli.output import Format, notice
+from nvflare_logstream.retrieval.model import RetrievalError
 
 if TYPE_CHECKING:  # the runtime takes half a second to load: only once the arguments are right
     from nvflare_logstream.retrieval.client import LogClient
@@ -97,11 +99,17 @@ class Access:
         finally:
             gc.freeze()
             gc.enable()
+        logging.lastResort = None  # what the runtime has to say of lost connections, we say in our own words
         try:
             with explained(self.study):
                 yield client
-        finally:
+        except (KeyboardInterrupt, RetrievalError):
+            client.drop()
+            raise
+        except BaseException:
             client.close()
+            raise
+        client.close()
 
 
 def need(condition: bool, text: str) -> None:

@@ -90,7 +90,7 @@ def _rate(stream: Stream, now: JobStreams, before: JobStreams | None) -> float:
     for earlier in before.streams if before else ():
         if (earlier.site, earlier.file) == (stream.site, stream.file):
             start, size, end = before.now if before else 0.0, earlier.bytes, now.now
-    return max(0, stream.bytes - size) / (end - start) if end > start else 0.0
+    return max(0, stream.bytes - size) / max(1.0, end - start)  # what came in one go has no rate
 
 
 def _finished(job: JobStreams) -> bool:

@@ -65,7 +65,7 @@ def open_client(kit_id: str | None, startup_kit: str | None, study: str, timeout
         timeout: seconds for the connection to stand.
 
     Raises:
-        RetrievalError: STARTUP_KIT_MISSING, CONNECTION_FAILED or AUTH_FAILED, with a hint.
+        RetrievalError: STARTUP_KIT_MISSING, CONNECTION_FAILED or AUTH_FAILED, with a hint; INVALID_ARGS.
     """
     try:
         user, kit = resolve_admin_user_and_dir_for_args(SimpleNamespace(kit_id=kit_id, startup_kit=startup_kit))
@@ -78,7 +78,10 @@ def open_client(kit_id: str | None, startup_kit: str | None, study: str, timeout
             return new_secure_session(user, kit, timeout=timeout, study=study, auto_login_max_tries=1)
 
     with explained(study):
-        return LogClient(connect(), reconnect=connect)
+        try:
+            return LogClient(connect(), reconnect=connect)
+        except ValueError as error:  # the study's name, which the runtime checks when it makes a session
+            raise RetrievalError("INVALID_ARGS", str(error)) from error
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from nvflare_logstream.retrieval.manifest import Manifest
 from nvflare_logstream.retrieval.model import (
     COMMAND,
     MAX_PART,
-    MAX_WAIT,
     Event,
     JobStreams,
     LogQuery,
@@ -33,12 +32,12 @@ from nvflare_logstream.retrieval.model import (
 from nvflare_logstream.retrieval.verify import Finding, verify_streams
 
 LATEST = "@latest"
-_TIMEOUT = MAX_WAIT + 20.0  # seconds for a reply
+_PATIENCE = 20.0  # seconds for a reply; a long poll has its own time before
 _BUSY_PAUSE = 0.5  # seconds, when the server has as much to hash as it takes
 _HASH_RATE = 50e6  # bytes a second that the slowest server hashes
 _WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # What the runtime raises when the server goes away; a server that was restarted does not know the session any more.
-_LOST = (NoConnection, InternalError, ConnectionError, SessionClosed, FLCommunicationError, AuthenticationError)
+_LOST = (NoConnection, ConnectionError, SessionClosed, FLCommunicationError, AuthenticationError)
 
 
 class NoAnswer(NoConnection):  # type: ignore[misc]
@@ -57,7 +56,8 @@ class LogClient:
 
     def __init__(self, session: Session, reconnect: Callable[[], Session] | None = None):
         self._session, self._reconnect = session, reconnect
-        self._wait_for_replies(_TIMEOUT)
+        self._patience = _PATIENCE
+        self._wait_for_replies(_PATIENCE)
 
     def _wait_for_replies(self, seconds: float) -> None:
         self._timeout = seconds
@@ -67,14 +67,19 @@ class LogClient:
         """End the session."""
         self._session.close()
 
+    def drop(self) -> None:
+        """End the session without a word to the server, which may be gone: `close` would wait for its answer."""
+        self._session.api.close()
+
     def ask(self, job: str, request: dict[str, Any]) -> dict[str, Any]:
-        """Send one request about `job` and return the reply.
+        """Send one request about `job` and return the reply; the server has `wait` seconds more for one that says so.
 
         Raises:
             RetrievalError: if the server says no.
             ArgumentError: if `job` cannot be a job's id.
         """
         check_name("job", job)  # it becomes part of a command
+        self._wait_for_replies(request.get("wait", 0.0) + self._patience)
         asked = time.monotonic()
         try:
             found = self._session._do_command(f"{COMMAND} {job}", enforce_meta=False, props=request)
@@ -83,6 +88,8 @@ class LogClient:
                 raise
             raise NoAnswer(f"the server did not answer within {self._timeout:.0f} s") from error
         data: dict[str, Any] = self._session._get_dict_data(found)
+        if data.get("code") == "SYSTEM_NOT_READY":
+            raise NoConnection(str(data["error"]))
         if "error" in data:
             raise RetrievalError(str(data.get("code", "INVALID_ARGS")), str(data["error"]))
         if not data:
@@ -124,8 +131,9 @@ class LogClient:
 
         Example: `client.read(job, LogQuery(sites=("all",), tail=20))["site-1"].text`
         """
-        found = {}
-        for stream in query.choose(self.streams(job)):
+        found, state = {}, self.job(job)
+        query = query.fixed(state.now)
+        for stream in query.choose(state.streams):
             parts = list(self.parts(job, stream, query)) if stream.available else []
             flags = (parts[-1].since_applied, parts[-1].truncated) if parts else (False, False)
             found[stream.site] = SiteLog(stream, "".join(part.text for part in parts), *flags)
@@ -143,6 +151,7 @@ class LogClient:
             whole_lines: leave out the line that is just being written.
             reading: of the last part that came, to go on after it.
         """
+        query = query.fixed(time.time())
         request = {"op": "read", "site": stream.site, "file": stream.file, "filters": query.filters(), "whole_lines": whole_lines}
         done = False
         while not done:
@@ -179,12 +188,12 @@ class LogClient:
     def digest(self, job: str, stream: Stream, start: int = 0) -> str:
         """sha256 (hex) of the server's copy of a stream from `start` on, as far as `stream.bytes`; hashed for this answer."""
         request = {"op": "digest", "site": stream.site, "file": stream.file, "from": start, "end": stream.bytes}
-        self._wait_for_replies(_TIMEOUT + (stream.bytes - start) / _HASH_RATE)
+        self._patience = _PATIENCE + (stream.bytes - start) / _HASH_RATE
         try:
             while (reply := self.ask(job, request)).get("busy"):
                 time.sleep(_BUSY_PAUSE)
         finally:
-            self._wait_for_replies(_TIMEOUT)
+            self._patience = _PATIENCE
         return str(reply["digest"])
 
     def export(self, job: str, dest: Path | str, force: bool = False, on_progress: Progress | None = None) -> Manifest:
@@ -214,6 +223,8 @@ class LogClient:
         """
         if self._reconnect is None:
             raise NoConnection("the connection to the server was lost")
-        self._session.api.close()  # Session.close() would wait for the answer of a server that is gone
-        self._session = self._reconnect()
-        self._wait_for_replies(_TIMEOUT)
+        self.drop()
+        try:
+            self._session = self._reconnect()
+        except InternalError as error:  # a server that is just starting answers in many ways
+            raise NoConnection(str(error)) from error

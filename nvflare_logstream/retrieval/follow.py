@@ -15,6 +15,7 @@ _BUSY_PAUSE = 0.5  # seconds, when the server has as many waiting followers as i
 _LEAST_SECONDS = 0.1  # between two requests: nobody reads faster, and a busy log would cost the server a message a line
 _RECONNECT_SECONDS = 300.0
 _RECONNECT_PAUSE = 1.0
+_BACK_SECONDS = 30.0  # in which a site finds its way back to a server that was restarted
 _LATE_SECONDS = 5.0  # a site whose job died at once is heard of a moment after the job's end
 
 
@@ -38,6 +39,7 @@ class Follow:
         self._ended: set[str] = set()
         self._told: object = None  # what the server last said of the streams: it answers at once when that changes
         self._over_since: float | None = None
+        self._came_back = False
 
     def events(self) -> Iterator[Event]:
         """See `LogClient.follow`."""
@@ -48,10 +50,12 @@ class Follow:
             except self._lost as error:
                 yield Event("lost contact", "", str(error))
             self._come_back()
+            self._came_back, self._over_since = True, None
             yield Event("back", "", "")
 
     def _until_over(self) -> Iterator[Event]:
         job = self._client.job(self._job)
+        self._query = self._query.fixed(job.now)
         behind = bool(self._readings)  # what came while there was no contact is still to be asked for
         while True:
             chosen = self._chosen(job)
@@ -61,6 +65,7 @@ class Follow:
             self._known = {stream.site: stream for stream in chosen}
             yield Event("caught up", "", "")
             if self._finished(job, chosen) and not behind:
+                yield from self._missing(chosen)
                 yield Event("over", "", job.status)
                 return
             asked = time.monotonic()
@@ -133,6 +138,11 @@ class Follow:
             elif stream.state == "open" and not stream.live and not (before and before.state == "open" and not before.live):
                 yield Event("silent", stream.site, stream.reason, stream)
 
+    def _missing(self, chosen: list[Stream]) -> Iterator[Event]:
+        for stream in chosen:
+            if stream.state in ("", "expected") and stream.site not in self._readings:
+                yield Event("missing", stream.site, stream.standing, stream)
+
     def _read_to_end(self, stream: Stream) -> bool:
         reading = self._readings.get(stream.site)
         return reading is not None and bool(reading["at"] >= stream.bytes)
@@ -142,9 +152,11 @@ class Follow:
         if not job.over:
             return False
         self._over_since = self._over_since or time.monotonic()
-        late = time.monotonic() - self._over_since > _LATE_SECONDS
+        passed = time.monotonic() - self._over_since
         for stream in chosen:
-            waiting = stream.live or (stream.state in ("", "expected") and not late)
+            waiting = stream.live or (stream.state in ("", "expected") and passed < _LATE_SECONDS)
+            # To a restarted server every site is silent at first.
+            waiting = waiting or (stream.state == "open" and self._came_back and passed < _BACK_SECONDS)
             if waiting or (stream.closed and not self._read_to_end(stream)):
                 return False
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nvflare_logstream import lines
@@ -13,7 +13,7 @@ from nvflare_logstream.names import SERVER_SITE, check_name
 
 COMMAND = "logstream"  # the admin command that carries the requests
 MAX_PART = 1 << 20  # characters of text, or bytes, in one reply
-MAX_WAIT = 20.0  # seconds of a long poll
+MAX_WAIT = 10.0  # seconds of a long poll
 ALL_SITES = "all"
 COMPLETED = "FINISHED:COMPLETED"  # status of a job that ended well, in the runtime's words
 UNKNOWN = "UNKNOWN"  # status of a job of which the server does not know whether and how it ended
@@ -72,6 +72,13 @@ class LogQuery:
             name: lines.parse_since(name, value) for name in ("since", "until") if (value := getattr(self, name)) is not None
         }
         Filters(**{**self.filters(), **times})
+
+    def fixed(self, now: float) -> LogQuery:
+        """The same query with durations counted back from `now` (seconds since the epoch), however long reading takes."""
+        since, until = (
+            value and lines.fixed_time(name, value, now) for name, value in (("since", self.since), ("until", self.until))
+        )
+        return replace(self, since=since, until=until)
 
     def filters(self) -> dict[str, Any]:
         """The filters as they travel."""
@@ -201,8 +208,8 @@ class Event:
     """Something that happened while following: text of a site, or a notice about it.
 
     Attributes:
-        kind: "text" (whole lines), or a notice: "joined", "silent", "reconnected", "refused", "lost", "ended", "lost contact",
-            "back"; "caught up" when all text that was there has been given out; and at last "over".
+        kind: "text" (whole lines), or a notice: "joined", "silent", "reconnected", "refused", "lost", "ended", "missing",
+            "lost contact", "back"; "caught up" when all text that was there has been given out; and at last "over".
         site: the site; empty for "lost contact", "back", "caught up" and "over".
         text: the log's text, or the notice in words; for "over" the job's status in the runtime's words.
         stream: the stream, where there is a site.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -18,10 +19,11 @@ from typing import Any
 
 from nvflare_logstream import lines
 from nvflare_logstream.errors import ArgumentError, LogStreamError, StoreError
-from nvflare_logstream.filters import FILTER_NAMES, Filters, LineState
+from nvflare_logstream.filters import FILTER_NAMES, MAX_BEFORE, Filters, LineState
 from nvflare_logstream.names import StreamKey, check_name
+from nvflare_logstream.retrieval.bounds import has_time, is_json, plan
 from nvflare_logstream.retrieval.model import MAX_PART, MAX_WAIT
-from nvflare_logstream.retrieval.reader import Reading, Source, has_time, is_json, last_line_end, plan
+from nvflare_logstream.retrieval.reader import Reading, Source, last_line_end
 from nvflare_logstream.server.store import LogStore
 from nvflare_logstream.server.verdict import StreamInfo
 
@@ -29,6 +31,7 @@ MAX_WAITING = 16  # long polls at a time; the runtime has 64 threads for everyth
 MAX_FOLLOWED = 1000  # streams in one request
 MAX_HASHING = 2  # digests at a time: each keeps a core busy, and the server has jobs to run
 _HASH_STEP = 1 << 20
+_logger = logging.getLogger(__name__)
 _FAR = 1 << 62
 
 
@@ -73,6 +76,9 @@ class LogService:
         except LogStreamError as error:
             codes = {ArgumentError: "INVALID_ARGS", StoreError: "LOG_CHANGED"}
             return {"error": str(error), "code": codes.get(type(error), "LOG_NOT_FOUND")}
+        except Exception as error:  # whatever a request can still do to us, it gets an answer and the server's log one entry
+            _logger.exception("job %s: a reader's request failed", job)
+            return {"error": f"{type(error).__name__}: {error}", "code": "INTERNAL_ERROR"}
 
     # -- operations ---------------------------------------------------------------------------------------------
 
@@ -271,6 +277,8 @@ def decode_reading(token: object, end: int) -> Reading:
     before = state.get("before", []) if isinstance(state, dict) else None
     if not isinstance(before, (list, tuple)) or len(before) > 1000 or not all(isinstance(line, str) for line in before):
         raise ArgumentError("reading.state", state, "the state of an earlier reply")
+    if sum(map(len, before)) > 2 * MAX_BEFORE or not "".join(before).encode("utf-8", errors="ignore").decode() == "".join(before):
+        raise ArgumentError("reading.state", "before", f"at most {MAX_BEFORE} characters of text")
     after = _whole("reading.state.after", state.get("after", 0), 1000)
     found = LineState(state.get("in_time") is True, state.get("in_level") is True, tuple(before), after)
     return Reading(**values, state=found)

@@ -1,7 +1,7 @@
 """The filter pipeline over a stored file, without loading it.
 
-`plan` finds where the wanted part begins, reading backwards from the end for `tail` and `max_bytes` and by bisection for `since`
-and `until`; `Reading` then gives it out forwards, in parts. The result is that of `filters.apply_filters` on the whole text.
+`bounds.plan` finds where the wanted part begins, reading backwards from the end for `tail` and `max_bytes` and by bisection for
+`since` and `until`; `Reading` then gives it out forwards, in parts. The result is that of `filters.apply_filters` on the text.
 
 Lines are handled as text in which a byte that is not UTF-8 stands as a surrogate, so that positions stay exact; they leave as the
 runtime's own commands show them, with the replacement character.
@@ -9,19 +9,14 @@ runtime's own commands show them, with the replacement character.
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nvflare_logstream import lines
 from nvflare_logstream.errors import StoreError
 from nvflare_logstream.filters import Filters, LineFilter, LineState
 
 BLOCK = 1 << 16
-_GUARD = BLOCK  # bytes around a bisected place that are looked at line by line: threads log a little out of order
-_PROBE = 1 << 12  # bytes of a first look into the middle of a file; more only where lines are long
-_FIRST_TIME = 1 << 20  # bytes in which a probe looks for a time
 MOST_READ = 64 << 20  # bytes that are looked through at a time
 MAX_LINE = 16 << 20  # bytes; what is longer without a line end is handled in pieces: a log must not fill the server's memory
 
@@ -58,37 +53,57 @@ class Source:
 
     def forward(self, start: int, end: int) -> Iterator[tuple[int, list[str]]]:
         """Whole lines from `start` to `end`, a block at a time, with the position after them."""
-        rest, at = b"", start
-        while at < end:
-            data = self.read(at, min(BLOCK, end - at))
-            if not data:
-                break
+        rest: list[bytes] = []
+        at, size = start, 0  # where to read, and how much there is in `rest`
+        while at < end and (data := self.read(at, min(BLOCK, end - at))):
             at += len(data)
-            rest += data
-            cut = rest.rfind(b"\n") + 1 or (len(rest) if len(rest) >= MAX_LINE else 0)
+            cut = data.rfind(b"\n") + 1
+            if not cut and size + len(data) >= MAX_LINE:
+                cut = _last_character_end(data)
             if cut:
-                yield at - len(rest) + cut, _split(rest[:cut])
-                rest = rest[cut:]
-        if rest:
-            yield at, _split(rest)
+                yield at - len(data) + cut, split_lines(b"".join([*rest, data[:cut]]))
+                rest, size, data = [], 0, data[cut:]
+            rest.append(data)
+            size += len(data)
+        if size:
+            yield at, split_lines(b"".join(rest))
 
     def backward(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
         """Runs of whole lines from `end` back to `start`, with the position at which each begins."""
-        rest, at = b"", end
+        rest: list[bytes] = []
+        at, size = end, 0
         while at > start:
             length = min(BLOCK, at - start)
-            rest = self.read(at - length, length) + rest
-            at -= length
-            cut = rest.find(b"\n", 0, -1) + 1
-            if at == start or (not cut and len(rest) >= MAX_LINE):
+            at, data = at - length, self.read(at - length, length)
+            cut = data.find(b"\n", 0, len(data) if rest else -1) + 1
+            if at == start:
                 cut = 0
+            elif not cut and size + len(data) >= MAX_LINE:
+                cut = _first_character(data)
             elif not cut:
+                rest, size = [data, *rest], size + len(data)
                 continue
-            yield at + cut, rest[cut:]
-            rest = rest[:cut]
+            yield at + cut, b"".join([data[cut:], *rest])
+            rest, size = ([data[:cut]], cut) if cut else ([], 0)
 
 
-def _split(data: bytes) -> list[str]:
+def _first_character(data: bytes) -> int:
+    """Where the first whole UTF-8 character of `data` begins."""
+    return next((at for at in range(min(4, len(data))) if data[at] & 0xC0 != 0x80), 0)
+
+
+def _last_character_end(data: bytes) -> int:
+    """Where the last whole UTF-8 character of `data` ends."""
+    for back in range(1, min(4, len(data)) + 1):
+        if data[-back] >= 0xC0:
+            return len(data) - back
+        if data[-back] < 0x80:
+            break
+    return len(data)
+
+
+def split_lines(data: bytes) -> list[str]:
+    """Lines as text, with their ends; a byte that is not UTF-8 becomes a surrogate."""
     return data.decode("utf-8", errors="surrogateescape").splitlines(keepends=True)
 
 
@@ -192,22 +207,6 @@ def _size(found: list[str]) -> int:
     return sum(len(line) if line.isascii() else len(line.encode("utf-8")) for line in found)
 
 
-def plan(source: Source, filters: Filters) -> Reading:
-    """Where the wanted part of a log begins and ends."""
-    json = is_json(source)
-    reading = Reading(0, source.end, json)
-    if not filters.drops_lines:
-        return _last(source, reading, filters)
-    if filters.since or filters.until:
-        timed = _first_time(source, 0, source.end, json)
-        reading = replace(reading, timed=timed is not None, since_applied=timed is not None and filters.since is not None)
-        if timed is not None:
-            reading = _between(source, reading, filters)
-    if filters.tail is None and filters.max_bytes is None:
-        return reading
-    return replace(reading, counting="bytes" if filters.tail is None else "lines", start=reading.at)
-
-
 def last_line_end(source: Source, start: int) -> int:
     """The position after the last whole line that ends after `start`; `start` if there is none."""
     for at, run in source.backward(start, source.end):
@@ -215,120 +214,5 @@ def last_line_end(source: Source, start: int) -> int:
         if cut:
             return at + cut
         if len(run) >= MAX_LINE:
-            return source.end
+            return at + _last_character_end(run)
     return start
-
-
-def is_json(source: Source) -> bool:
-    """Whether a log is in JSON form."""
-    return lines.is_json(_head(source))
-
-
-def has_time(source: Source, reading: Reading) -> bool:
-    """Whether any line from the reading's place on has a time."""
-    return _first_time(source, max(0, reading.at - 1), source.end, reading.json) is not None
-
-
-def _head(source: Source) -> str:
-    """The log's beginning, as far as its first line that is not blank."""
-    for at, block in source.forward(0, source.end):
-        if at >= _FIRST_TIME or any(line.strip() for line in block):
-            return "".join(block)
-    return ""
-
-
-def _last(source: Source, reading: Reading, filters: Filters) -> Reading:
-    """The last `tail` lines, and of these the last `max_bytes` bytes: read backwards."""
-    if filters.tail is not None:
-        reading = _last_lines(source, reading, filters.tail)
-    if filters.max_bytes is None:
-        return reading
-    size = 0
-    for at, run in source.backward(reading.at, reading.end):
-        size += len(run.decode("utf-8", errors="replace").encode("utf-8"))
-        if size > filters.max_bytes:
-            return replace(reading, at=at, skip_bytes=size - filters.max_bytes, truncated=True)
-    return reading
-
-
-def _last_lines(source: Source, reading: Reading, tail: int) -> Reading:
-    count = 0
-    for at, run in source.backward(0, reading.end):
-        found = _split(run)
-        count += len(found)
-        if count > tail:
-            over = "".join(found[: count - tail]).encode("utf-8", errors="surrogateescape")
-            return replace(reading, at=at + len(over), truncated=True)
-    return reading
-
-
-def _between(source: Source, reading: Reading, filters: Filters) -> Reading:
-    """Narrow the file down to where its times allow lines of the window to be; all of it where they are not in order."""
-    probes: dict[int, datetime.datetime] = {}
-    start, end = reading.at, reading.end
-    if filters.since is not None:
-        start = _bisect(source, reading.json, probes, lambda time: time < filters.since)[0]  # type: ignore[operator]
-    if filters.until is not None:
-        end = _bisect(source, reading.json, probes, lambda time: time <= filters.until)[1]  # type: ignore[operator]
-    times = [probes[at] for at in sorted(probes)]
-    if times != sorted(times):
-        return reading
-    start = _next_line(source, start - _GUARD) if start > _GUARD else 0
-    end = _next_line(source, end + _GUARD)
-    return replace(reading, at=start, end=max(start, end))
-
-
-def _bisect(
-    source: Source, json: bool, probes: dict[int, datetime.datetime], early: Callable[[datetime.datetime], bool]
-) -> tuple[int, int]:
-    """Two line starts, about a block apart: up to the first all times are `early`, from the second on none is."""
-    low, high = 0, source.end
-    before, behind = 0, source.end
-    while high - low > BLOCK:
-        middle = (low + high) // 2
-        found = _first_time(source, middle, high, json)
-        if found is None:  # one record reaches from before the middle to beyond what was searched
-            high = middle
-            continue
-        at, time = found
-        probes[at] = time
-        if early(time):
-            low, before = middle, at
-        else:
-            high, behind = middle, at
-    return before, behind
-
-
-def _next_line(source: Source, at: int) -> int:
-    """The first line start after `at`, or the end."""
-    step = _PROBE
-    while data := source.read(at, step):
-        cut = data.find(b"\n")
-        if cut >= 0:
-            return at + cut + 1
-        at, step = at + len(data), min(2 * step, BLOCK)
-    return source.end
-
-
-def _first_time(source: Source, start: int, end: int, json: bool) -> tuple[int, datetime.datetime] | None:
-    """The first line with a time that begins after `start` (or at 0) and before `end`: its place and its time.
-
-    From the file's start all of it is searched, elsewhere a bounded part.
-    """
-    time_of = lines.json_time if json else lines.text_time
-    limit = end if start == 0 else min(end, start + _FIRST_TIME)
-    at = 0 if start == 0 else _next_line(source, start)
-    step, rest, line_at = _PROBE, b"", at
-    while line_at < limit:
-        data = source.read(at, step)
-        at, step = at + len(data), min(2 * step, BLOCK)
-        *whole, rest = (rest + data).split(b"\n")
-        if not data:
-            whole, rest = [rest], b""
-        for raw in whole:
-            for line in raw.decode("utf-8", errors="replace").splitlines(keepends=True):
-                time = time_of(line)
-                if time is not None and line_at < limit:
-                    return line_at, time
-            line_at += len(raw) + 1
-    return None

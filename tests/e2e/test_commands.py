@@ -230,6 +230,11 @@ def test_who_may_not_gets_no_byte(lab: Lab, job: Job) -> None:
     assert not (lab.root / "none").exists()
 
 
+def test_following_what_is_not_there_says_so(lab: Lab, job: Job) -> None:
+    run = lab.run("logs", job.id, "--site", "site-typo", "-f")
+    assert run.returncode == 1 and "site-typo: no log: never seen (no such site in this job; the job has server" in run.stderr
+
+
 def test_an_exploding_pattern_costs_linear_time(lab: Lab) -> None:
     job = lab.submit("exploding", [["lines", 3, 0.0, "a" * 200_000]], sites=["site-1"])
     job.wait_closed("site-1")

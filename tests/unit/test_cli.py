@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -272,3 +273,17 @@ def test_what_is_not_the_runtimes_is_left_alone(error):
     with pytest.raises(type(error)) as caught, explained("research"):
         raise error
     assert caught.value is error
+
+
+def test_a_full_disk_behind_stdout_is_no_bug_of_ours():
+    for options in ([], ["--format", "json"]):
+        with Path("/dev/full").open("w") as full:
+            command = [sys.executable, "-m", "nvflare_logstream.cli.main", "logs", "--schema", *options]
+            run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        assert run.returncode == 1 and "cannot write the output: No space left" in run.stderr and "Traceback" not in run.stderr
+
+
+def test_a_closed_stdout_is_nobody_who_listens():
+    command = f"{sys.executable} -m nvflare_logstream.cli.main --version >&-"
+    run = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (run.returncode, run.stderr) == (0, "")

@@ -14,10 +14,11 @@ from nvflare.tool.job.job_cli import (
 
 from nvflare_logstream import lines
 from nvflare_logstream.errors import ArgumentError
-from nvflare_logstream.filters import Filters, apply_filters
-from nvflare_logstream.retrieval import reader
+from nvflare_logstream.filters import MAX_BEFORE, Filters, LineFilter, apply_filters
+from nvflare_logstream.retrieval import bounds, reader
+from nvflare_logstream.retrieval.bounds import plan
 from nvflare_logstream.retrieval.query import decode_reading, encode_reading
-from nvflare_logstream.retrieval.reader import Source, plan
+from nvflare_logstream.retrieval.reader import Source
 
 TIMES = st.sampled_from(
     ["2026-04-28 10:00:00,123", "2026-04-28 10:00:01,5", "2026-04-28T09:59:59.999999", "2026-04-28 10:00:02,1234567"]
@@ -96,7 +97,8 @@ def test_over_a_file_it_gives_what_it_gives_over_the_text(tmp_path_factory, raw,
     filters, source = Filters(**{**given_filters, **times}), Source(path, len(raw))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "BLOCK", block)
-        patch.setattr(reader, "_GUARD", block)
+        patch.setattr(bounds, "BLOCK", block)
+        patch.setattr(bounds, "_GUARD", block)
         patch.setattr(reader, "MOST_READ", most)
         reading, found = plan(source, filters), ""
         while not reading.done:
@@ -129,6 +131,65 @@ def test_the_end_of_a_long_log_costs_little_reading(long_log, seconds_from_end):
     _, text = reading.part(source, filters, 1 << 20)
     assert len(text.splitlines()) == (601 if seconds_from_end else 10)
     assert source.bytes_read < 1 << 20
+
+
+@pytest.mark.parametrize(
+    "filters", [Filters(since=lines.parse_time("2026-04-28")), Filters(grep="z"), Filters(tail=1), Filters()]
+)
+def test_a_line_without_end_costs_linear_time_and_bounded_memory(tmp_path, filters):
+    path = tmp_path / "log.txt"
+    path.write_bytes(b"y" * (100 << 20))
+    source = Source(path, path.stat().st_size)
+    began = time.perf_counter()
+    _, text = plan(source, filters).part(source, filters, 1 << 20)
+    assert time.perf_counter() - began < 3.0 and len(text) <= reader.MAX_LINE + reader.BLOCK
+
+
+def test_a_line_that_is_handled_in_pieces_keeps_its_characters(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "MAX_LINE", 50)
+    monkeypatch.setattr(reader, "BLOCK", 16)
+    path = tmp_path / "log.txt"
+    for shift in range(4):
+        text = "a" * shift + "é€x😀" * 40
+        path.write_bytes(text.encode())
+        source = Source(path, path.stat().st_size)
+        assert "".join(line for _, block in source.forward(0, source.end) for line in block) == text
+        assert b"".join(run for _, run in reversed(list(source.backward(0, source.end)))).decode() == text
+        assert all(run.decode() for _, run in source.backward(0, source.end)), "each piece is whole characters"
+        source.end = reader.last_line_end(source, 0)
+        assert source.read(0, source.end).decode()
+
+
+@pytest.mark.parametrize("hours", [1, 4])
+def test_since_in_an_hour_that_the_clock_went_through_twice(tmp_path, hours):
+    """The end of summer time: what was written before the clock went back is there too."""
+    start = lines.parse_time("2026-10-25 03:00:00") - lines.datetime.timedelta(hours=hours)
+    stamps = [start + lines.datetime.timedelta(seconds=second) for second in range(3600 * hours)]
+    stamps += [lines.parse_time("2026-10-25 02:00:00") + lines.datetime.timedelta(seconds=s) for s in range(3600 * hours)]
+    path = tmp_path / "log.txt"
+    path.write_text("".join(f"{stamp},000 - trainer - INFO - step {n:0100d}\n" for n, stamp in enumerate(stamps)))
+    for minute in range(5, 55, 7):
+        since = lines.parse_time(f"2026-10-25 02:{minute:02d}:00")
+        filters, source, found = Filters(since=since), Source(path, path.stat().st_size), ""
+        reading = plan(source, filters)
+        while not reading.done:
+            reading, text = reading.part(source, filters, 1 << 20)
+            found += text
+        assert found == apply_filters(path.read_text(), since=since).text, minute
+
+
+def test_context_before_a_match_is_bounded_in_memory():
+    log_lines = ["x" * 100_000 + "\n"] * 300
+    line_filter = LineFilter(Filters(grep="hit", before=1000), json=False, timed=False)
+    assert line_filter.feed_all(log_lines) == []
+    assert sum(map(len, line_filter.state.before)) <= MAX_BEFORE
+    assert len(line_filter.feed_all(["hit\n"])) == 11
+
+
+def test_a_time_at_the_edge_of_the_calendar_is_none():
+    assert lines.json_time('{"asctime": "0001-01-01T00:00:00+10:00"}') is None
+    with pytest.raises(ArgumentError, match=r"^since: "):
+        lines.parse_since("since", "9999-12-31T23:59:59Z", utc_offset=7200)
 
 
 def test_a_pattern_built_to_explode_costs_linear_time():
@@ -167,3 +228,5 @@ def test_times_are_read_into_the_sites_own_clock():
     assert lines.parse_since("since", "2026-04-28T10:00:00", utc_offset=2 * hour) == now, "a naive time is the log's own"
     assert str(lines.parse_since("since", "2026-04-28T10:00:00Z", utc_offset=2 * hour)) == "2026-04-28 12:00:00"
     assert str(lines.parse_since("since", "1h30m", now=now, utc_offset=-hour)) == "2026-04-28 07:30:00"
+    fixed = lines.fixed_time("since", "1h30m", now.replace(tzinfo=lines.datetime.timezone.utc).timestamp())
+    assert fixed == "2026-04-28T08:30:00Z" and lines.fixed_time("since", "2026-04-28", 0.0) == "2026-04-28"

@@ -251,7 +251,7 @@ def test_a_site_that_never_comes_is_waited_for_no_longer_than_a_moment(world):
     world.over()
     began = world.clock.now
     events = world.follow()
-    assert told(events) == ["over"]
+    assert told(events) == ["missing", "over"] and events[-2].text == "never seen (not connected)"
     assert follow._LATE_SECONDS <= world.clock.now - began < follow._LATE_SECONDS + 3
     assert all(request["wait"] < MAX_WAIT for request in world.asked if request["op"] == "follow")
 
@@ -269,7 +269,7 @@ def test_a_site_that_nobody_knows_is_waited_for_and_not_made_up(world):
     world.end("site-1")
     world.over()
     events = world.follow(LogQuery(sites=("nowhere",)))
-    assert told(events) == ["over"]
+    assert told(events) == ["missing", "over"] and "no such site in this job; the job has site-1" in events[-2].text
 
 
 def test_a_job_whose_end_the_server_does_not_know_ends_the_following(world):

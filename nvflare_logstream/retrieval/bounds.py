@@ -1,0 +1,175 @@
+"""Where the wanted part of a stored log begins and ends, found with little reading.
+
+Times are bisected where they are in order. That they are is judged by the places looked at: those of the bisection, and, for a
+clock that once went back by an hour, places at growing distances from what it found. Where they are not, all of the log is read.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from nvflare_logstream import lines
+from nvflare_logstream.filters import Filters
+from nvflare_logstream.retrieval.reader import BLOCK, Reading, Source, split_lines
+
+_GUARD = BLOCK  # bytes around a bisected place that are looked at line by line: threads log a little out of order
+_PROBE = 1 << 12  # bytes of a first look into the middle of a file; more only where lines are long
+_FIRST_TIME = 1 << 20  # bytes in which a probe looks for a time
+_TIMED_LINE = 1 << 20  # bytes of a line that are looked at for its time; in text it stands at the beginning
+_WIDEN = 1.2  # from one of the growing distances to the next
+
+
+def plan(source: Source, filters: Filters) -> Reading:
+    """Where the wanted part of a log begins and ends."""
+    json = is_json(source)
+    reading = Reading(0, source.end, json)
+    if not filters.drops_lines:
+        return _last(source, reading, filters)
+    if filters.since or filters.until:
+        timed = _first_time(source, 0, source.end, json)
+        reading = replace(reading, timed=timed is not None, since_applied=timed is not None and filters.since is not None)
+        if timed is not None:
+            reading = _between(source, reading, filters)
+    if filters.tail is None and filters.max_bytes is None:
+        return reading
+    return replace(reading, counting="bytes" if filters.tail is None else "lines", start=reading.at)
+
+
+def is_json(source: Source) -> bool:
+    """Whether a log is in JSON form."""
+    return lines.is_json(_head(source))
+
+
+def has_time(source: Source, reading: Reading) -> bool:
+    """Whether any line from the reading's place on has a time."""
+    return _first_time(source, max(0, reading.at - 1), source.end, reading.json) is not None
+
+
+def _head(source: Source) -> str:
+    """The log's beginning, as far as its first line that is not blank."""
+    for at, block in source.forward(0, source.end):
+        if at >= _FIRST_TIME or any(line.strip() for line in block):
+            return "".join(block)
+    return ""
+
+
+def _last(source: Source, reading: Reading, filters: Filters) -> Reading:
+    """The last `tail` lines, and of these the last `max_bytes` bytes: read backwards."""
+    if filters.tail is not None:
+        reading = _last_lines(source, reading, filters.tail)
+    if filters.max_bytes is None:
+        return reading
+    size = 0
+    for at, run in source.backward(reading.at, reading.end):
+        size += len(run.decode("utf-8", errors="replace").encode("utf-8"))
+        if size > filters.max_bytes:
+            return replace(reading, at=at, skip_bytes=size - filters.max_bytes, truncated=True)
+    return reading
+
+
+def _last_lines(source: Source, reading: Reading, tail: int) -> Reading:
+    count = 0
+    for at, run in source.backward(0, reading.end):
+        found = split_lines(run)
+        count += len(found)
+        if count > tail:
+            over = "".join(found[: count - tail]).encode("utf-8", errors="surrogateescape")
+            return replace(reading, at=at + len(over), truncated=True)
+    return reading
+
+
+def _between(source: Source, reading: Reading, filters: Filters) -> Reading:
+    """Narrow the file down to where its times allow lines of the window to be; all of it where they are not in order."""
+    probes: dict[int, datetime.datetime] = {}
+    start, end = reading.at, reading.end
+    if filters.since is not None:
+        start = _bisect(source, reading.json, probes, lambda time: time < filters.since)[0]  # type: ignore[operator]
+    if filters.until is not None:
+        end = _bisect(source, reading.json, probes, lambda time: time <= filters.until)[1]  # type: ignore[operator]
+    # Farther from what was found, before `since` all times must be early, after `until` none may be.
+    for at in _distances(start) if filters.since is not None else ():
+        _probe(source, reading.json, probes, start - at)
+    for at in _distances(source.end - end) if filters.until is not None else ():
+        _probe(source, reading.json, probes, end + at)
+    times = [probes[at] for at in sorted(probes)]
+    if times != sorted(times):
+        return reading
+    start = _next_line(source, start - _GUARD) if start > _GUARD else 0
+    end = _next_line(source, end + _GUARD)
+    return replace(reading, at=start, end=max(start, end))
+
+
+def _distances(most: int) -> Iterator[int]:
+    at = float(BLOCK)
+    while at < most:
+        yield int(at)
+        at *= _WIDEN
+
+
+def _probe(source: Source, json: bool, probes: dict[int, datetime.datetime], at: int) -> None:
+    found = _first_time(source, at, source.end, json)
+    if found is not None:
+        probes[found[0]] = found[1]
+
+
+def _bisect(
+    source: Source, json: bool, probes: dict[int, datetime.datetime], early: Callable[[datetime.datetime], bool]
+) -> tuple[int, int]:
+    """Two line starts, about a block apart: up to the first all times are `early`, from the second on none is."""
+    low, high = 0, source.end
+    before, behind = 0, source.end
+    while high - low > BLOCK:
+        middle = (low + high) // 2
+        found = _first_time(source, middle, high, json)
+        if found is None:  # one record reaches from before the middle to beyond what was searched
+            high = middle
+            continue
+        at, time = found
+        probes[at] = time
+        if early(time):
+            low, before = middle, at
+        else:
+            high, behind = middle, at
+    return before, behind
+
+
+def _next_line(source: Source, at: int) -> int:
+    """The first line start after `at`, or the end."""
+    step = _PROBE
+    while data := source.read(at, step):
+        cut = data.find(b"\n")
+        if cut >= 0:
+            return at + cut + 1
+        at, step = at + len(data), min(2 * step, BLOCK)
+    return source.end
+
+
+def _first_time(source: Source, start: int, end: int, json: bool) -> tuple[int, datetime.datetime] | None:
+    """The first line with a time that begins after `start` (or at 0) and before `end`: its place and its time.
+
+    From the file's start all of it is searched, elsewhere a bounded part.
+    """
+    time_of = lines.json_time if json else lines.text_time
+    limit = end if start == 0 else min(end, start + _FIRST_TIME)
+    line_at = at = 0 if start == 0 else _next_line(source, start)
+    step, rest = _PROBE, b""
+    while line_at < limit:
+        data = source.read(at, step)
+        at, step = at + len(data), min(2 * step, BLOCK)
+        *whole, rest = (rest + data).split(b"\n")
+        too_long = len(rest) > _TIMED_LINE
+        if too_long or not data:
+            whole, rest = [*whole, rest], b""
+        for raw in whole:
+            for line in raw.decode("utf-8", errors="replace").splitlines(keepends=True):
+                time = time_of(line)
+                if time is not None and line_at < limit:
+                    return line_at, time
+            line_at += len(raw) + 1
+        if not data:
+            break
+        if too_long:
+            line_at = at = _next_line(source, at)
+    return None
