@@ -15,7 +15,7 @@ from nvflare_logstream.filters import Filters
 from nvflare_logstream.retrieval.reader import BLOCK, Reading, Source, split_lines
 
 _GUARD = BLOCK  # bytes around a bisected place that are looked at line by line: threads log a little out of order
-_PROBE = 1 << 12  # bytes of a first look into the middle of a file; more only where lines are long
+_PROBE = 1 << 10  # bytes of a first look into the middle of a file; more only where lines are long
 _FIRST_TIME = 1 << 20  # bytes in which a probe looks for a time
 _TIMED_LINE = 1 << 20  # bytes of a line that are looked at for its time; in text it stands at the beginning
 _WIDEN = 1.2  # from one of the growing distances to the next
