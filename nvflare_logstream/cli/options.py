@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nvflare_logstream.cli.output import Format, notice
+from nvflare_logstream.cli.output import CONNECTION, TIMEOUT, Format, exit_code_of, notice
 from nvflare_logstream.retrieval.model import RetrievalError
 
 if TYPE_CHECKING:  # the runtime takes half a second to load: only once the arguments are right
@@ -69,6 +69,7 @@ TimeoutOption = Annotated[
     ),
 ]
 FormatOption = Annotated[Format, typer.Option("--format", help="text for people, json or jsonl for programs.")]
+# Answered before any other argument is looked at (main.run): here for --help.
 SchemaOption = Annotated[bool, typer.Option("--schema", help="Print the command's schema as JSON and exit.")]
 
 
@@ -103,8 +104,11 @@ class Access:
         try:
             with explained(self.study):
                 yield client
-        except (KeyboardInterrupt, RetrievalError):
-            client.drop()
+        except KeyboardInterrupt:
+            raise  # the process ends now, and with it the connection: a logout would wait for a server that may be frozen
+        except RetrievalError as error:
+            if exit_code_of(error) not in (CONNECTION, TIMEOUT):
+                client.close()
             raise
         except BaseException:
             client.close()

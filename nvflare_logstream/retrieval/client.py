@@ -67,10 +67,6 @@ class LogClient:
         """End the session."""
         self._session.close()
 
-    def drop(self) -> None:
-        """End the session without a word to the server, which may be gone: `close` would wait for its answer."""
-        self._session.api.close()
-
     def ask(self, job: str, request: dict[str, Any]) -> dict[str, Any]:
         """Send one request about `job` and return the reply; the server has `wait` seconds more for one that says so.
 
@@ -223,7 +219,7 @@ class LogClient:
         """
         if self._reconnect is None:
             raise NoConnection("the connection to the server was lost")
-        self.drop()
+        self._session.api.close()  # Session.close() would wait for the answer of a server that is gone
         try:
             self._session = self._reconnect()
         except InternalError as error:  # a server that is just starting answers in many ways
