@@ -27,10 +27,13 @@ class LogTask:
     default_tail: bool
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
+    now: float = 0.0  # by the server's clock, when the reading began
+    seen: bool = False  # whether any log that was asked for is there
 
     def read(self, merged: bool) -> int:
         """Show what is there now."""
         job = self.client.job(self.job)
+        self.now = job.now
         chosen = self.query.choose(job.streams)
         there = [stream for stream in chosen if stream.available]
         for stream in chosen:
@@ -57,7 +60,7 @@ class LogTask:
         """A site's log in pieces; counts what it was."""
         result = self.results[stream.site] = {"available": True, "lines": 0, "bytes": 0, **_described(stream)}
         part = Part("", True, {}, False, False)
-        for part in self.client.parts(self.job, stream, self.query):
+        for part in self.client.parts(self.job, stream, self.query.fixed(self.now)):
             result["lines"] += len(part.text.splitlines())
             result["bytes"] += len(part.text.encode())
             yield part.text
@@ -96,9 +99,9 @@ class LogTask:
 
     def follow(self) -> int:
         """Show what is there and what comes, until the job and its logs are over; the exit code is the job's outcome."""
-        seen = ALL_SITES in self.query.sites
+        self.seen = ALL_SITES in self.query.sites
         for event in self.client.follow(self.job, self.query):
-            seen = seen or event.kind in ("text", "joined", "ended")
+            self.seen = self.seen or event.kind in ("text", "joined", "ended")
             if event.kind == "text" and event.stream:
                 self.printer.text(event.stream, event.text)
             elif event.kind == "caught up":
@@ -106,10 +109,10 @@ class LogTask:
             else:
                 self.printer.pause()
                 code = self._tell(event)
-        return code if seen else REFUSED
+        return code
 
     def _tell(self, event: Event) -> int:
-        code = OK if event.kind != "over" or event.text == COMPLETED else REFUSED
+        code = OK if event.text == COMPLETED and self.seen else REFUSED
         if self.form is Format.TEXT:
             text = _FORGOTTEN if event.text == UNKNOWN else event.text
             notice(f"{event.site or 'job'}: {_WORDS[event.kind]}{f': {text}' if text else ''}")
