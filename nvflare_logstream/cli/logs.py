@@ -110,18 +110,22 @@ def logs(
         tail=DEFAULT_TAIL if default_tail else tail,
         max_bytes=max_bytes,
     )
-    many = len(query.sites) > 1 or any(character in query.sites[0] for character in "*?[") or query.sites[0] == ALL_SITES
-    printer: Printer
+    printer: Printer = Collector() if form is Format.JSON else EventPrinter()
     if output:
         printer = FilePrinter(output)
     elif form is Format.TEXT:
-        named = prefix if prefix is not None else many and (follow or merge)
-        headers = many and not (named or merge or follow)
-        printer = TerminalPrinter(prefix=named, merged=merge and follow, headers=headers, colour=color.wanted(sys.stdout))
-    else:
-        printer = Collector() if form is Format.JSON else EventPrinter()
+        printer = _terminal(query, prefix, follow, merge, color.wanted(sys.stdout))
     with access.client() as client:
         job_id = client.find_job(job)
         say_job(job_id, job)
         task = LogTask(client, job_id, query, printer, form, default_tail)
         raise typer.Exit(task.follow() if follow else task.read(merge))
+
+
+def _terminal(query: LogQuery, prefix: bool | None, follow: bool, merge: bool, colour: bool) -> TerminalPrinter:
+    """Where there may be several sites, each line, or where they come one after the other each text, says whose it is."""
+    several = len(query.sites) > 1 or query.sites[0] == ALL_SITES or any(character in query.sites[0] for character in "*?[")
+    named = prefix if prefix is not None else several and (follow or merge)
+    return TerminalPrinter(
+        prefix=named, merged=merge and follow, headers=several and not (named or merge or follow), colour=colour
+    )

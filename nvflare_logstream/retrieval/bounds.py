@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from nvflare_logstream import lines
 from nvflare_logstream.filters import Filters
-from nvflare_logstream.retrieval.reader import BLOCK, Reading, Source, split_lines
+from nvflare_logstream.retrieval.reader import BLOCK, Reading, Source, text_lines
 
 _GUARD = BLOCK  # bytes around a bisected place that are looked at line by line: threads log a little out of order
 _PROBE = 1 << 10  # bytes of a first look into the middle of a file; more only where lines are long
@@ -72,7 +72,7 @@ def _last(source: Source, reading: Reading, filters: Filters) -> Reading:
 def _last_lines(source: Source, reading: Reading, tail: int) -> Reading:
     count = 0
     for at, run in source.backward(0, reading.end):
-        found = split_lines(run)
+        found = text_lines(run)
         count += len(found)
         if count > tail:
             over = "".join(found[: count - tail]).encode("utf-8", errors="surrogateescape")

@@ -61,12 +61,12 @@ class Source:
             if not cut and size + len(data) >= MAX_LINE:
                 cut = _last_character_end(data)
             if cut:
-                yield at - len(data) + cut, split_lines(b"".join([*rest, data[:cut]]))
+                yield at - len(data) + cut, text_lines(b"".join([*rest, data[:cut]]))
                 rest, size, data = [], 0, data[cut:]
             rest.append(data)
             size += len(data)
         if size:
-            yield at, split_lines(b"".join(rest))
+            yield at, text_lines(b"".join(rest))
 
     def backward(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
         """Runs of whole lines from `end` back to `start`, with the position at which each begins."""
@@ -102,7 +102,7 @@ def _last_character_end(data: bytes) -> int:
     return len(data)
 
 
-def split_lines(data: bytes) -> list[str]:
+def text_lines(data: bytes) -> list[str]:
     """Lines as text, with their ends; a byte that is not UTF-8 becomes a surrogate."""
     return data.decode("utf-8", errors="surrogateescape").splitlines(keepends=True)
 
