@@ -16,7 +16,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -204,12 +204,6 @@ def has_time(log_lines: Iterable[str], json: bool) -> bool:
     return any(time_of(line) is not None for line in log_lines)
 
 
-def filter_lines(log_lines: Iterable[str], line_filter: LineFilter) -> Iterator[str]:
-    """The lines that `line_filter` keeps."""
-    for line in log_lines:
-        yield from line_filter.feed(line)
-
-
 @dataclass(frozen=True)
 class FilterResult:
     """What is left of a log.
@@ -280,7 +274,8 @@ def apply_filters(
         json = lines.is_json(text)
         timed = has_time(kept, json)
         since_applied = timed and filters.since is not None
-        kept = list(filter_lines(kept, LineFilter(filters, json, timed)))
+        line_filter = LineFilter(filters, json, timed)
+        kept = [found for line in kept for found in line_filter.feed(line)]
     cut = False
     if tail is not None and len(kept) > tail:
         kept, cut = kept[len(kept) - tail :], True

@@ -22,6 +22,7 @@ from nvflare_logstream.cli.options import (
     say_job,
 )
 from nvflare_logstream.cli.output import Format, notice, print_envelope
+from nvflare_logstream.server.verdict import COMPLETE
 
 if TYPE_CHECKING:
     from nvflare_logstream.retrieval.manifest import Manifest
@@ -87,5 +88,5 @@ def _say(manifest: Manifest, output: Path) -> None:
     size = sum(stream.bytes for stream in there)
     print(f"exported {len(there)} logs of job {manifest.job_id}, {size:,} bytes, to {output}")
     for stream in manifest.streams:
-        if stream.verdict != "complete":
-            notice(f"{stream.site}/{stream.file}: {stream.verdict}{f' ({stream.reason})' if stream.reason else ''}")
+        if stream.verdict != COMPLETE:
+            notice(f"{stream.site}/{stream.file}: {stream.standing}")

@@ -25,6 +25,7 @@ from nvflare_logstream.cli.options import (
 from nvflare_logstream.cli.output import Format, print_envelope, print_json
 from nvflare_logstream.names import SERVER_SITE
 from nvflare_logstream.retrieval.model import JobStreams, Stream
+from nvflare_logstream.server.verdict import COMPLETE, LOST, NEVER_SEEN, PARTIAL, REFUSED, STREAMING
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -37,7 +38,7 @@ EXAMPLES = (
     "nvflare-logstream status 8f3c --format json | jq '.data.streams[] | select(.verdict != \"complete\")'",
 )
 _WIDE = 160  # columns
-_STYLES = {"complete": "green", "streaming": "cyan", "refused": "yellow", "never seen": "yellow", "partial": "red", "lost": "red"}
+_STYLES = {COMPLETE: "green", STREAMING: "cyan", REFUSED: "yellow", NEVER_SEEN: "yellow", PARTIAL: "red", LOST: "red"}
 
 
 def status(

@@ -16,6 +16,7 @@ from nvflare_logstream.errors import ArgumentError
 from nvflare_logstream.names import check_name
 from nvflare_logstream.retrieval.local import open_to_read, write_file, writing
 from nvflare_logstream.retrieval.model import RetrievalError, Stream
+from nvflare_logstream.server.verdict import in_words
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -51,6 +52,11 @@ class ExportedStream:
     losses: tuple[tuple[int, int | None, str], ...]
     utc_offset: int
     skew: float
+
+    @property
+    def standing(self) -> str:
+        """The verdict, with its reason if it has one."""
+        return in_words(self.verdict, self.reason)
 
     @classmethod
     def of(cls, stream: Stream) -> ExportedStream:

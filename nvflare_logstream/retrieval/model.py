@@ -10,6 +10,7 @@ from nvflare_logstream import lines
 from nvflare_logstream.errors import ArgumentError, LogStreamError
 from nvflare_logstream.filters import FILTER_NAMES, Filters
 from nvflare_logstream.names import SERVER_SITE, check_name
+from nvflare_logstream.server.verdict import NEVER_SEEN, in_words
 
 COMMAND = "logstream"  # the admin command that carries the requests
 MAX_PART = 1 << 20  # characters of text, or bytes, in one reply
@@ -158,7 +159,7 @@ class Stream:
     @classmethod
     def missing(cls, site: str, file: str, reason: str) -> Stream:
         """A log that was asked for and that the server knows nothing of."""
-        return cls(site, file, 0, 0, "never seen", reason, "", False, "", "", 0, 0.0, 0.0, 0.0, 0, 0.0)
+        return cls(site, file, 0, 0, NEVER_SEEN, reason, "", False, "", "", 0, 0.0, 0.0, 0.0, 0, 0.0)
 
     @property
     def available(self) -> bool:
@@ -173,7 +174,7 @@ class Stream:
     @property
     def standing(self) -> str:
         """The verdict, with its reason if it has one."""
-        return f"{self.verdict} ({self.reason})" if self.reason else self.verdict
+        return in_words(self.verdict, self.reason)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def verify_streams(streams: Iterable[Stream], digest: Callable[[Stream, int], st
 
 
 def _compare(stream: Stream, digest: Callable[[Stream, int], str]) -> tuple[str, str]:
-    verdict = _in_words(stream)
+    verdict = stream.standing
     if stream.verdict == REFUSED:
         return KEPT_BACK, stream.reason
     if stream.verdict == STREAMING:
@@ -72,10 +72,6 @@ def _compare(stream: Stream, digest: Callable[[Stream, int], str]) -> tuple[str,
     if stream.verdict != COMPLETE:
         return INCOMPLETE, verdict
     return EQUAL, f"{stream.bytes} bytes; {part}the site's file and the server's copy have sha256 {stored}"
-
-
-def _in_words(log: Stream | ExportedStream) -> str:
-    return f"{log.verdict} ({log.reason})" if log.reason else log.verdict
 
 
 def verify_export(dest: Path) -> list[Finding]:
@@ -101,7 +97,7 @@ def verify_export(dest: Path) -> list[Finding]:
 
 def _look(dest: Path, row: ExportedStream) -> tuple[str, str]:
     if row.path is None:
-        return (KEPT_BACK, row.reason) if row.verdict == REFUSED else (NOT_EXPORTED, _in_words(row))
+        return (KEPT_BACK, row.reason) if row.verdict == REFUSED else (NOT_EXPORTED, row.standing)
     path, wanted = dest / row.path, f"{row.bytes} bytes with sha256 {row.sha256}"
     for place in (path.parent, path):
         if place.is_symlink():
@@ -116,7 +112,7 @@ def _look(dest: Path, row: ExportedStream) -> tuple[str, str]:
         return DIFFERS, f"has {size} bytes, exported were {row.bytes}"
     if digest != row.sha256:
         return DIFFERS, f"has sha256 {digest}, exported was {row.sha256}"
-    return EQUAL, f"{wanted}; the log was {_in_words(row)}"
+    return EQUAL, f"{wanted}; the log was {row.standing}"
 
 
 def _files(directory: Path) -> Iterator[str]:

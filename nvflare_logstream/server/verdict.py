@@ -19,6 +19,11 @@ LOST = "lost"
 NEVER_SEEN = "never seen"
 
 
+def in_words(verdict: str, reason: str) -> str:
+    """A verdict's name, with its reason if it has one."""
+    return f"{verdict} ({reason})" if reason else verdict
+
+
 @dataclass(frozen=True)
 class Verdict:
     """A verdict's name and, unless it is plainly good, the reason in plain words."""
@@ -27,7 +32,7 @@ class Verdict:
     reason: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.reason})" if self.reason else self.name
+        return in_words(self.name, self.reason)
 
 
 @dataclass
