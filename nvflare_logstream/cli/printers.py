@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import Enum
 from io import TextIOWrapper
 from pathlib import Path
@@ -15,6 +14,7 @@ import typer
 
 from nvflare_logstream import lines
 from nvflare_logstream.cli.output import notice, print_json
+from nvflare_logstream.retrieval.local import writing
 from nvflare_logstream.retrieval.merge import Clock, merge, timed
 from nvflare_logstream.retrieval.model import RetrievalError, Stream
 
@@ -137,34 +137,31 @@ class FilePrinter:
     def text(self, stream: Stream, text: str) -> None:
         """Append to the site's file."""
         path = self.paths.setdefault(stream.site, self._directory / stream.site / stream.file)
-        with _writing(path):
+        with writing(path):
             if stream.site not in self._files:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._files[stream.site] = path.open("x", encoding="utf-8", newline="")
+                self._files[stream.site] = _open_new(path)
             self._files[stream.site].write(text)
 
     def pause(self) -> None:
         """Let others see what is written so far."""
         for site, file in self._files.items():
-            with _writing(self.paths[site]):
+            with writing(self.paths[site]):
                 file.flush()
 
     def close(self) -> None:
         """Close the files and name them."""
         for site, file in self._files.items():
-            with _writing(self.paths[site]):
+            with writing(self.paths[site]):
                 file.close()
             notice(f"wrote {self.paths[site]}")
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _open_new(path: Path) -> TextIOWrapper:
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield
+        return path.open("x", encoding="utf-8", newline="")
     except FileExistsError:
         raise RetrievalError("OUTPUT_DIR_EXISTS", f"{path} exists", "Choose another directory, or remove it.") from None
-    except OSError as error:
-        raise RetrievalError("OUTPUT_DIR_NOT_WRITABLE", f"cannot write {path}: {error.strerror}") from error
 
 
 class Collector:

@@ -28,7 +28,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = "make room and run the same export again, it goes on from there"
+            advice = "make room and run it again; an export goes on from there"
         else:
             advice = "see to it that it can be written, or choose another directory"
         raise RetrievalError("OUTPUT_DIR_NOT_WRITABLE", f"cannot write {path}: {error.strerror}; {advice}") from error
