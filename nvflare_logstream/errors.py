@@ -1,11 +1,35 @@
-"""The package's exceptions: one small tree, told apart by whose fault it is."""
+"""The package's exceptions: one small tree, told apart by whose fault it is, and the codes that programs know them by."""
 
 from __future__ import annotations
 
 import reprlib
 
+from nvflare_logstream.words import Word
+
 _SHOW = reprlib.Repr()  # a hostile value may be huge, or nested so deep that repr() fails
 _SHOW.maxstring = _SHOW.maxother = _SHOW.maxlong = 120
+
+
+class ErrorCode(Word):
+    """What went wrong for a reader, as it travels in a reply and stands in the command line's JSON output."""
+
+    AUTH_FAILED = "AUTH_FAILED"
+    CONNECTION_FAILED = "CONNECTION_FAILED"
+    EXPORT_UNFINISHED = "EXPORT_UNFINISHED"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+    INVALID_ARGS = "INVALID_ARGS"
+    INVALID_MANIFEST = "INVALID_MANIFEST"
+    INVALID_REPLY = "INVALID_REPLY"
+    JOB_NOT_FOUND = "JOB_NOT_FOUND"
+    LOG_CHANGED = "LOG_CHANGED"
+    LOG_NOT_FOUND = "LOG_NOT_FOUND"
+    NO_RECEIVER = "NO_RECEIVER"
+    OUTPUT_DIR_EXISTS = "OUTPUT_DIR_EXISTS"
+    OUTPUT_DIR_NOT_WRITABLE = "OUTPUT_DIR_NOT_WRITABLE"
+    OUTPUT_NOT_WRITABLE = "OUTPUT_NOT_WRITABLE"
+    STARTUP_KIT_MISSING = "STARTUP_KIT_MISSING"
+    SYSTEM_NOT_READY = "SYSTEM_NOT_READY"
+    TIMEOUT = "TIMEOUT"
 
 
 class LogStreamError(Exception):
@@ -48,3 +72,28 @@ class GapError(LogStreamError):
         super().__init__(f"the stream is stored up to byte {end}")
         self.end = end
         self.cursor = cursor
+
+
+class LogNotFoundError(LogStreamError):
+    """The server has no such log."""
+
+
+class JobConfigError(LogStreamError):
+    """A job's deployed config cannot be read, or has a shape that a component cannot be put into."""
+
+
+class RetrievalError(LogStreamError):
+    """A reader got no answer to use: the server, the connection or the reader's own disk said no.
+
+    Attributes:
+        code: what went wrong, for programs.
+        hint: what to do about it, or "".
+    """
+
+    def __init__(self, code: ErrorCode, text: str, hint: str = ""):
+        super().__init__(text)
+        self.code, self.hint = code, hint
+
+
+class LostContactError(RetrievalError):
+    """The server cannot be reached now; the same request may succeed later, over a new connection."""

@@ -36,7 +36,11 @@ def parse_time(text: str) -> datetime.datetime:
     text = text.replace(" ", "T", 1).replace(",", ".")
     found = datetime.datetime.fromisoformat(_whole_micros(text))
     try:
-        return found.astimezone(datetime.timezone.utc).replace(tzinfo=None) if found.tzinfo is not None else found
+        return (
+            found.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+            if found.tzinfo is not None
+            else found
+        )
     except OverflowError:  # the first or the last day that there is, in another zone
         raise ValueError(f"{text} is out of range") from None
 
@@ -44,7 +48,11 @@ def parse_time(text: str) -> datetime.datetime:
 def _whole_micros(text: str) -> str:
     # Python 3.10 reads 3 or 6 digits of a second's fraction only; logs have any number.
     match = re.search(r"\.(\d+)", text)
-    return text if match is None else f"{text[: match.start(1)]}{match.group(1)[:6].ljust(6, '0')}{text[match.end(1) :]}"
+    return (
+        text
+        if match is None
+        else f"{text[: match.start(1)]}{match.group(1)[:6].ljust(6, '0')}{text[match.end(1) :]}"
+    )
 
 
 def parse_since(
@@ -67,7 +75,11 @@ def parse_since(
     duration = _DURATION.fullmatch(text.strip())
     try:
         if duration and any(duration.groups()):
-            return (now or datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)) - _span(duration) + shift
+            return (
+                (now or datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None))
+                - _span(duration)
+                + shift
+            )
         found = parse_time(text)
         return found + shift if _has_zone(text) else found
     except (ValueError, OverflowError):

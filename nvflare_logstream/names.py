@@ -1,4 +1,4 @@
-"""Names of jobs, sites and files, and the key of a stream.
+"""Names of jobs, sites and files.
 
 A name arrives from the wire, from a job author or from an admin, and becomes part of a path. It is checked and
 refused, never changed into something else.
@@ -7,7 +7,6 @@ refused, never changed into something else.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from nvflare_logstream.errors import ArgumentError
 
@@ -15,7 +14,9 @@ SERVER_SITE = "server"
 DEFAULT_LOG_FILES = ("log.txt", "error_log.txt")
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}")
-_ALLOWED = "a plain name is letters, digits and _ . @ + - (not first: . @ + -), at most 128 characters, no path"
+_ALLOWED = (
+    "a plain name is letters, digits and _ . @ + - (not first: . @ + -), at most 128 characters, no path"
+)
 
 
 def check_name(argument: str, value: object) -> str:
@@ -49,20 +50,3 @@ def check_seconds(argument: str, value: object, low: float, high: float) -> floa
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise ArgumentError(argument, value, f"a number of seconds from {low:g} to {high:g}")
     return float(value)
-
-
-@dataclass(frozen=True, order=True)
-class StreamKey:
-    """Which log: one file of one job at one site."""
-
-    job: str
-    site: str
-    file: str
-
-    def __post_init__(self) -> None:
-        check_name("job", self.job)
-        check_name("site", self.site)
-        check_name("file", self.file)
-
-    def __str__(self) -> str:
-        return f"{self.job}/{self.site}/{self.file}"

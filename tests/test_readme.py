@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nvflare_logstream.server import verdict
+from nvflare_logstream.streams import Verdict
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -17,7 +17,8 @@ def blocks(language):
 
 
 @pytest.mark.parametrize(
-    ("block", "file"), list(zip(blocks("json"), ("client_resources.json", "server_resources.json"), strict=True))
+    ("block", "file"),
+    list(zip(blocks("json"), ("client_resources.json", "server_resources.json"), strict=True)),
 )
 def test_json_in_the_readme_is_the_example_file(block, file):
     assert json.loads(block) == json.loads((ROOT / "resources_examples" / file).read_text())
@@ -36,8 +37,7 @@ def test_the_job_in_the_readme_names_the_public_classes(tmp_path):
 
 
 def test_every_verdict_is_explained():
-    names = (verdict.STREAMING, verdict.COMPLETE, verdict.PARTIAL, verdict.REFUSED, verdict.LOST, verdict.NEVER_SEEN)
-    assert [name for name in names if f"| `{name}` |" not in README] == []
+    assert [verdict for verdict in Verdict if f"| `{verdict}` |" not in README] == []
 
 
 def test_files_named_in_the_readme_exist():

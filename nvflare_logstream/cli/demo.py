@@ -21,13 +21,13 @@ from rich.table import Table
 from rich.text import Text
 
 from nvflare_logstream.names import DEFAULT_LOG_FILES, SERVER_SITE
-from nvflare_logstream.server.index import Index
-from nvflare_logstream.server.store import INDEX_FILE
-from nvflare_logstream.server.verdict import COMPLETE, StreamInfo
 from nvflare_logstream.site.tail import Tailer
+from nvflare_logstream.store.index import Index
+from nvflare_logstream.store.store import INDEX_FILE
+from nvflare_logstream.streams import State, Stream, Verdict
 
 if TYPE_CHECKING:  # the runtime takes a second to import: only when the demo really runs
-    from nvflare_logstream.flare.federation import Federation
+    from nvflare_logstream.lab.federation import Federation
 
 SITES = ("site-1", "site-2")
 _COLOURS = dict(zip(SITES, ("cyan", "magenta"), strict=True))
@@ -100,8 +100,8 @@ def _ignore_interrupts() -> None:
 def _run(root: Path, console: Console) -> bool:
     """Run the federation and the job; True if every stream is complete and equal."""
     with console.status("loading the runtime"):
-        from nvflare_logstream.flare.federation import Federation
-        from nvflare_logstream.flare.kits import SiteSetup, write_job
+        from nvflare_logstream.lab.federation import Federation
+        from nvflare_logstream.lab.kits import SiteSetup, write_job
 
     server = SiteSetup([{"id": "log_receiver", "path": "nvflare_logstream.JobLogReceiver"}])
     client = SiteSetup([{"id": "site_log_streamer", "path": "nvflare_logstream.SiteLogStreamer"}])
@@ -114,7 +114,7 @@ def _run(root: Path, console: Console) -> bool:
         federation = Federation(root, SITES, server=server, client=client, on_progress=progress)
         try:
             federation.start()
-            with as_file(files("nvflare_logstream.cli") / "demo_job.py") as source:
+            with as_file(files("nvflare_logstream.lab") / "demo_job.py") as source:
                 job = write_job(root / "demo", "demo_job.DemoTrainer", custom=source, min_clients=len(SITES))
             job_id = federation.submit(job)
             status.update("the job is being deployed")
@@ -125,7 +125,9 @@ def _run(root: Path, console: Console) -> bool:
             federation.stop()
 
 
-def _show_live(federation: Federation, job_id: str, console: Console, on_line: Callable[[], None]) -> list[StreamInfo]:
+def _show_live(
+    federation: Federation, job_id: str, console: Console, on_line: Callable[[], None]
+) -> list[Stream]:
     """Print the lines of both sites as they reach the server, until every stream of the job is closed."""
     store = federation.server_dir / "logstream"
     tailers = {site: Tailer(store / job_id / site, "log.txt") for site in SITES}
@@ -135,7 +137,7 @@ def _show_live(federation: Federation, job_id: str, console: Console, on_line: C
     try:
         while True:
             streams = index.find(job_id)
-            seen = {(info.key.site, info.key.file) for info in streams if info.state == "closed"}
+            seen = {(info.key.site, info.key.file) for info in streams if info.state is State.CLOSED}
             wanted = {(site, file) for site in (*SITES, SERVER_SITE) for file in DEFAULT_LOG_FILES}
             for site, tailer in tailers.items():
                 while chunk := tailer.read(1 << 16):
@@ -160,34 +162,39 @@ def _coloured(site: str, line: str) -> Text:
     return Text.assemble((f"{site} ", f"bold {_COLOURS[site]}"), (_CONTEXT.sub("", line), style))
 
 
-def _report(federation: Federation, streams: list[StreamInfo], console: Console) -> bool:
+def _report(federation: Federation, streams: list[Stream], console: Console) -> bool:
     """Print the table of streams; True if each is complete and the same at both ends."""
-    table = Table(title="The job's streams, as the server holds them", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(
+        title="The job's streams, as the server holds them", title_justify="left", box=box.SIMPLE_HEAD
+    )
     table.pad_edge, table.padding = False, (0, 1)
     for name in ("site", "file", "bytes", "lines", "verdict", "sha256", "at the site"):
         table.add_column(name, justify="right" if name in ("bytes", "lines") else "left", no_wrap=True)
     all_good = bool(streams)
     for info in streams:
-        stored = _digest(federation.server_dir / "logstream" / info.key.job / info.key.site / info.key.file)
-        verdict = info.verdict(time.time(), 0)
+        stored = _digest(
+            federation.server_dir / "logstream" / info.key.job_id / info.key.site / info.key.file
+        )
         # The server's own originals are removed by the runtime when it archives the job; its digest was taken before.
         at_site = info.digest
         if info.key.site != SERVER_SITE:
-            at_site = _digest(federation.job_log_dir(info.key.site, info.key.job) / info.key.file)
-        good = verdict.name == COMPLETE and stored == at_site
+            at_site = _digest(federation.job_log_dir(info.key.site, info.key.job_id) / info.key.file)
+        good = info.verdict is Verdict.COMPLETE and stored == at_site
         all_good &= good
         table.add_row(
             Text(info.key.site, style=_COLOURS.get(info.key.site, "")),
             info.key.file,
             f"{info.end:,}",
             f"{info.lines:,}",
-            Text(str(verdict), style="green" if verdict.name == COMPLETE else "red"),
+            Text(info.standing, style="green" if info.verdict is Verdict.COMPLETE else "red"),
             stored[:12],
             Text("the same", style="green") if good else Text("DIFFERS", style="bold red"),
         )
     console.print(table)
     if all_good:
-        console.print("[green]Every stream is complete: the server holds what the sites wrote, byte for byte.[/]")
+        console.print(
+            "[green]Every stream is complete: the server holds what the sites wrote, byte for byte.[/]"
+        )
     else:
         console.print("[red]Not every stream is complete; the table says which and why.[/]")
     return all_good
@@ -202,5 +209,8 @@ def _explain(root: Path, console: Console) -> None:
     console.print(f"\nThe federation is shut down, its directory is kept: {root}", soft_wrap=True)
     console.print(f"  the server's copies   ls -R {server / 'logstream'}", soft_wrap=True)
     console.print(f"  a site's own logs     ls {server.parent / SITES[0]}/*/log.txt", soft_wrap=True)
-    console.print(f"  what is known of them sqlite3 {server / 'logstream' / INDEX_FILE} 'select * from streams'", soft_wrap=True)
+    console.print(
+        f"  what is known of them sqlite3 {server / 'logstream' / INDEX_FILE} 'select * from streams'",
+        soft_wrap=True,
+    )
     console.print(f"  remove it             rm -r {root}", soft_wrap=True)

@@ -22,10 +22,10 @@ from nvflare_logstream.cli.options import (
     say_job,
 )
 from nvflare_logstream.cli.output import Format, notice, print_envelope
-from nvflare_logstream.server.verdict import COMPLETE
+from nvflare_logstream.streams import Verdict
 
 if TYPE_CHECKING:
-    from nvflare_logstream.retrieval.manifest import Manifest
+    from nvflare_logstream.client.manifest import Manifest
 
 EXAMPLES = (
     "nvflare-logstream export @latest -o logs-of-last-night",
@@ -37,9 +37,16 @@ def export(
     job: JobArgument,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="DIR", help="A directory that is new, empty, or an unfinished export of the job."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="A directory that is new, empty, or an unfinished export of the job.",
+        ),
     ],
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export in DIR; other files there stay.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an earlier export in DIR; other files there stay.")
+    ] = False,
     form: FormatOption = Format.TEXT,
     study: StudyOption = "default",
     kit_id: KitIdOption = None,
@@ -70,9 +77,22 @@ def _progress(form: Format) -> Iterator[Callable[[int, int, Any], None] | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("export", total=None)
@@ -88,5 +108,5 @@ def _say(manifest: Manifest, output: Path) -> None:
     size = sum(stream.bytes for stream in there)
     print(f"exported {len(there)} logs of job {manifest.job_id}, {size:,} bytes, to {output}")
     for stream in manifest.streams:
-        if stream.verdict != COMPLETE:
+        if stream.verdict != Verdict.COMPLETE:
             notice(f"{stream.site}/{stream.file}: {stream.standing}")

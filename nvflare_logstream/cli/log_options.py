@@ -27,7 +27,10 @@ SiteOption = Annotated[
 FileOption = Annotated[
     str,
     typer.Option(
-        "--file", metavar="NAME", help="log.txt, error_log.txt or another log that the site streams.", rich_help_panel=_WHICH
+        "--file",
+        metavar="NAME",
+        help="log.txt, error_log.txt or another log that the site streams.",
+        rich_help_panel=_WHICH,
     ),
 ]
 SinceOption = Annotated[
@@ -39,32 +42,59 @@ SinceOption = Annotated[
         rich_help_panel=_WHAT,
     ),
 ]
-UntilOption = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to this time.", rich_help_panel=_WHAT)]
+UntilOption = Annotated[
+    str | None, typer.Option("--until", metavar="TIME", help="Up to this time.", rich_help_panel=_WHAT)
+]
 LevelOption = Annotated[
-    str | None, typer.Option("--level", metavar="LEVEL", help=f"At least this level: {_LEVELS}.", rich_help_panel=_WHAT)
+    str | None,
+    typer.Option("--level", metavar="LEVEL", help=f"At least this level: {_LEVELS}.", rich_help_panel=_WHAT),
 ]
 GrepOption = Annotated[
     str | None,
-    typer.Option("--grep", "-g", metavar="PATTERN", help="Lines that match, in RE2 syntax.", rich_help_panel=_WHAT),
+    typer.Option(
+        "--grep", "-g", metavar="PATTERN", help="Lines that match, in RE2 syntax.", rich_help_panel=_WHAT
+    ),
 ]
 IgnoreCaseOption = Annotated[
-    bool, typer.Option("--ignore-case", "-i", help="Match capitals and small letters alike.", rich_help_panel=_WHAT)
+    bool,
+    typer.Option(
+        "--ignore-case", "-i", help="Match capitals and small letters alike.", rich_help_panel=_WHAT
+    ),
 ]
-InvertOption = Annotated[bool, typer.Option("--invert", help="Lines that do not match.", rich_help_panel=_WHAT)]
+InvertOption = Annotated[
+    bool, typer.Option("--invert", help="Lines that do not match.", rich_help_panel=_WHAT)
+]
 BeforeOption = Annotated[
     int,
     typer.Option(
-        "--before", "-B", metavar="N", parser=whole_number, help="N more lines before each match.", rich_help_panel=_WHAT
+        "--before",
+        "-B",
+        metavar="N",
+        parser=whole_number,
+        help="N more lines before each match.",
+        rich_help_panel=_WHAT,
     ),
 ]
 AfterOption = Annotated[
     int,
-    typer.Option("--after", "-A", metavar="N", parser=whole_number, help="N more lines after each match.", rich_help_panel=_WHAT),
+    typer.Option(
+        "--after",
+        "-A",
+        metavar="N",
+        parser=whole_number,
+        help="N more lines after each match.",
+        rich_help_panel=_WHAT,
+    ),
 ]
 ContextOption = Annotated[
     int,
     typer.Option(
-        "--context", "-C", metavar="N", parser=whole_number, help="N more lines around each match.", rich_help_panel=_WHAT
+        "--context",
+        "-C",
+        metavar="N",
+        parser=whole_number,
+        help="N more lines around each match.",
+        rich_help_panel=_WHAT,
     ),
 ]
 TailOption = Annotated[
@@ -80,20 +110,42 @@ TailOption = Annotated[
 ]
 MaxBytesOption = Annotated[
     int | None,
-    typer.Option("--max-bytes", metavar="N", parser=whole_number, help="The last N bytes of each site.", rich_help_panel=_WHAT),
+    typer.Option(
+        "--max-bytes",
+        metavar="N",
+        parser=whole_number,
+        help="The last N bytes of each site.",
+        rich_help_panel=_WHAT,
+    ),
 ]
 FollowOption = Annotated[
-    bool, typer.Option("--follow", "-f", help="Go on as the logs grow, until the job and its logs end.", rich_help_panel=_HOW)
+    bool,
+    typer.Option(
+        "--follow", "-f", help="Go on as the logs grow, until the job and its logs end.", rich_help_panel=_HOW
+    ),
 ]
 MergeOption = Annotated[
-    bool, typer.Option("--merge", help="All sites in one stream, ordered by corrected time.", rich_help_panel=_HOW)
+    bool,
+    typer.Option("--merge", help="All sites in one stream, ordered by corrected time.", rich_help_panel=_HOW),
 ]
 PrefixOption = Annotated[
     bool | None,
-    typer.Option("--prefix/--no-prefix", help="The site's name before each line.", show_default=False, rich_help_panel=_HOW),
+    typer.Option(
+        "--prefix/--no-prefix",
+        help="The site's name before each line.",
+        show_default=False,
+        rich_help_panel=_HOW,
+    ),
 ]
 OutputOption = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="DIR", file_okay=False, help="Write one file a site instead.", rich_help_panel=_HOW),
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        file_okay=False,
+        help="Write one file a site instead.",
+        rich_help_panel=_HOW,
+    ),
 ]
 ColorOption = Annotated[Colour, typer.Option("--color", help="Colours.", rich_help_panel=_HOW)]

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from nvflare_logstream.cli.log_options import DEFAULT_TAIL
 from nvflare_logstream.cli.output import OK, REFUSED, Format, notice, print_envelope, print_json
-from nvflare_logstream.cli.printers import Collector, EventPrinter, FilePrinter, Printer, TerminalPrinter, in_order
-from nvflare_logstream.retrieval.model import ALL_SITES, COMPLETED, UNKNOWN, Event, LogQuery, Part, RetrievalError, Stream
+from nvflare_logstream.cli.printers import (
+    Collector,
+    EventPrinter,
+    FilePrinter,
+    Printer,
+    TerminalPrinter,
+    in_order,
+)
+from nvflare_logstream.client.model import ALL_SITES, COMPLETED, UNKNOWN, Event, LogQuery, Part, Stream
+from nvflare_logstream.errors import ErrorCode, RetrievalError
 
 if TYPE_CHECKING:
-    from nvflare_logstream.retrieval.client import LogClient
+    from nvflare_logstream.client.client import LogClient
 
 
 @dataclass
@@ -39,11 +47,15 @@ class LogTask:
         for stream in chosen:
             if not stream.available:
                 self.unavailable[stream.site] = stream.standing
-                self.results[stream.site] = {"available": False, "reason": stream.standing, **_described(stream)}
+                self.results[stream.site] = {
+                    "available": False,
+                    "reason": stream.standing,
+                    **_described(stream),
+                }
         if not there and ALL_SITES not in self.query.sites:
             names = "; ".join(f"{site}: {reason}" for site, reason in self.unavailable.items())
             hint = f"`nvflare-logstream status {self.job}` shows what there is."
-            raise RetrievalError("LOG_NOT_FOUND", f"no such log for job {self.job}: {names}", hint)
+            raise RetrievalError(ErrorCode.LOG_NOT_FOUND, f"no such log for job {self.job}: {names}", hint)
         if merged:
             assert isinstance(self.printer, (TerminalPrinter, EventPrinter))
             for site, line in in_order(there, self._texts):
@@ -94,7 +106,11 @@ class LogTask:
             notice(f"{site}: {reason}")
         if cut and self.default_tail:
             notice(f"(the last {DEFAULT_TAIL} lines of each site; --tail N shows more)")
-        if self.query.since and not since_applied and any(result["available"] for result in self.results.values()):
+        if (
+            self.query.since
+            and not since_applied
+            and any(result["available"] for result in self.results.values())
+        ):
             notice("(no line of this log has a time: --since was not applied)")
 
     def follow(self) -> int:
@@ -120,7 +136,14 @@ class LogTask:
             end = {"status": "ok" if code == OK else "error", "job_status": event.text, "exit_code": code}
             print_json({"event": "terminal", "terminal": True, "job_id": self.job, **end})
         else:
-            print_json({"event": event.kind.replace(" ", "_"), "site": event.site, "text": event.text, "terminal": False})
+            print_json(
+                {
+                    "event": event.kind.replace(" ", "_"),
+                    "site": event.site,
+                    "text": event.text,
+                    "terminal": False,
+                }
+            )
         if event.kind == "over":
             self.printer.close()
         return code

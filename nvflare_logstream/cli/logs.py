@@ -41,9 +41,16 @@ from nvflare_logstream.cli.options import (
     say_job,
 )
 from nvflare_logstream.cli.output import Format
-from nvflare_logstream.cli.printers import Collector, Colour, EventPrinter, FilePrinter, Printer, TerminalPrinter
+from nvflare_logstream.cli.printers import (
+    Collector,
+    Colour,
+    EventPrinter,
+    FilePrinter,
+    Printer,
+    TerminalPrinter,
+)
+from nvflare_logstream.client.model import ALL_SITES, LogQuery
 from nvflare_logstream.names import SERVER_SITE
-from nvflare_logstream.retrieval.model import ALL_SITES, LogQuery
 
 EXAMPLES = (
     "nvflare-logstream logs @latest --site all --follow",
@@ -89,10 +96,19 @@ def logs(
     With --follow the exit code is 0 only if the job ended well.
     """
     access = Access(study, kit_id, startup_kit, connect_timeout)
-    need(not (follow and form is Format.JSON), "--follow with --format json: no envelope could hold what has no end; use jsonl")
+    need(
+        not (follow and form is Format.JSON),
+        "--follow with --format json: no envelope could hold what has no end; use jsonl",
+    )
     need(not (merge and output), "--merge makes one stream, --output one file a site; use one of them")
-    need(not (merge and form is Format.JSON), "--merge with --format json: the envelope has each site's text; use text or jsonl")
-    need(not (output and form is Format.JSONL), "--output with --format jsonl: it writes files; use text or json")
+    need(
+        not (merge and form is Format.JSON),
+        "--merge with --format json: the envelope has each site's text; use text or jsonl",
+    )
+    need(
+        not (output and form is Format.JSONL),
+        "--output with --format jsonl: it writes files; use text or json",
+    )
     how = ignore_case or invert or before or after or context
     need(grep is not None or not how, "--ignore-case, --invert, --before, --after and --context: add --grep")
     default_tail = not follow and all(bound is None for bound in (tail, since, until, max_bytes))
@@ -122,10 +138,19 @@ def logs(
         raise typer.Exit(task.follow() if follow else task.read(merge))
 
 
-def _terminal(query: LogQuery, prefix: bool | None, follow: bool, merge: bool, colour: bool) -> TerminalPrinter:
+def _terminal(
+    query: LogQuery, prefix: bool | None, follow: bool, merge: bool, colour: bool
+) -> TerminalPrinter:
     """Where there may be several sites, each line, or where they come one after the other each text, says whose it is."""
-    several = len(query.sites) > 1 or query.sites[0] == ALL_SITES or any(character in query.sites[0] for character in "*?[")
+    several = (
+        len(query.sites) > 1
+        or query.sites[0] == ALL_SITES
+        or any(character in query.sites[0] for character in "*?[")
+    )
     named = prefix if prefix is not None else several and (follow or merge)
     return TerminalPrinter(
-        prefix=named, merged=merge and follow, headers=several and not (named or merge or follow), colour=colour
+        prefix=named,
+        merged=merge and follow,
+        headers=several and not (named or merge or follow),
+        colour=colour,
     )

@@ -14,10 +14,18 @@ from typing import Any
 import typer
 
 from nvflare_logstream import __version__
-from nvflare_logstream.cli.output import INTERNAL, INTERRUPTED, OK, REFUSED, Format, notice, print_error, print_json
+from nvflare_logstream.cli.output import (
+    INTERNAL,
+    INTERRUPTED,
+    OK,
+    REFUSED,
+    Format,
+    notice,
+    print_error,
+    print_json,
+)
 from nvflare_logstream.cli.schema import schema_of
-from nvflare_logstream.errors import ArgumentError
-from nvflare_logstream.retrieval.model import RetrievalError
+from nvflare_logstream.errors import ArgumentError, ErrorCode, RetrievalError
 
 _COMMANDS = ("logs", "status", "export", "verify", "demo")  # each a function in the module of the same name
 
@@ -29,7 +37,9 @@ def _version(wanted: bool) -> None:
 
 
 def _main(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
 ) -> None:
     pass
 
@@ -65,7 +75,10 @@ def run(arguments: Sequence[str]) -> int:
         return _wrong_arguments(error, command, form)
     except RetrievalError as error:
         return print_error(error, form)
-    except (BrokenPipeError, SystemExit):  # whoever reads our output, `head` say, has had enough; rich makes an exit of it
+    except (
+        BrokenPipeError,
+        SystemExit,
+    ):  # whoever reads our output, `head` say, has had enough; rich makes an exit of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except (KeyboardInterrupt, typer.Abort):
@@ -73,13 +86,18 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         hint = "Is there room where the output goes?"
         return print_error(
-            RetrievalError("OUTPUT_NOT_WRITABLE", f"cannot write the output: {error.strerror or error}", hint), form
+            RetrievalError(
+                ErrorCode.OUTPUT_NOT_WRITABLE, f"cannot write the output: {error.strerror or error}", hint
+            ),
+            form,
         )
     except Exception as error:  # the last resort: a traceback is no answer
         hint = "This is likely a bug; please report it, with the output of the same command and NVFLARE_LOGSTREAM_DEBUG=1."
         if os.environ.get("NVFLARE_LOGSTREAM_DEBUG"):
             raise
-        code = print_error(RetrievalError("INTERNAL_ERROR", f"{type(error).__name__}: {error}", hint), form)
+        code = print_error(
+            RetrievalError(ErrorCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}", hint), form
+        )
         assert code == INTERNAL
         return code
 
@@ -99,13 +117,16 @@ def _wrong_arguments(error: typer.TyperException | ArgumentError, command: str, 
             _command_line(command)([*([command] if command in _COMMANDS else []), "--help"])
         notice("")
     hint = f"`nvflare-logstream {f'{command} ' if command in _COMMANDS else ''}--help` says what is allowed."
-    return print_error(RetrievalError("INVALID_ARGS", text, hint), form)
+    return print_error(RetrievalError(ErrorCode.INVALID_ARGS, text, hint), form)
 
 
 def main() -> None:
     """The console script."""
     # Closed by whoever started us: what would be written there is not wanted.
-    sys.stdout, sys.stderr = sys.stdout or Path(os.devnull).open("w"), sys.stderr or Path(os.devnull).open("w")
+    sys.stdout, sys.stderr = (
+        sys.stdout or Path(os.devnull).open("w"),
+        sys.stderr or Path(os.devnull).open("w"),
+    )
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nvflare_logstream.cli.output import CONNECTION, TIMEOUT, Format, exit_code_of, notice
-from nvflare_logstream.retrieval.model import RetrievalError
+from nvflare_logstream.errors import RetrievalError
 
 if TYPE_CHECKING:  # the runtime takes half a second to load: only once the arguments are right
-    from nvflare_logstream.retrieval.client import LogClient
+    from nvflare_logstream.client.client import LogClient
 
 _KIT = "Start-up kit"
 
@@ -47,8 +47,12 @@ def seconds(given: object) -> float:
     return value
 
 
-JobArgument = Annotated[str, typer.Argument(metavar="JOB_ID", help="A job's id, the beginning of one, or @latest.")]
-StudyOption = Annotated[str, typer.Option("--study", metavar="NAME", help="The study that the job was submitted to.")]
+JobArgument = Annotated[
+    str, typer.Argument(metavar="JOB_ID", help="A job's id, the beginning of one, or @latest.")
+]
+StudyOption = Annotated[
+    str, typer.Option("--study", metavar="NAME", help="The study that the job was submitted to.")
+]
 KitIdOption = Annotated[
     str | None,
     typer.Option("--kit-id", metavar="ID", help="Use this registered start-up kit.", rich_help_panel=_KIT),
@@ -65,10 +69,16 @@ KitOption = Annotated[
 TimeoutOption = Annotated[
     float,
     typer.Option(
-        "--connect-timeout", metavar="SECONDS", parser=seconds, help="How long to try to connect.", rich_help_panel=_KIT
+        "--connect-timeout",
+        metavar="SECONDS",
+        parser=seconds,
+        help="How long to try to connect.",
+        rich_help_panel=_KIT,
     ),
 ]
-FormatOption = Annotated[Format, typer.Option("--format", help="text for people, json or jsonl for programs.")]
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="text for people, json or jsonl for programs.")
+]
 # Answered before any other argument is looked at (main.run): here for --help.
 SchemaOption = Annotated[bool, typer.Option("--schema", help="Print the command's schema as JSON and exit.")]
 
@@ -83,7 +93,10 @@ class Access:
     timeout: float
 
     def __post_init__(self) -> None:
-        need(not (self.kit_id and self.startup_kit), "--kit-id and --startup-kit both name a start-up kit; use one of them")
+        need(
+            not (self.kit_id and self.startup_kit),
+            "--kit-id and --startup-kit both name a start-up kit; use one of them",
+        )
 
     @contextmanager
     def client(self) -> Iterator[LogClient]:

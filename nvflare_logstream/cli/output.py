@@ -11,7 +11,7 @@ import sys
 from enum import Enum
 from typing import Any
 
-from nvflare_logstream.retrieval.model import RetrievalError
+from nvflare_logstream.errors import RetrievalError
 
 SCHEMA_VERSION = "1"
 
@@ -62,7 +62,16 @@ def print_error(error: RetrievalError, form: Format) -> int:
         notice(f"Code: {error.code} (exit {code})")
         return code
     end = {"event": "terminal", "terminal": True} if form is Format.JSONL else {}
-    print_json({"status": "error", "exit_code": code, "error_code": error.code, "message": str(error), "hint": error.hint, **end})
+    print_json(
+        {
+            "status": "error",
+            "exit_code": code,
+            "error_code": error.code,
+            "message": str(error),
+            "hint": error.hint,
+            **end,
+        }
+    )
     return code
 
 

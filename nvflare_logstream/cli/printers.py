@@ -14,11 +14,21 @@ import typer
 
 from nvflare_logstream import lines
 from nvflare_logstream.cli.output import notice, print_json
-from nvflare_logstream.retrieval.local import writing
-from nvflare_logstream.retrieval.merge import Clock, merge, timed
-from nvflare_logstream.retrieval.model import RetrievalError, Stream
+from nvflare_logstream.client.disk import writing
+from nvflare_logstream.client.merge import Clock, merge, timed
+from nvflare_logstream.client.model import Stream
+from nvflare_logstream.errors import ErrorCode, RetrievalError
 
-_COLOURS = ("cyan", "magenta", "green", "blue", "bright_yellow", "bright_cyan", "bright_magenta", "bright_green")
+_COLOURS = (
+    "cyan",
+    "magenta",
+    "green",
+    "blue",
+    "bright_yellow",
+    "bright_cyan",
+    "bright_magenta",
+    "bright_green",
+)
 
 
 class Colour(str, Enum):
@@ -108,7 +118,9 @@ class TerminalPrinter:
         name = typer.style(site, fg=self._colour_of(site), bold=True) if self._colour else site
         for line in split_lines(text):
             end = "\n" if line.endswith("\n") or self._prefix else ""
-            sys.stdout.write(f"{name + ' ' if self._prefix else ''}{self._styled(line.removesuffix(chr(10)))}{end}")
+            sys.stdout.write(
+                f"{name + ' ' if self._prefix else ''}{self._styled(line.removesuffix(chr(10)))}{end}"
+            )
 
     def _styled(self, line: str) -> str:
         level = lines.text_level(line) if self._colour else None
@@ -161,7 +173,9 @@ def _open_new(path: Path) -> TextIOWrapper:
     try:
         return path.open("x", encoding="utf-8", newline="")
     except FileExistsError:
-        raise RetrievalError("OUTPUT_DIR_EXISTS", f"{path} exists", "Choose another directory, or remove it.") from None
+        raise RetrievalError(
+            ErrorCode.OUTPUT_DIR_EXISTS, f"{path} exists", "Choose another directory, or remove it."
+        ) from None
 
 
 class Collector:

@@ -45,7 +45,11 @@ def _argument(parameter: inspect.Parameter) -> dict[str, Any]:
         "type": _TYPES.get(kinds[0], "string") if isinstance(kinds[0], type) else "string",
         "required": default is inspect.Parameter.empty,
         "description": info.help or "",
-        "default": None if default is inspect.Parameter.empty else default.value if isinstance(default, Enum) else default,
+        "default": None
+        if default is inspect.Parameter.empty
+        else default.value
+        if isinstance(default, Enum)
+        else default,
     }
     if choices := _choices(parameter.annotation):
         entry["choices"] = choices

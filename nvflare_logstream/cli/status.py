@@ -23,14 +23,14 @@ from nvflare_logstream.cli.options import (
     seconds,
 )
 from nvflare_logstream.cli.output import Format, print_envelope, print_json
+from nvflare_logstream.client.model import JobStreams, Stream
 from nvflare_logstream.names import SERVER_SITE
-from nvflare_logstream.retrieval.model import JobStreams, Stream
-from nvflare_logstream.server.verdict import COMPLETE, LOST, NEVER_SEEN, PARTIAL, REFUSED, STREAMING
+from nvflare_logstream.streams import Verdict
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from nvflare_logstream.retrieval.client import LogClient
+    from nvflare_logstream.client.client import LogClient
 
 EXAMPLES = (
     "nvflare-logstream status @latest",
@@ -38,14 +38,24 @@ EXAMPLES = (
     "nvflare-logstream status 8f3c --format json | jq '.data.streams[] | select(.verdict != \"complete\")'",
 )
 _WIDE = 160  # columns
-_STYLES = {COMPLETE: "green", STREAMING: "cyan", REFUSED: "yellow", NEVER_SEEN: "yellow", PARTIAL: "red", LOST: "red"}
+_STYLES = {
+    Verdict.COMPLETE: "green",
+    Verdict.STREAMING: "cyan",
+    Verdict.REFUSED: "yellow",
+    Verdict.NEVER_SEEN: "yellow",
+    Verdict.PARTIAL: "red",
+    Verdict.LOST: "red",
+}
 
 
 def status(
     job: JobArgument,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh in place until the job and its logs are over.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Refresh in place until the job and its logs are over.")
+    ] = False,
     interval: Annotated[
-        float, typer.Option("--interval", metavar="SECONDS", parser=seconds, help="How often --watch refreshes.")
+        float,
+        typer.Option("--interval", metavar="SECONDS", parser=seconds, help="How often --watch refreshes."),
     ] = 2.0,
     form: FormatOption = Format.TEXT,
     study: StudyOption = "default",
@@ -59,7 +69,10 @@ def status(
     Lag is the time since the site last sent something or said that there is nothing new. Rate is that of the last refresh with
     --watch, otherwise the average while the log was written.
     """
-    need(not (watch and form is Format.JSON), "--watch with --format json: one envelope cannot be refreshed; use jsonl")
+    need(
+        not (watch and form is Format.JSON),
+        "--watch with --format json: one envelope cannot be refreshed; use jsonl",
+    )
     with Access(study, kit_id, startup_kit, connect_timeout).client() as client:
         job_id = client.find_job(job)
         say_job(job_id, job)
@@ -73,7 +86,9 @@ def status(
                 print_json({"event": "status", "terminal": end, "data": _data(job_id, found, rates)})
 
 
-def _looks(client: LogClient, job: str, interval: float | None) -> Iterator[tuple[JobStreams, dict[tuple[str, str], float]]]:
+def _looks(
+    client: LogClient, job: str, interval: float | None
+) -> Iterator[tuple[JobStreams, dict[tuple[str, str], float]]]:
     """The job's streams, with their rates in bytes a second; again and again if there is an interval, until all is over."""
     before: JobStreams | None = None
     while True:
@@ -113,7 +128,9 @@ def _data(job: str, found: JobStreams, rates: dict[tuple[str, str], float]) -> d
             "rate": round(rates[stream.site, stream.file], 1),
             "lag": None if lag is None else round(lag, 3),
         }
-        entry["losses"] = [{"offset": at, "length": length, "reason": reason} for at, length, reason in stream.losses]
+        entry["losses"] = [
+            {"offset": at, "length": length, "reason": reason} for at, length, reason in stream.losses
+        ]
         streams.append(entry)
     return {"job_id": job, "job_status": found.status, "streams": streams}
 
@@ -141,16 +158,24 @@ def _view(job: str, found: JobStreams, rates: dict[tuple[str, str], float]) -> G
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"job {job}: {found.status or 'not known'}", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=f"job {job}: {found.status or 'not known'}", title_justify="left", box=box.SIMPLE_HEAD
+    )
     table.pad_edge, table.padding = False, (0, 1, 0, 0)
     for name in ("site", "file", "verdict", "bytes", "lines", "rate", "lag", "seen"):
-        table.add_column(name, justify="right" if name in ("bytes", "lines", "rate", "lag") else "left", no_wrap=True)
+        table.add_column(
+            name, justify="right" if name in ("bytes", "lines", "rate", "lag") else "left", no_wrap=True
+        )
     notes: dict[str, None] = {}
     site = ""
-    for stream in sorted(found.streams, key=lambda stream: (stream.site != SERVER_SITE, stream.site, stream.file)):
-        verdict = Text(stream.verdict, style=_STYLES.get(stream.verdict, ""))
+    for stream in sorted(
+        found.streams, key=lambda stream: (stream.site != SERVER_SITE, stream.site, stream.file)
+    ):
+        verdict = Text(stream.verdict, style=_STYLES.get(Verdict(stream.verdict), ""))
         name, site = (stream.site if stream.site != site else ""), stream.site
-        table.add_row(Text(name, style="bold"), stream.file, verdict, *_figures(stream, found, rates[site, stream.file]))
+        table.add_row(
+            Text(name, style="bold"), stream.file, verdict, *_figures(stream, found, rates[site, stream.file])
+        )
         if stream.reason:
             notes[f"{site}: {stream.verdict}: {stream.reason}"] = None
     return Group(table, *(Text(note) for note in notes))
@@ -161,7 +186,13 @@ def _figures(stream: Stream, found: JobStreams, rate: float) -> tuple[str, ...]:
         return ()
     lag = _lag(stream, found)
     seen = time.strftime("%H:%M:%S", time.localtime(stream.last_seen))
-    return f"{stream.bytes:,}", f"{stream.lines:,}", f"{_amount(rate)}/s", "" if lag is None else f"{lag:.1f} s", seen
+    return (
+        f"{stream.bytes:,}",
+        f"{stream.lines:,}",
+        f"{_amount(rate)}/s",
+        "" if lag is None else f"{lag:.1f} s",
+        seen,
+    )
 
 
 def _amount(size: float) -> str:

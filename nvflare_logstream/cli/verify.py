@@ -20,7 +20,7 @@ from nvflare_logstream.cli.options import (
     say_job,
 )
 from nvflare_logstream.cli.output import OK, REFUSED, Format, print_envelope
-from nvflare_logstream.retrieval.verify import EQUAL, Finding, verify_export
+from nvflare_logstream.client.checks import EQUAL, Finding, verify_export
 
 EXAMPLES = (
     "nvflare-logstream verify @latest",
@@ -30,7 +30,10 @@ EXAMPLES = (
 
 def verify(
     target: Annotated[
-        str, typer.Argument(metavar="JOB_ID|DIR", help="A job (id, its beginning, or @latest), or an exported directory.")
+        str,
+        typer.Argument(
+            metavar="JOB_ID|DIR", help="A job (id, its beginning, or @latest), or an exported directory."
+        ),
     ],
     form: FormatOption = Format.TEXT,
     study: StudyOption = "default",
@@ -68,9 +71,13 @@ def _show(findings: list[Finding], bad: list[Finding]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     for finding in findings:
-        detail = "" if finding.result == EQUAL else f": {finding.detail}"  # of what is equal nobody wants to read the digests
+        detail = (
+            "" if finding.result == EQUAL else f": {finding.detail}"
+        )  # of what is equal nobody wants to read the digests
         mark = Text("✓", style="green") if finding.good else Text("✗", style="bold red")
-        console.print(Text.assemble(mark, " ", (f"{finding.site}/{finding.file}", "bold"), f" {finding.result}{detail}"))
+        console.print(
+            Text.assemble(mark, " ", (f"{finding.site}/{finding.file}", "bold"), f" {finding.result}{detail}")
+        )
     if not findings:
         console.print("there is nothing to check: the server has no log of this job", style="red")
     elif bad:

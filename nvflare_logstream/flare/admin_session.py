@@ -27,8 +27,8 @@ from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 from nvflare.fuel.hci.client import api
 from nvflare.tool.cli_session import resolve_admin_user_and_dir_for_args
 
-from nvflare_logstream.retrieval.client import LogClient, NoAnswer
-from nvflare_logstream.retrieval.model import RetrievalError
+from nvflare_logstream.client.client import LogClient, NoAnswer
+from nvflare_logstream.errors import ErrorCode, RetrievalError
 
 _CHALLENGE_AGAIN = 0.02  # seconds
 
@@ -68,9 +68,15 @@ def open_client(kit_id: str | None, startup_kit: str | None, study: str, timeout
         RetrievalError: STARTUP_KIT_MISSING, CONNECTION_FAILED or AUTH_FAILED, with a hint; INVALID_ARGS.
     """
     try:
-        user, kit = resolve_admin_user_and_dir_for_args(SimpleNamespace(kit_id=kit_id, startup_kit=startup_kit))
-    except ValueError as error:  # the runtime's StartupKitConfigError is one, and so is a config that cannot be read
-        raise RetrievalError("STARTUP_KIT_MISSING", str(error), getattr(error, "hint", None) or "") from error
+        user, kit = resolve_admin_user_and_dir_for_args(
+            SimpleNamespace(kit_id=kit_id, startup_kit=startup_kit)
+        )
+    except (
+        ValueError
+    ) as error:  # the runtime's StartupKitConfigError is one, and so is a config that cannot be read
+        raise RetrievalError(
+            ErrorCode.STARTUP_KIT_MISSING, str(error), getattr(error, "hint", None) or ""
+        ) from error
 
     def connect() -> Session:
         # What is redirected are greetings and tracebacks of the runtime.
@@ -81,7 +87,7 @@ def open_client(kit_id: str | None, startup_kit: str | None, study: str, timeout
         try:
             return LogClient(connect(), reconnect=connect)
         except ValueError as error:  # the study's name, which the runtime checks when it makes a session
-            raise RetrievalError("INVALID_ARGS", str(error)) from error
+            raise RetrievalError(ErrorCode.INVALID_ARGS, str(error)) from error
 
 
 @contextmanager
@@ -95,21 +101,31 @@ def explained(study: str) -> Iterator[None]:
         yield
     except JobNotFound as error:
         hint = f"Only study '{study}' was searched; name another one with --study. `nvflare job list` shows the jobs of a study."
-        raise RetrievalError("JOB_NOT_FOUND", str(error), hint) from error
+        raise RetrievalError(ErrorCode.JOB_NOT_FOUND, str(error), hint) from error
     except AuthorizationError as error:
-        raise RetrievalError("AUTH_FAILED", str(error), "Use a start-up kit whose role may view this job.") from error
+        raise RetrievalError(
+            ErrorCode.AUTH_FAILED, str(error), "Use a start-up kit whose role may view this job."
+        ) from error
     except AuthenticationError as error:
         hint = "Check the start-up kit (`nvflare config list`) and the study's name."
-        raise RetrievalError("AUTH_FAILED", str(error), hint) from error
+        raise RetrievalError(ErrorCode.AUTH_FAILED, str(error), hint) from error
     except NoAnswer as error:
-        raise RetrievalError("TIMEOUT", str(error), "Try again; if it goes on, look at the server's log.") from error
+        raise RetrievalError(
+            ErrorCode.TIMEOUT, str(error), "Try again; if it goes on, look at the server's log."
+        ) from error
     except BrokenPipeError:  # of our own output, whose reader has had enough
         raise
-    except (ConnectionError, SessionClosed, FLCommunicationError) as error:  # NoConnection is a ConnectionError
+    except (
+        ConnectionError,
+        SessionClosed,
+        FLCommunicationError,
+    ) as error:  # NoConnection is a ConnectionError
         hint = "Is the server up (`nvflare system status`) and is this the right start-up kit (`nvflare config list`)?"
-        raise RetrievalError("CONNECTION_FAILED", str(error), hint) from error
+        raise RetrievalError(ErrorCode.CONNECTION_FAILED, str(error), hint) from error
     except InternalError as error:
         if "not found" in str(error):  # the runtime's words for a command that its server does not have
             hint = "Add nvflare_logstream.JobLogReceiver to the server's resources.json."
-            raise RetrievalError("NO_RECEIVER", "the server has no log receiver of ours", hint) from error
-        raise RetrievalError("INTERNAL_ERROR", str(error)) from error
+            raise RetrievalError(
+                ErrorCode.NO_RECEIVER, "the server has no log receiver of ours", hint
+            ) from error
+        raise RetrievalError(ErrorCode.INTERNAL_ERROR, str(error)) from error

@@ -11,7 +11,9 @@ from nvflare.apis.job_def import ALL_SITES, JobMetaKey
 from nvflare_logstream.flare.site_policy import ALLOW_VARIABLE
 from nvflare_logstream.names import SERVER_SITE
 from nvflare_logstream.server.receiver import Admission
-from nvflare_logstream.server.store import LogStore
+from nvflare_logstream.store.store import LogStore
+from nvflare_logstream.streams import State
+from nvflare_logstream.wire.upload_reply import Status
 
 _REMEMBER = 10.0  # seconds a decision holds
 _MAX_REMEMBERED = 10_000
@@ -45,7 +47,7 @@ class JobAdmission:
         decision = self._decide(site, job)
         if len(self._decided) >= _MAX_REMEMBERED:
             self._decided.clear()
-        if decision.status != "later":
+        if decision.status is not Status.LATER:
             self._decided[(site, job)] = (now + _REMEMBER, decision)
         return decision
 
@@ -61,12 +63,14 @@ class JobAdmission:
 
     def _decide(self, site: str, job: str) -> Admission:
         if site == SERVER_SITE or not site:
-            return Admission("refused", f"no site may write logs under the name {site!r}")
+            return Admission(Status.REFUSED, f"no site may write logs under the name {site!r}")
         decision = self._decide_by_job(site, job)
         client = self._engine.get_client_from_name(site)
         settings = (client.get_site_config() if client is not None else None) or {}
-        if decision.status == "ok" and settings.get(ALLOW_VARIABLE, True) is not True:
-            return Admission("refused", f"the site does not allow it ({ALLOW_VARIABLE} is not true)", by_policy=True)
+        if decision.status is Status.OK and settings.get(ALLOW_VARIABLE, True) is not True:
+            return Admission(
+                Status.REFUSED, f"the site does not allow it ({ALLOW_VARIABLE} is not true)", by_policy=True
+            )
         return decision
 
     def _decide_by_job(self, site: str, job: str) -> Admission:
@@ -74,12 +78,14 @@ class JobAdmission:
             return Admission()
         meta = self._meta(job)
         if meta is None:
-            return Admission("refused", f"job {job} is not in the job store")
-        if any(info.state != "expected" for info in self._store.streams(job, site)) or site in _deployed_to(meta):
+            return Admission(Status.REFUSED, f"job {job} is not in the job store")
+        if any(
+            info.state is not State.EXPECTED for info in self._store.streams(job, site)
+        ) or site in _deployed_to(meta):
             return Admission()
         if str(meta.get(JobMetaKey.STATUS.value, "")).startswith("FINISHED"):
-            return Admission("refused", f"{site} takes no part in job {job}")
-        return Admission("later", f"job {job} is not started yet")
+            return Admission(Status.REFUSED, f"{site} takes no part in job {job}")
+        return Admission(Status.LATER, f"job {job} is not started yet")
 
     def _meta(self, job: str) -> dict[str, Any] | None:
         manager = self._engine.job_def_manager

@@ -18,10 +18,10 @@ from typing import Any
 from nvflare.apis.job_def import JobMetaKey, RunStatus
 from nvflare.apis.storage import WORKSPACE
 
-from nvflare_logstream.names import SERVER_SITE, StreamKey
-from nvflare_logstream.retrieval.model import UNKNOWN
-from nvflare_logstream.server.store import LogStore
-from nvflare_logstream.server.verdict import StreamInfo
+from nvflare_logstream.client.model import UNKNOWN
+from nvflare_logstream.names import SERVER_SITE
+from nvflare_logstream.store.store import LogStore
+from nvflare_logstream.streams import State, Stream, StreamKey
 
 _WAIT_FOR_CLOSE = 120.0  # seconds after the archiving until what is there is added, closed or not
 
@@ -62,8 +62,8 @@ class ArchiveKeeper:
     def stream_closed(self, key: StreamKey) -> None:
         """A stream was closed; where its job ended long ago, its archive is looked at again."""
         with self._lock:
-            if key.job not in self._pending and key.job not in self._engine.run_processes:
-                self._pending[key.job] = time.monotonic() + 1.0
+            if key.job_id not in self._pending and key.job_id not in self._engine.run_processes:
+                self._pending[key.job_id] = time.monotonic() + 1.0
 
     def update(self) -> None:
         """Bring the archives of finished jobs up to date; called by the store's keeper thread."""
@@ -71,14 +71,14 @@ class ArchiveKeeper:
             pending = dict(self._pending)
         for job, deadline in pending.items():
             streams = [info for info in self._store.streams(job) if info.key.site != SERVER_SITE]
-            if any(info.state == "open" for info in streams) and time.monotonic() < deadline:
+            if any(info.state is State.OPEN for info in streams) and time.monotonic() < deadline:
                 continue
             self._complete(job, [info for info in streams if self._store.path(info.key).exists()])
             with self._lock:
                 self._pending.pop(job, None)
             self._store.release(job)
 
-    def _complete(self, job: str, streams: list[StreamInfo]) -> None:
+    def _complete(self, job: str, streams: list[Stream]) -> None:
         with tempfile.TemporaryDirectory(dir=self._store.root, prefix=".archive-") as scratch:
             archived = self._fetch(job, scratch)
             if archived is None:
@@ -95,7 +95,9 @@ class ArchiveKeeper:
                         new.write(self._store.path(info.key), name)
             with self._engine.new_context() as fl_ctx:
                 self._engine.job_def_manager.save_workspace(job, str(path), fl_ctx)
-            _logger.info("job %s: added the rest of %s to its archived workspace", job, ", ".join(sorted(missing)))
+            _logger.info(
+                "job %s: added the rest of %s to its archived workspace", job, ", ".join(sorted(missing))
+            )
 
     @staticmethod
     def _copy(old: zipfile.ZipFile, new: zipfile.ZipFile, without: set[str]) -> None:
@@ -105,13 +107,18 @@ class ArchiveKeeper:
             if entry.is_dir():
                 new.writestr(entry, b"")
                 continue
-            with old.open(entry) as source, new.open(entry, "w", force_zip64=entry.file_size > 1 << 30) as target:
+            with (
+                old.open(entry) as source,
+                new.open(entry, "w", force_zip64=entry.file_size > 1 << 30) as target,
+            ):
                 shutil.copyfileobj(source, target, 1 << 20)
 
     def _fetch(self, job: str, scratch: str) -> Path | None:
         with self._engine.new_context() as fl_ctx:
             try:
-                self._engine.job_def_manager.get_storage_for_download(job, scratch, WORKSPACE, "workspace.zip", fl_ctx)
+                self._engine.job_def_manager.get_storage_for_download(
+                    job, scratch, WORKSPACE, "workspace.zip", fl_ctx
+                )
             except Exception as error:  # each storage has its own errors; a job without an archive is not one
                 _logger.debug("job %s: no archived workspace: %s", job, error)
                 return None
@@ -119,5 +126,5 @@ class ArchiveKeeper:
         return path if path.exists() else None
 
 
-def _member(info: StreamInfo) -> str:
+def _member(info: Stream) -> str:
     return f"{info.key.site}/{info.key.file}"

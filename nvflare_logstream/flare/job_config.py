@@ -14,17 +14,13 @@ from typing import Any
 
 from nvflare.fuel.utils.config_factory import ConfigFactory
 
-from nvflare_logstream.errors import LogStreamError
+from nvflare_logstream.errors import JobConfigError
 
 STREAMER_PATH = "nvflare_logstream.JobLogStreamer"
 _STOCK_STREAMERS = ("nvflare.app_common.logging.job_log_streamer.JobLogStreamer", "JobLogStreamer")
 _OURS = (STREAMER_PATH, "nvflare_logstream.flare.job_log_streamer.JobLogStreamer")
 _COMPONENT_ID = "logstream_job_log_streamer"
 _BASENAME = "config_fed_client.json"
-
-
-class JobConfigError(LogStreamError):
-    """The deployed config cannot be read or has a shape that a component cannot be put into."""
 
 
 class JobConfig:
@@ -43,7 +39,9 @@ class JobConfig:
             config = ConfigFactory.load_config(_BASENAME, [str(directory)])
             self._config: dict[str, Any] = config.to_dict() if config is not None else {}
         except Exception as error:  # each loader raises its own kinds
-            raise JobConfigError(f"cannot read the job's client config: {type(error).__name__}: {error}") from error
+            raise JobConfigError(
+                f"cannot read the job's client config: {type(error).__name__}: {error}"
+            ) from error
         if config is None:
             raise JobConfigError(f"no client config in {directory}")
         if not isinstance(self._config, dict):
@@ -73,7 +71,9 @@ class JobConfig:
         for entry in declared:
             given = entry.get("args") or {}
             if not isinstance(given, dict):
-                raise JobConfigError(f"args of {STREAMER_PATH}: {type(given).__name__} is not allowed; an object is wanted")
+                raise JobConfigError(
+                    f"args of {STREAMER_PATH}: {type(given).__name__} is not allowed; an object is wanted"
+                )
             entry["args"] = {**given, "site_closes": True}
         if not declared:
             taken = [c.get("id") for c in self._components if isinstance(c, dict)]
@@ -93,7 +93,9 @@ class JobConfig:
         """
         unwanted = self._having(_OURS + _STOCK_STREAMERS)
         if unwanted:
-            self._config["components"] = [c for c in self._components if not any(c is entry for entry in unwanted)]
+            self._config["components"] = [
+                c for c in self._components if not any(c is entry for entry in unwanted)
+            ]
             self._write()
         return len(unwanted)
 

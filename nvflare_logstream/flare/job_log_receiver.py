@@ -16,21 +16,24 @@ from nvflare.apis.workspace import Workspace
 from nvflare.widgets.widget import Widget
 
 from nvflare_logstream.errors import ArgumentError
-from nvflare_logstream.flare import site_policy
+from nvflare_logstream.flare import admin_command, site_policy
 from nvflare_logstream.flare.admission import JobAdmission, participants
 from nvflare_logstream.flare.archive import ArchiveKeeper
+from nvflare_logstream.flare.cell_channel import has_receiver, serve
 from nvflare_logstream.flare.log_directory import own_log_directory
 from nvflare_logstream.flare.server_logs import ServerLogs
-from nvflare_logstream.names import DEFAULT_LOG_FILES, SERVER_SITE, StreamKey, check_seconds
-from nvflare_logstream.retrieval.query import LogService
-from nvflare_logstream.server import commands
+from nvflare_logstream.names import DEFAULT_LOG_FILES, SERVER_SITE, check_seconds
 from nvflare_logstream.server.receiver import Admission, Receiver
-from nvflare_logstream.server.store import LogStore, Quotas
-from nvflare_logstream.wire.channel import has_receiver, serve
+from nvflare_logstream.server.service import LogService
+from nvflare_logstream.store.store import LogStore, Quotas
+from nvflare_logstream.streams import State, StreamKey
+from nvflare_logstream.wire.upload_reply import Status
 
 _COMMIT_INTERVAL = 1.0  # seconds; what a crash of the server makes the sites send again
 _SWEEP_INTERVAL = 60.0  # seconds
-_WAIT_FOR_SITES = 8.0  # seconds; a site begins to end its run up to 2 s later, and sends its rest for up to 5 s
+_WAIT_FOR_SITES = (
+    8.0  # seconds; a site begins to end its run up to 2 s later, and sends its rest for up to 5 s
+)
 STORE_DIRECTORY = "logstream"
 _GIB = 1 << 30
 
@@ -63,7 +66,9 @@ class JobLogReceiver(Widget):
     ):
         super().__init__()
         if dest_dir is not None and (not isinstance(dest_dir, str) or not Path(dest_dir).is_absolute()):
-            raise ArgumentError("dest_dir", dest_dir, "an absolute path, or nothing for the server's workspace")
+            raise ArgumentError(
+                "dest_dir", dest_dir, "an absolute path, or nothing for the server's workspace"
+            )
         self.dest_dir = dest_dir
         self.idle_timeout = check_seconds("idle_timeout", idle_timeout, 0, 86400)
         self.max_stream_gib = _positive("max_stream_gib", max_stream_gib)
@@ -76,7 +81,7 @@ class JobLogReceiver(Widget):
         self._admission: JobAdmission | None = None
         self._stopping = threading.Event()
         self._service: LogService | None = None
-        commands.register(self._answer)
+        admin_command.register(self._answer)
         self.register_event_handler(EventType.SYSTEM_START, self._on_system_start)
         self.register_event_handler(EventType.BEFORE_JOB_LAUNCH, self._on_before_job_launch)
         self.register_event_handler(EventType.JOB_STARTED, self._on_job_started)
@@ -91,7 +96,9 @@ class JobLogReceiver(Widget):
         engine = fl_ctx.get_engine()
         workspace = engine.get_workspace()
         for path in site_policy.stock_components(workspace):
-            self.log_error(fl_ctx, f"resources.json also lists {path}: remove it, nvflare_logstream does its work")
+            self.log_error(
+                fl_ctx, f"resources.json also lists {path}: remove it, nvflare_logstream does its work"
+            )
         store = self._open_store(workspace)
         self._admission = admission = JobAdmission(engine, store)
         self._archive = ArchiveKeeper(engine, store)
@@ -112,9 +119,14 @@ class JobLogReceiver(Widget):
             return
         job = _job_of(fl_ctx)
         for site in participants(fl_ctx.get_engine(), job):
-            self._store.expect(StreamKey(job, site, DEFAULT_LOG_FILES[0]), "the site is in the job, nothing arrived from it")
+            self._store.expect(
+                StreamKey(job, site, DEFAULT_LOG_FILES[0]), "the site is in the job, nothing arrived from it"
+            )
         for site in self._admission.absent(job):
-            self._store.expect(StreamKey(job, site, DEFAULT_LOG_FILES[0]), "the site was not connected when the job was started")
+            self._store.expect(
+                StreamKey(job, site, DEFAULT_LOG_FILES[0]),
+                "the site was not connected when the job was started",
+            )
 
     def _on_job_completed(self, event_type: str, fl_ctx: FLContext) -> None:
         if self._server_logs and self._archive and self._store:
@@ -139,15 +151,21 @@ class JobLogReceiver(Widget):
         engine = fl_ctx.get_engine()
         cell, workspace, job = engine.get_cell(), engine.get_workspace(), fl_ctx.get_job_id()
         if cell.get_fqcn() != SERVER_SITE and has_receiver(cell):
-            self.log_info(fl_ctx, "the server receives job logs itself; this job's own receiver has nothing to do")
+            self.log_info(
+                fl_ctx, "the server receives job logs itself; this job's own receiver has nothing to do"
+            )
             return
         store = self._open_store(workspace)
 
         def admit(site: str, named_job: str) -> Admission:
             if named_job != job:
-                return Admission("refused", f"this receiver takes logs of job {job} only")
+                return Admission(Status.REFUSED, f"this receiver takes logs of job {job} only")
             known = {client.name for client in engine.get_clients()}
-            return Admission() if site in known else Admission("refused", f"{site} takes no part in job {job}")
+            return (
+                Admission()
+                if site in known
+                else Admission(Status.REFUSED, f"{site} takes no part in job {job}")
+            )
 
         receiver = Receiver(store, admit, self._linker(workspace))
         serve(cell, receiver.handle)
@@ -167,7 +185,9 @@ class JobLogReceiver(Widget):
         """Let the sites close their streams: their runs end after this one, and nobody takes their logs without this process."""
         deadline = time.monotonic() + _WAIT_FOR_SITES
         while time.monotonic() < deadline:
-            if not any(info.state == "open" for info in store.streams(job) if info.key.site != SERVER_SITE):
+            if not any(
+                info.state is State.OPEN for info in store.streams(job) if info.key.site != SERVER_SITE
+            ):
                 break
             time.sleep(0.1)
 
@@ -182,9 +202,9 @@ class JobLogReceiver(Widget):
     def _linker(self, workspace: Workspace) -> Any:
         def link(key: StreamKey) -> None:
             """Give the stored file a second name where the runtime's own commands look for it."""
-            if self._store is None or not Path(workspace.get_run_dir(key.job)).is_dir():
+            if self._store is None or not Path(workspace.get_run_dir(key.job_id)).is_dir():
                 return
-            target = Path(workspace.get_log_root(key.job)) / key.site / key.file
+            target = Path(workspace.get_log_root(key.job_id)) / key.site / key.file
             if target.exists():
                 return
             try:

@@ -9,10 +9,10 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.widgets.widget import Widget
 
 from nvflare_logstream.flare import site_policy
+from nvflare_logstream.flare.cell_channel import CellLink
 from nvflare_logstream.flare.log_directory import own_log_directory
 from nvflare_logstream.names import DEFAULT_LOG_FILES, check_log_files, check_seconds
 from nvflare_logstream.site.sender import Sender
-from nvflare_logstream.wire.channel import CellLink
 
 DEFAULT_POLL_INTERVAL = 0.5
 DEFAULT_LIVENESS_INTERVAL = 10.0

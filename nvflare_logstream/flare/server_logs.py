@@ -8,9 +8,10 @@ from nvflare.apis.workspace import Workspace
 
 from nvflare_logstream.names import DEFAULT_LOG_FILES, SERVER_SITE
 from nvflare_logstream.server.receiver import Admission, Peer, Receiver
-from nvflare_logstream.server.store import LogStore
 from nvflare_logstream.site.link import Link
 from nvflare_logstream.site.sender import Sender
+from nvflare_logstream.store.store import LogStore
+from nvflare_logstream.streams import State
 
 
 class _LocalLink(Link):
@@ -53,8 +54,12 @@ class ServerLogs:
 
     def finish_earlier(self) -> None:
         """Close what an earlier life of this server left open."""
-        for job in {info.key.job for info in self._store.streams(site=SERVER_SITE) if info.state == "open"}:
-            self._sender.finish(job, self._directory(job), (), "not known: the server restarted", only_unclosed=True)
+        for job in {
+            info.key.job_id for info in self._store.streams(site=SERVER_SITE) if info.state is State.OPEN
+        }:
+            self._sender.finish(
+                job, self._directory(job), (), "not known: the server restarted", only_unclosed=True
+            )
 
     def _directory(self, job: str) -> Path:
         if self._own is not None:

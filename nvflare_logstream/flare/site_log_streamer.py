@@ -17,12 +17,12 @@ from nvflare.widgets.widget import Widget
 
 from nvflare_logstream.errors import ArgumentError, LogStreamError
 from nvflare_logstream.flare import site_policy
+from nvflare_logstream.flare.cell_channel import CellLink
 from nvflare_logstream.flare.job_config import STREAMER_PATH, JobConfig
 from nvflare_logstream.flare.job_log_streamer import DEFAULT_LIVENESS_INTERVAL, DEFAULT_POLL_INTERVAL
 from nvflare_logstream.names import DEFAULT_LOG_FILES, check_log_files, check_name, check_seconds
 from nvflare_logstream.site.sender import Sender
-from nvflare_logstream.wire.channel import CellLink
-from nvflare_logstream.wire.frames import StreamId
+from nvflare_logstream.streams import StreamId, Verdict, in_words
 
 _ORPHAN_WAIT = 60.0  # seconds a job process may outlive its parent; the runtime ends it within a few
 
@@ -57,7 +57,9 @@ class SiteLogStreamer(Widget):
         if log_file_name is not None:
             self.log_files: tuple[str, ...] = (check_name("log_file_name", log_file_name),)
         else:
-            self.log_files = DEFAULT_LOG_FILES if log_files is None else check_log_files("log_files", log_files)
+            self.log_files = (
+                DEFAULT_LOG_FILES if log_files is None else check_log_files("log_files", log_files)
+            )
         self.poll_interval = check_seconds("poll_interval", poll_interval, 0.01, 60)
         self.liveness_interval = check_seconds("liveness_interval", liveness_interval, 0.1, 3600)
         # The runtime gives events to only one of several components of a class, so whichever gets them acts for all.
@@ -74,7 +76,9 @@ class SiteLogStreamer(Widget):
             return
         workspace = _workspace(fl_ctx)
         for path in site_policy.stock_components(workspace):
-            self.log_error(fl_ctx, f"resources.json also lists {path}: remove it, nvflare_logstream does its work")
+            self.log_error(
+                fl_ctx, f"resources.json also lists {path}: remove it, nvflare_logstream does its work"
+            )
         reason = site_policy.refusal(workspace)
         if reason:
             self.log_info(fl_ctx, f"job logs stay at this site: {reason}")
@@ -83,7 +87,9 @@ class SiteLogStreamer(Widget):
         jobs = [job for job in _jobs_on_disk(workspace) if _is_ours(workspace, job)]
         if jobs:
             arguments = (sender, workspace, jobs)
-            threading.Thread(target=_finish_earlier, args=arguments, name="nvflare_logstream_restart", daemon=True).start()
+            threading.Thread(
+                target=_finish_earlier, args=arguments, name="nvflare_logstream_restart", daemon=True
+            ).start()
 
     def _on_before_job_launch(self, event_type: str, fl_ctx: FLContext) -> None:
         if not _site.claim(self):
@@ -104,7 +110,10 @@ class SiteLogStreamer(Widget):
                 problem = str(error)
         if problem:
             # The job must neither fail nor lose its logs because of us: follow the files from here.
-            self.log_warning(fl_ctx, f"job {job}: no streamer put into its config ({problem}); following its logs from here")
+            self.log_warning(
+                fl_ctx,
+                f"job {job}: no streamer put into its config ({problem}); following its logs from here",
+            )
             for file in _site.files():
                 _site.sender(fl_ctx).follow(job, Path(workspace.get_log_root(job)), file)
         else:
@@ -119,7 +128,9 @@ class SiteLogStreamer(Widget):
             self.log_error(fl_ctx, f"job {job}: cannot take log streamers out of its config: {error}")
             return
         if stripped:
-            self.log_warning(fl_ctx, f"job {job}: took {stripped} log streamer(s) out of its config: {reason}")
+            self.log_warning(
+                fl_ctx, f"job {job}: took {stripped} log streamer(s) out of its config: {reason}"
+            )
 
     def _on_after_job_launch(self, event_type: str, fl_ctx: FLContext) -> None:
         if not _site.claim(self):
@@ -169,8 +180,8 @@ class _Site:
                 poll, liveness = self._intervals()
                 logger = self.entries[0].logger
 
-                def tell(stream: StreamId, verdict: str, reason: str) -> None:
-                    logger.info(f"{stream.job}/{stream.file}: {verdict}{f' ({reason})' if reason else ''}")
+                def tell(stream: StreamId, verdict: Verdict, reason: str) -> None:
+                    logger.info(f"{stream.job_id}/{stream.file}: {in_words(verdict, reason)}")
 
                 self._sender = Sender(CellLink(fl_ctx.get_engine().get_cell()), poll, liveness, tell)
                 self._sender.start()
@@ -194,7 +205,9 @@ def _job_of(fl_ctx: FLContext) -> str:
 
 def describe_exit(handle: Any) -> str:
     """How the job's process ended, in words: "exit code 0", "signal 9", or the launcher's own code."""
-    handle = getattr(handle, "_job_handle", handle)  # the launcher's own handle, which the runtime wraps since 2.9
+    handle = getattr(
+        handle, "_job_handle", handle
+    )  # the launcher's own handle, which the runtime wraps since 2.9
     try:
         # A handle's poll() reduces the code to a few kinds; the process behind it, where there is one, tells it all.
         process = getattr(handle, "adapter", None) or getattr(handle, "process", None) or handle

@@ -54,7 +54,9 @@ def class_allowed(workspace: Workspace, path: str, byoc: bool) -> bool:
         return True  # a runtime without the rule
     try:
         ComponentPathAuthorizer().authorize_component_config({"path": path}, workspace=workspace)
-    except Exception:  # the runtime's own refusal, or a policy it cannot read: either way the class would not load
+    except (
+        Exception
+    ):  # the runtime's own refusal, or a policy it cannot read: either way the class would not load
         return False
     return True
 
@@ -65,5 +67,7 @@ def stock_components(workspace: Workspace) -> list[str]:
         components = read_resources(workspace).get("components") or []
     except (OSError, ValueError):
         return []
-    paths = [str(entry.get("path") or entry.get("name") or "") for entry in components if isinstance(entry, dict)]
+    paths = [
+        str(entry.get("path") or entry.get("name") or "") for entry in components if isinstance(entry, dict)
+    ]
     return [path for path in paths if path.startswith(_STOCK_PREFIX)]

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nvflare_logstream.errors import GapError, QuotaError, StoreError, WireError
-from nvflare_logstream.names import StreamKey
 from nvflare_logstream.server.pace import Pace
-from nvflare_logstream.server.store import LogStore
-from nvflare_logstream.wire.frames import Reply, Request, StreamId, StreamReply, decode_request
+from nvflare_logstream.store.store import LogStore
+from nvflare_logstream.streams import State, StreamId, StreamKey
+from nvflare_logstream.wire.upload import Request, decode_request
+from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,11 @@ class Peer:
 
     Attributes:
         site: the site's name.
-        job: the job whose process sent it; empty for the site's parent process.
+        job_id: the job whose process sent it; empty for the site's parent process.
     """
 
     site: str
-    job: str = ""
+    job_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Admission:
         by_policy: the site takes part in the job, but has said that it keeps its logs.
     """
 
-    status: str = "ok"
+    status: Status = Status.OK
     reason: str = ""
     by_policy: bool = False
 
@@ -65,11 +66,11 @@ class _Answer:
 
     def put(self, reply: StreamReply) -> None:
         before = self.streams.get(reply.stream)
-        if before is None or before.status == "ok":
+        if before is None or before.status is Status.OK:
             self.streams[reply.stream] = reply
 
     def stopped(self, stream: StreamId) -> bool:
-        return stream in self.streams and self.streams[stream].status != "ok"
+        return stream in self.streams and self.streams[stream].status is not Status.OK
 
 
 class Receiver:
@@ -109,15 +110,18 @@ class Receiver:
             return Reply(error=str(error)).encode()
         except StoreError as error:  # the sender keeps what it has and comes again
             return Reply(error=str(error)).encode()
-        wait = self._pace.wait(f"{peer.site}/{peer.job}", request.full, time.perf_counter() - started)
+        wait = self._pace.wait(f"{peer.site}/{peer.job_id}", request.full, time.perf_counter() - started)
         return Reply(reply.streams, wait, "", reply.jobs_later).encode()
 
     def _take(self, request: Request, peer: Peer) -> Reply:
         answer, later = _Answer(), []
         for refusal in request.refusals:
-            if self._admitted(refusal.stream, peer, answer) or self._check(refusal.stream.job, peer).by_policy:
+            if (
+                self._admitted(refusal.stream, peer, answer)
+                or self._check(refusal.stream.job_id, peer).by_policy
+            ):
                 self._store.refuse(self._key(refusal.stream, peer), refusal.reason)
-                answer.put(StreamReply(refusal.stream, "refused", reason=refusal.reason))
+                answer.put(StreamReply(refusal.stream, Status.REFUSED, reason=refusal.reason))
         for job in request.known:
             if not self._list_known(job, peer, answer):
                 later.append(job)
@@ -128,34 +132,35 @@ class Receiver:
         self._finish(request, peer, answer)
         if not (request.heads or request.opens or request.closes):
             # A sign of life: every open stream of this sender is still being watched.
-            self._store.touch(peer.site, peer.job)
+            self._store.touch(peer.site, peer.job_id)
         return Reply(tuple(answer.streams.values()), jobs_later=tuple(later))
 
     def _key(self, stream: StreamId, peer: Peer) -> StreamKey:
-        return StreamKey(stream.job, peer.site, stream.file)
+        return StreamKey(stream.job_id, peer.site, stream.file)
 
     def _admitted(self, stream: StreamId, peer: Peer, answer: _Answer) -> bool:
-        admission = self._check(stream.job, peer)
-        if admission.status != "ok":
+        admission = self._check(stream.job_id, peer)
+        if admission.status is not Status.OK:
             answer.put(StreamReply(stream, admission.status, reason=admission.reason))
-        return admission.status == "ok"
+        return admission.status is Status.OK
 
     def _check(self, job: str, peer: Peer) -> Admission:
-        if peer.job and peer.job != job:
-            return Admission("refused", f"a process of job {peer.job} may not write logs of job {job}")
+        if peer.job_id and peer.job_id != job:
+            return Admission(
+                Status.REFUSED, f"a process of job {peer.job_id} may not write logs of job {job}"
+            )
         return self._admit(peer.site, job)
 
     def _list_known(self, job: str, peer: Peer, answer: _Answer) -> bool:
         """Answer with every stream of the site in the job; False if the job cannot be judged yet."""
         admission = self._check(job, peer)
-        if admission.status == "later":
+        if admission.status is Status.LATER:
             return False
-        if admission.status == "ok":
-            now = self._clock()
+        if admission.status is Status.OK:
             for info in self._store.streams(job, peer.site):
-                verdict = info.verdict(now, 0).name if info.state == "closed" else ""
+                verdict = info.verdict if info.state is State.CLOSED else None
                 stream = StreamId(job, info.key.file)
-                answer.put(StreamReply(stream, "ok", info.end, info.cursor, verdict))
+                answer.put(StreamReply(stream, Status.OK, info.end, info.cursor, verdict))
         return True
 
     def _open(self, stream: StreamId, request: Request, peer: Peer, answer: _Answer) -> None:
@@ -163,10 +168,10 @@ class Receiver:
         try:
             info = self._store.open(key, request.utc_offset, request.clock - self._clock())
         except StoreError as error:
-            answer.put(StreamReply(stream, "later", reason=str(error)))
+            answer.put(StreamReply(stream, Status.LATER, reason=str(error)))
             return
         self._on_open(key)
-        answer.put(StreamReply(stream, "ok", info.end, info.cursor))
+        answer.put(StreamReply(stream, Status.OK, info.end, info.cursor))
 
     def _finish(self, request: Request, peer: Peer, answer: _Answer) -> None:
         """Close streams; they are on disk, in one commit, before the sender hears of it."""
@@ -177,12 +182,13 @@ class Receiver:
             try:
                 info = self._store.finish(self._key(close.stream, peer), close)
             except GapError as gap:
-                answer.put(StreamReply(close.stream, "gap", gap.end, gap.cursor))
+                answer.put(StreamReply(close.stream, Status.GAP, gap.end, gap.cursor))
             except StoreError as error:
-                answer.put(StreamReply(close.stream, "later", reason=str(error)))
+                answer.put(StreamReply(close.stream, Status.LATER, reason=str(error)))
             else:
-                verdict = info.verdict(self._clock(), 0).name
-                answer.streams[close.stream] = StreamReply(close.stream, "ok", info.end, verdict=verdict)
+                answer.streams[close.stream] = StreamReply(
+                    close.stream, Status.OK, info.end, verdict=info.verdict
+                )
                 closed.append(info.key)
         if closed:
             self._store.commit()
@@ -195,12 +201,14 @@ class Receiver:
             if answer.stopped(stream) or not self._admitted(stream, peer, answer):
                 continue
             try:
-                end = self._store.append(self._key(stream, peer), frame.offset, frame.data, frame.cursor, frame.losses)
-                answer.streams[stream] = StreamReply(stream, "ok", end)
+                end = self._store.append(
+                    self._key(stream, peer), frame.offset, frame.data, frame.cursor, frame.losses
+                )
+                answer.streams[stream] = StreamReply(stream, Status.OK, end)
                 self.counters.data_bytes += len(frame.data)
             except GapError as gap:
-                answer.put(StreamReply(stream, "gap", gap.end, gap.cursor))
+                answer.put(StreamReply(stream, Status.GAP, gap.end, gap.cursor))
             except QuotaError as error:
-                answer.streams[stream] = StreamReply(stream, "refused", reason=str(error))
+                answer.streams[stream] = StreamReply(stream, Status.REFUSED, reason=str(error))
             except StoreError as error:
-                answer.put(StreamReply(stream, "later", reason=str(error)))
+                answer.put(StreamReply(stream, Status.LATER, reason=str(error)))

@@ -7,9 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nvflare_logstream.site.tail import Tailer
-from nvflare_logstream.wire.frames import MAX_FRAME, Close, Frame, RequestWriter, StreamId
+from nvflare_logstream.streams import StreamId
+from nvflare_logstream.wire.upload import MAX_FRAME, Close, Frame, RequestWriter
 
-_MOST_SENT = 768 << 10  # bytes of a batch as it travels; with the one prepared meanwhile, this is the memory a job lends us
+_MOST_SENT = (
+    768 << 10
+)  # bytes of a batch as it travels; with the one prepared meanwhile, this is the memory a job lends us
 _MOST_READ = 6 << 20  # bytes of log in a batch
 MOST_ASKED = 256  # jobs, streams to open and refusals in a batch, each
 
@@ -29,8 +32,8 @@ class FollowedStream:
 class FinishingJob:
     """Streams of one job that are to be finished."""
 
-    def __init__(self, job: str, directory: Path, files: Iterable[str], outcome: str, only_unclosed: bool):
-        self.job, self.directory, self.files = job, directory, tuple(files)
+    def __init__(self, job_id: str, directory: Path, files: Iterable[str], outcome: str, only_unclosed: bool):
+        self.job_id, self.directory, self.files = job_id, directory, tuple(files)
         self.outcome, self.only_unclosed = outcome, only_unclosed
 
 
@@ -50,7 +53,7 @@ class Batch:
         self.payload = b""
         self._opens = 0
         for job in jobs:
-            self.writer.known(job.job)
+            self.writer.known(job.job_id)
 
     def open(self, stream: FollowedStream) -> None:
         """Ask where the receiver stands, now or, if the batch asks much already, in a later one."""

@@ -50,7 +50,9 @@ class Cursor:
         """The cursor as bytes (compact JSON: it is looked at when things go wrong)."""
         rows = [[s.inode, s.start, s.length, s.head, s.head_length] for s in self.segments]
         anchor = base64.b64encode(self.anchor).decode()
-        return json.dumps({"base": self.base, "anchor": anchor, "files": rows}, separators=(",", ":")).encode()
+        return json.dumps(
+            {"base": self.base, "anchor": anchor, "files": rows}, separators=(",", ":")
+        ).encode()
 
     @property
     def offset(self) -> int:

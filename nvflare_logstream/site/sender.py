@@ -19,10 +19,12 @@ from pathlib import Path
 
 from nvflare_logstream.errors import LinkError, WireError
 from nvflare_logstream.site.batch import MOST_ASKED, Batch, FinishingJob, FollowedStream
+from nvflare_logstream.site.interval import Pacer
 from nvflare_logstream.site.link import Link
-from nvflare_logstream.site.pace import Pacer
 from nvflare_logstream.site.watch import Watcher
-from nvflare_logstream.wire.frames import Refusal, Reply, StreamId, StreamReply, decode_reply
+from nvflare_logstream.streams import StreamId, Verdict
+from nvflare_logstream.wire.upload import Refusal
+from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply, decode_reply
 
 _RETRY_LATER = 1.0  # seconds until what the receiver could not take is tried again
 _ASLEEP = 60.0  # seconds between two looks while nothing is followed; a call ends them
@@ -46,7 +48,7 @@ class Sender:
         link: Link,
         poll_interval: float = 0.5,
         liveness_interval: float = 10.0,
-        on_verdict: Callable[[StreamId, str, str], None] = lambda stream, verdict, reason: None,
+        on_verdict: Callable[[StreamId, Verdict, str], None] = lambda stream, verdict, reason: None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         watcher: Watcher | None = None,
@@ -86,7 +88,9 @@ class Sender:
                 self._streams[stream] = FollowedStream(stream, Path(directory))
         self._watcher.wake()
 
-    def finish(self, job: str, directory: Path, files: Iterable[str], outcome: str, *, only_unclosed: bool = False) -> None:
+    def finish(
+        self, job: str, directory: Path, files: Iterable[str], outcome: str, *, only_unclosed: bool = False
+    ) -> None:
         """Send the rest of a job's logs and close them: those given, those followed and those the receiver knows of.
 
         Args:
@@ -103,7 +107,9 @@ class Sender:
     def refuse(self, job: str, files: Iterable[str], reason: str) -> None:
         """Tell the receiver that the site's policy keeps these logs back."""
         with self._lock:
-            self._refusals.update({StreamId(job, file): Refusal(StreamId(job, file), reason) for file in files})
+            self._refusals.update(
+                {StreamId(job, file): Refusal(StreamId(job, file), reason) for file in files}
+            )
         self._watcher.wake()
 
     def drain(self, seconds: float) -> bool:
@@ -187,7 +193,11 @@ class Sender:
 
     def _hurried(self) -> bool:
         """Somebody waits, or a job is over: its archive is written within a second, and a few requests are all that is left."""
-        return self._urgent or bool(self._finishing) or any(s.outcome is not None for s in self._streams.values())
+        return (
+            self._urgent
+            or bool(self._finishing)
+            or any(s.outcome is not None for s in self._streams.values())
+        )
 
     def _gather(self) -> Batch | None:
         """A request with all there is to say now; None if that is nothing.
@@ -230,7 +240,9 @@ class Sender:
         try:
             batch.take(stream, streams_left)
             # What came between the last read and the first watch would not be told of.
-            self._look |= self._watcher.watch(stream.directory, stream.tailer.descriptor, stream) or batch.writer.full
+            self._look |= (
+                self._watcher.watch(stream.directory, stream.tailer.descriptor, stream) or batch.writer.full
+            )
             stream.unreadable = False
         except OSError as error:
             if not stream.unreadable:
@@ -287,14 +299,18 @@ class Sender:
             stream = self._streams.get(row.stream)
             if stream is None:
                 continue
-            if row.status == "refused":
-                self._end(stream, "refused", row.reason)
-            elif row.status == "later":
+            if row.status is Status.REFUSED:
+                self._end(stream, Verdict.REFUSED, row.reason)
+            elif row.status is Status.LATER:
                 self._look = True
                 stream.opened, stream.not_before = False, self._clock() + _RETRY_LATER
-            elif row.stream in batch.closing and row.status == "ok":
-                self._end(stream, row.verdict, "")
-            elif not stream.opened or row.status == "gap" or row.end != batch.ends.get(row.stream, stream.tailer.offset):
+            elif row.stream in batch.closing and row.status is Status.OK:
+                self._end(stream, row.verdict or Verdict.PARTIAL, "")
+            elif (
+                not stream.opened
+                or row.status is Status.GAP
+                or row.end != batch.ends.get(row.stream, stream.tailer.offset)
+            ):
                 if self._batch is not None:  # prepared for another place than this
                     self._drop_batch()
                     return
@@ -305,15 +321,15 @@ class Sender:
                     stream.tailer.seek(row.end, row.cursor)
         if reply.jobs_later:
             self._ask_again = self._clock() + _RETRY_LATER
-        self._take_known([job for job in batch.jobs if job.job not in reply.jobs_later], reply)
+        self._take_known([job for job in batch.jobs if job.job_id not in reply.jobs_later], reply)
         with self._idle:
             self._idle.notify_all()
 
     def _take_refusal(self, row: StreamReply) -> None:
         with self._lock:
-            if row.status == "later":
+            if row.status is Status.LATER:
                 self._ask_again = self._clock() + _RETRY_LATER
-            elif row.status == "refused":
+            elif row.status is Status.REFUSED:
                 del self._refusals[row.stream]
 
     def _take_known(self, jobs: list[FinishingJob], reply: Reply) -> None:
@@ -322,22 +338,22 @@ class Sender:
         with self._lock:
             for job in jobs:
                 self._look = True
-                if self._finishing.get(job.job) is job:
-                    del self._finishing[job.job]
-                candidates = [StreamId(job.job, file) for file in job.files]
-                candidates += [stream for stream in (*self._streams, *rows) if stream.job == job.job]
+                if self._finishing.get(job.job_id) is job:
+                    del self._finishing[job.job_id]
+                candidates = [StreamId(job.job_id, file) for file in job.files]
+                candidates += [stream for stream in (*self._streams, *rows) if stream.job_id == job.job_id]
                 for stream in dict.fromkeys(candidates):
                     if job.only_unclosed and stream in rows and rows[stream].verdict:
                         continue
                     found = self._streams.get(stream)
                     if found is None:
                         found = self._streams[stream] = FollowedStream(stream, job.directory)
-                        if stream in rows and rows[stream].status == "ok":
+                        if stream in rows and rows[stream].status is Status.OK:
                             found.opened = True
                             found.tailer.seek(rows[stream].end, rows[stream].cursor)
                     found.outcome = job.outcome
 
-    def _end(self, stream: FollowedStream, verdict: str, reason: str) -> None:
+    def _end(self, stream: FollowedStream, verdict: Verdict, reason: str) -> None:
         stream.tailer.close()
         self._watcher.forget(stream)
         with self._lock:

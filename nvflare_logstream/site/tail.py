@@ -21,7 +21,7 @@ from pathlib import Path
 
 from nvflare_logstream.site.chain import Found, head_of, scan
 from nvflare_logstream.site.cursor import Cursor, Segment, fingerprint
-from nvflare_logstream.wire.frames import Loss
+from nvflare_logstream.streams import Loss
 
 _HEAD = 1024  # bytes of a file's head that identify it, beside its inode
 _ANCHOR = 64  # bytes before the position that are compared at each look
@@ -83,7 +83,9 @@ class Tailer:
         place = Cursor.decode(cursor)
         if place is None or place.offset != offset:
             if offset or cursor:
-                self._lose(None, "the place in the file is not known any more; what is there was read from its start")
+                self._lose(
+                    None, "the place in the file is not known any more; what is there was read from its start"
+                )
             return
         self._segments, self._base = list(place.segments), place.base
         if not self._segments:
@@ -162,7 +164,11 @@ class Tailer:
                     self._segments[-1] = replace(self._segments[-1], inode=found.inode)
                 return
         # How much was written after the last look nobody knows, so the length stays open.
-        gone = f"at least {unread} bytes written before it are gone" if unread else "what was written since the last look is gone"
+        gone = (
+            f"at least {unread} bytes written before it are gone"
+            if unread
+            else "what was written since the last look is gone"
+        )
         self._lose(None, f"the file was truncated in place; {gone}")
         self._head = b""
         self._seen = (0, 0)
@@ -240,7 +246,9 @@ class Tailer:
 
     def _was_read(self, found: Found) -> bool:
         return any(
-            segment.inode == found.inode and segment.head_length > 0 and head_of(found.path, segment.head_length) == segment.head
+            segment.inode == found.inode
+            and segment.head_length > 0
+            and head_of(found.path, segment.head_length) == segment.head
             for segment in self._segments
         )
 

@@ -23,7 +23,9 @@ class Watcher:
 
     def __init__(self) -> None:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._wake_lock = threading.Lock()  # a descriptor closed meanwhile may already be a file of the training code
+        self._wake_lock = (
+            threading.Lock()
+        )  # a descriptor closed meanwhile may already be a file of the training code
         self._closed = False
         self._inotify = -1
         self._watched: dict[object, int] = {}

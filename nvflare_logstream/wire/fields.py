@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import reprlib
-from typing import Any
+from enum import Enum
+from typing import Any, TypeVar
 
 from nvflare_logstream.errors import ArgumentError, WireError
 from nvflare_logstream.names import check_name
 
-MAX_TEXT = 400
+MAX_TEXT = 400  # characters
+
+_Kind = TypeVar("_Kind", bound=Enum)
 
 
 class Fields:
@@ -55,6 +58,14 @@ class Fields:
             raise self.bad(name, value, f"a text of at most {most} characters")
         return value
 
+    def word(self, name: str, kind: type[_Kind]) -> _Kind:
+        """One of the words of an enum."""
+        value = self._value.get(name)
+        try:
+            return kind(value)
+        except ValueError:
+            raise self.bad(name, value, f"one of {', '.join(str(word.value) for word in kind)}") from None
+
     def octets(self, name: str, most: int) -> bytes:
         """At most `most` bytes."""
         value = self._value.get(name)
@@ -79,7 +90,9 @@ class Fields:
 
     def names(self, name: str, most: int) -> tuple[str, ...]:
         """A list of at most `most` plain names."""
-        return tuple(_plain_name(f"{self.where}{name}[{i}]", value) for i, value in enumerate(self.rows(name, most)))
+        return tuple(
+            _plain_name(f"{self.where}{name}[{i}]", value) for i, value in enumerate(self.rows(name, most))
+        )
 
 
 def _plain_name(where: str, value: object) -> str:

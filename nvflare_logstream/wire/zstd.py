@@ -12,7 +12,9 @@ else:
 from nvflare_logstream.errors import WireError
 
 _WINDOW_LOG = 23  # a block may ask for at most 8 MiB of history; level 1 itself uses half a MiB
-_LEVEL = 1  # log text shrinks to about a tenth at a few hundred MB/s; higher levels cost the training process more
+_LEVEL = (
+    1  # log text shrinks to about a tenth at a few hundred MB/s; higher levels cost the training process more
+)
 
 
 class Packer:
@@ -42,7 +44,9 @@ class Unpacker:
     """Decompresses a block step by step; never holds more than what is asked for."""
 
     def __init__(self, block: bytes):
-        self._decompressor = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG})
+        self._decompressor = zstd.ZstdDecompressor(
+            options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
+        )
         self._input = block
 
     def take(self, length: int) -> bytes:

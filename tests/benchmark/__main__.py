@@ -32,13 +32,18 @@ def main() -> int:
                 runs[name][setup].append(values)
                 told = " ".join(f"{key}={value:.4g}" for key, value in values.items())
                 print(f"round {number + 1} {name:6} {setup:5} {told}", file=sys.stderr, flush=True)
-    figures = {name: {setup: _median(values) for setup, values in setups.items()} for name, setups in runs.items()}
+    figures = {
+        name: {setup: _median(values) for setup, values in setups.items()} for name, setups in runs.items()
+    }
     found = report.outcomes(figures)
     about = {**machine(), "rounds": options.rounds, "quick": options.quick}
     if options.json:
         document = {"about": about, "lines": [outcome.fields() for outcome in found], "runs": runs}
         options.json.write_text(json.dumps(document, indent=2))
-    report.show(found, f"log streaming: nvflare_logstream beside the stock components{' (quick)' if options.quick else ''}")
+    report.show(
+        found,
+        f"log streaming: nvflare_logstream beside the stock components{' (quick)' if options.quick else ''}",
+    )
     return 0 if all(outcome.floor_reached for outcome in found) else 1
 
 
@@ -55,12 +60,20 @@ def _measure(name: str, setups: Sequence[str], sizes: cases.Sizes) -> Iterator[t
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=(__doc__ or "").partition("\n\n")[2])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmark", description=(__doc__ or "").partition("\n\n")[2]
+    )
     choices: dict[str, tuple[str, ...]] = {"--only": (*cases.CASES, *reading.CASES), "--setups": cases.SETUPS}
     for option, names in choices.items():
-        parser.add_argument(option, nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
-    parser.add_argument("--quick", action="store_true", help="little work: shows that it runs, the figures mean nothing")
-    parser.add_argument("--rounds", type=int, default=1, help="repeat everything and take medians (default 1)")
+        parser.add_argument(
+            option, nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names)
+        )
+    parser.add_argument(
+        "--quick", action="store_true", help="little work: shows that it runs, the figures mean nothing"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="repeat everything and take medians (default 1)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to FILE")
     return parser.parse_args()
 

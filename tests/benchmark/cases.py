@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nvflare_logstream.flare.federation import Federation
-from nvflare_logstream.flare.kits import SiteSetup, write_job
+from nvflare_logstream.lab.federation import Federation
+from nvflare_logstream.lab.kits import SiteSetup, write_job
 from nvflare_logstream.names import SERVER_SITE
 from tests.benchmark.content import write_content
 from tests.benchmark.measure import Arrivals, Growth, Meter, has_ended, size_of, wait_until
@@ -26,7 +26,9 @@ SETUPS = ("none", "stock", "ours")
 Values = dict[str, float]
 
 _SITE = "site-1"
-_SETTLE_SECONDS = 3.0  # from the start of the job until the work begins: the runtime is busy with itself until then
+_SETTLE_SECONDS = (
+    3.0  # from the start of the job until the work begins: the runtime is busy with itself until then
+)
 _READY_SECONDS = 120.0
 _STALLED_SECONDS = 10.0  # a copy that has not grown for so long is taken as all that arrives
 _END_TIMEOUT = 300.0
@@ -101,7 +103,9 @@ class Bench:
             min_clients=clients,
         )
         with ExitStack() as stack:
-            federation = stack.enter_context(Federation(self.root / "federation", names, server=server, client=client))
+            federation = stack.enter_context(
+                Federation(self.root / "federation", names, server=server, client=client)
+            )
             federation.prepare()
             if one_way:
                 _lengthen_way(federation, names, one_way, stack)
@@ -176,8 +180,12 @@ class Job:
         return Meter(self.federation.pid(SERVER_SITE), self.federation.job_pid(SERVER_SITE, self.id))
 
     def _wait_files(self, prefix: str, timeout: float) -> None:
-        if not wait_until(lambda: all((self.control / f"{prefix}-{name}").exists() for name in self.clients), timeout):
-            raise TimeoutError(f"the executors are not {prefix} after {timeout:g} s, see {self.federation.root}")
+        if not wait_until(
+            lambda: all((self.control / f"{prefix}-{name}").exists() for name in self.clients), timeout
+        ):
+            raise TimeoutError(
+                f"the executors are not {prefix} after {timeout:g} s, see {self.federation.root}"
+            )
 
 
 def site_setups(setup: str, staging: Path) -> tuple[SiteSetup, SiteSetup]:
@@ -237,7 +245,10 @@ def _drain(bench: Bench, size: int, one_way: float = 0.0) -> Values:
 
 def end(bench: Bench) -> Values:
     """Very many bytes at once, and the job ends in the same moment."""
-    with bench.job(content=str(bench.content(bench.sizes.end)), leave_at_once=True) as job, Growth(job.copy()) as copy:
+    with (
+        bench.job(content=str(bench.content(bench.sizes.end)), leave_at_once=True) as job,
+        Growth(job.copy()) as copy,
+    ):
         pid, log = job.ready()["pid"], job.federation.job_log_dir(_SITE, job.id) / "log.txt"
         job.go()
         job.wait_done(60)
@@ -317,4 +328,6 @@ def _use(client: Meter, server: Meter) -> Values:
     }
 
 
-CASES: dict[str, Callable[[Bench], Values]] = {case.__name__: case for case in (burst, end, busy, calm, quiet, far, crowd)}
+CASES: dict[str, Callable[[Bench], Values]] = {
+    case.__name__: case for case in (burst, end, busy, calm, quiet, far, crowd)
+}

@@ -29,7 +29,10 @@ def write_log(path: Path, size: int) -> tuple[int, str]:
     with path.open("wb") as file:
         while file.tell() < size:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second)).encode()
-            data = b"".join(b"%s,%03d%s" % (stamp, 25 * number, texts[(lines + number) % len(texts)]) for number in range(40))
+            data = b"".join(
+                b"%s,%03d%s" % (stamp, 25 * number, texts[(lines + number) % len(texts)])
+                for number in range(40)
+            )
             file.write(data)
             hasher.update(data)
             lines, second = lines + 40, second + 1

@@ -51,7 +51,9 @@ class Meter:
 
     def _cpu_now(self) -> tuple[float, float]:
         times = [process.cpu_times() for process in self._processes]
-        threads = [thread for process in self._processes for thread in process.threads() if thread.id == self._writer]
+        threads = [
+            thread for process in self._processes for thread in process.threads() if thread.id == self._writer
+        ]
         total = sum(time.user + time.system for time in times)
         return total, total - sum(thread.user_time + thread.system_time for thread in threads)
 
@@ -155,4 +157,8 @@ def has_ended(pid: int) -> bool:
 
 def machine() -> dict[str, object]:
     """What the figures depend on beside the code."""
-    return {"cores": os.cpu_count(), "load": os.getloadavg()[0], "memory_gib": psutil.virtual_memory().total >> 30}
+    return {
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "memory_gib": psutil.virtual_memory().total >> 30,
+    }

@@ -40,7 +40,9 @@ class DelayProxy:
     def _accept(self) -> _End:
         near, far = _End(self._loop, self._delay), _End(self._loop, self._delay)
         near.other, far.other = far, near
-        near.task = self._loop.create_task(self._loop.create_connection(lambda: far, "127.0.0.1", self._target))
+        near.task = self._loop.create_task(
+            self._loop.create_connection(lambda: far, "127.0.0.1", self._target)
+        )
         return near
 
 

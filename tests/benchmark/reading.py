@@ -22,13 +22,13 @@ from functools import partial
 from itertools import product, takewhile
 from pathlib import Path
 
-from nvflare_logstream.flare.federation import Federation
-from nvflare_logstream.flare.kits import write_job
-from nvflare_logstream.names import SERVER_SITE, StreamKey
-from nvflare_logstream.retrieval.client import LogClient
-from nvflare_logstream.server.index import Index
-from nvflare_logstream.server.store import INDEX_FILE
-from nvflare_logstream.server.verdict import COMPLETE
+from nvflare_logstream.client.client import LogClient
+from nvflare_logstream.lab.federation import Federation
+from nvflare_logstream.lab.kits import write_job
+from nvflare_logstream.names import SERVER_SITE
+from nvflare_logstream.store.index import Index
+from nvflare_logstream.store.store import INDEX_FILE
+from nvflare_logstream.streams import StreamKey, Verdict
 from tests.benchmark.cases import Sizes, Values, site_setups
 from tests.benchmark.content import write_log
 from tests.benchmark.measure import Meter, wait_until
@@ -93,7 +93,9 @@ def logs(root: Path, sizes: Sizes, setups: Sequence[str]) -> dict[str, Values]:
         for _ in range(sizes.reads):
             for log, kind, setup in product(stored, _KINDS, chosen):
                 reads[setup][kind, log.megabytes].append(reader.read(setup, log, kind))
-        return {setup: first[setup] | _figures(reads[setup], first[setup]["server_memory"]) for setup in chosen}
+        return {
+            setup: first[setup] | _figures(reads[setup], first[setup]["server_memory"]) for setup in chosen
+        }
 
 
 CASES: dict[str, Callable[[Path, Sizes, Sequence[str]], dict[str, Values]]] = {"logs": logs}
@@ -118,7 +120,9 @@ class _Reader:
         options, lines = log.wanted[kind]
         read = self._run(setup, log.job, *options)
         if read.lines != lines:
-            raise RuntimeError(f"{setup} {' '.join(options)} of {log.megabytes} MB prints something else: {read.lines[:3]!r}")
+            raise RuntimeError(
+                f"{setup} {' '.join(options)} of {log.megabytes} MB prints something else: {read.lines[:3]!r}"
+            )
         return read
 
     def _read_many(self, setup: str, log: Log) -> Values:
@@ -133,13 +137,26 @@ class _Reader:
         return {f"many_{name}": value for name, value in figures.items()}
 
     def _run(self, setup: str, job: str, *options: str) -> Read:
-        command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, *_COMMANDS[setup], job, "--site", _SITE, *options]
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            _LAUNCHER,
+            *_COMMANDS[setup],
+            job,
+            "--site",
+            _SITE,
+            *options,
+        ]
         command += ["--startup-kit", str(self._kit)]
         env = {**os.environ, "HOME": str(self._home), "PYTHONPATH": str(_REPOSITORY)}
         pipe = subprocess.PIPE
         with (
             Meter(self._server, every=_SAMPLE_SECONDS) as meter,
-            subprocess.Popen(command, env=env, cwd=self._home, stdout=pipe, stderr=pipe, start_new_session=True) as process,
+            subprocess.Popen(
+                command, env=env, cwd=self._home, stdout=pipe, stderr=pipe, start_new_session=True
+            ) as process,
         ):
             try:
                 output, errors = process.communicate(timeout=_COMMAND_SECONDS)
@@ -148,9 +165,13 @@ class _Reader:
                 raise
         *_, seconds, kilobytes, code = errors.split()
         if int(code):
-            raise RuntimeError(f"{setup} {' '.join(options)} ended with exit code {int(code)}: {errors.decode()[-2000:]}")
+            raise RuntimeError(
+                f"{setup} {' '.join(options)} ended with exit code {int(code)}: {errors.decode()[-2000:]}"
+            )
         lines = output.removeprefix(_GREETING).splitlines()
-        return Read(float(seconds), int(kilobytes) / 1024, meter.cpu, meter.memory - meter.memory_before, lines)
+        return Read(
+            float(seconds), int(kilobytes) / 1024, meter.cpu, meter.memory - meter.memory_before, lines
+        )
 
 
 def _bytes_read(federation: Federation, log: Log) -> int:
@@ -162,7 +183,9 @@ def _bytes_read(federation: Federation, log: Log) -> int:
         reply = client.ask(log.job, {"op": "read", "site": _SITE, "file": _FILE, "filters": filters})
         most = max(most, reply["read"])
     if most >= 1 << 20:
-        raise RuntimeError(f"the server read {most} bytes of the log of {log.megabytes} MB for a short answer")
+        raise RuntimeError(
+            f"the server read {most} bytes of the log of {log.megabytes} MB for a short answer"
+        )
     return most
 
 
@@ -180,7 +203,9 @@ def _figures(reads: dict[tuple[str, int], list[Read]], first_turn: float) -> Val
         found[f"{kind}_growth"] = found[f"{kind}_{most}"] / found[f"{kind}_{least}"]
         found[f"{kind}_cpu"] = found[f"{kind}_{most}_cpu"]
     found["memory"] = max(found[f"{kind}_{most}_memory"] - found[f"{kind}_{least}_memory"] for kind in _KINDS)
-    found["server_memory"] = max(first_turn, *(read.server_memory for runs in reads.values() for read in runs))
+    found["server_memory"] = max(
+        first_turn, *(read.server_memory for runs in reads.values() for read in runs)
+    )
     return found
 
 
@@ -210,7 +235,9 @@ def _run_jobs(federation: Federation, root: Path, count: int) -> list[str]:
         control.mkdir()
         (control / "go").touch()
         args = {"control": str(control), "lines": 10, "leave_at_once": True}
-        folder = write_job(root / f"job-{number}", "worker.Worker", args, custom=Path(__file__).with_name("worker.py"))
+        folder = write_job(
+            root / f"job-{number}", "worker.Worker", args, custom=Path(__file__).with_name("worker.py")
+        )
         jobs.append(federation.submit(folder))
     for job in jobs:
         federation.wait(job, _END_SECONDS)
@@ -222,7 +249,7 @@ def _run_jobs(federation: Federation, root: Path, count: int) -> list[str]:
 
 
 def _is_complete(federation: Federation, client: LogClient, job: str) -> bool:
-    found = [s.bytes for s in client.streams(job) if (s.site, s.file, s.verdict) == (_SITE, _FILE, COMPLETE)]
+    found = [s.bytes for s in client.streams(job) if (s.site, s.file, s.verdict) == (_SITE, _FILE, Verdict.COMPLETE)]
     if not zipfile.is_zipfile(_archive(federation, job)):
         return False
     with zipfile.ZipFile(_archive(federation, job)) as archive:
@@ -244,7 +271,10 @@ def _exchange(federation: Federation, index: Index, job: str, size: int) -> Log:
     end = path.stat().st_size
     index.save([replace(info, end=end, lines=count, total=end, digest=digest, digest_from=0, agreed=True)])
     archive, draft = _archive(federation, job), federation.root / "workspace.zip"
-    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(draft, "w") as new:  # not compressed, as the runtime makes it
+    with (
+        zipfile.ZipFile(archive) as old,
+        zipfile.ZipFile(draft, "w") as new,
+    ):  # not compressed, as the runtime makes it
         for entry in old.infolist():
             if entry.filename != _MEMBER:
                 new.writestr(entry, old.read(entry))

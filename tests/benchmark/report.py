@@ -80,7 +80,10 @@ class Line:
 def _reads(kind: str, text: str) -> list[Line]:
     """Lines for the case `logs`: the sizes that a run does not measure are left out of the table."""
     megabytes = (10, 50, 100, 1000)
-    return [Line(f"{text} of {mb:,} MB stored", ("logs",), f"{kind}_{mb}", "s", _part(2), _part(2)) for mb in megabytes]
+    return [
+        Line(f"{text} of {mb:,} MB stored", ("logs",), f"{kind}_{mb}", "s", _part(2), _part(2))
+        for mb in megabytes
+    ]
 
 
 _ANY_RATE = ("burst", "busy", "calm", "quiet")
@@ -94,27 +97,104 @@ LINES = (
     Line("burst, drained", ("burst",), "mb_per_s", "MB/s", _times(15), _times(40)),
     Line("burst, CPU of client job + server", ("burst",), "cpu", "s", _part(10), _part(30), overhead=True),
     Line("1 GB at the job's end, bytes missing", ("end",), "missing", "bytes", _at_most(0), _at_most(0)),
-    Line("1 GB at the job's end, end delayed", ("end",), "end_seconds", "s", _END_DELAY, _END_DELAY, overhead=True),
-    Line("1,000 lines/s, CPU of client job", ("busy",), "client_cpu", "s", _part(10), _part(50), overhead=True),
+    Line(
+        "1 GB at the job's end, end delayed",
+        ("end",),
+        "end_seconds",
+        "s",
+        _END_DELAY,
+        _END_DELAY,
+        overhead=True,
+    ),
+    Line(
+        "1,000 lines/s, CPU of client job", ("busy",), "client_cpu", "s", _part(10), _part(50), overhead=True
+    ),
     # What logging itself takes differs from run to run by more than what is looked for; beside the writing thread it does not.
-    Line("1,000 lines/s, CPU of its other threads", ("busy",), "client_background_cpu", "s", _part(10), _part(50), overhead=True),
+    Line(
+        "1,000 lines/s, CPU of its other threads",
+        ("busy",),
+        "client_background_cpu",
+        "s",
+        _part(10),
+        _part(50),
+        overhead=True,
+    ),
     Line("10 lines/s, median latency", ("calm",), "latency_ms", "ms", _part(2), _part(5)),
     Line("10 lines/s, CPU of client job + server", ("calm",), "cpu", "s", _NO_FLOOR, _part(1), overhead=True),
-    Line("first line after a quiet minute, latency", ("quiet",), "latency_ms", "ms", _at_most(60, "ms"), _at_most(20, "ms")),
-    Line("idle, CPU of client job", ("quiet",), "client_share", "%", _below(0.5, "%"), _below(0.1, "%"), overhead=True),
+    Line(
+        "first line after a quiet minute, latency",
+        ("quiet",),
+        "latency_ms",
+        "ms",
+        _at_most(60, "ms"),
+        _at_most(20, "ms"),
+    ),
+    Line(
+        "idle, CPU of client job",
+        ("quiet",),
+        "client_share",
+        "%",
+        _below(0.5, "%"),
+        _below(0.1, "%"),
+        overhead=True,
+    ),
     Line("threads added to client job", _ANY_RATE, "threads", "", _at_most(2), _at_most(1), overhead=True),
-    Line("memory added to client job", _ANY_RATE, "memory", "MiB", _at_most(16, "MiB"), _at_most(8, "MiB"), overhead=True),
+    Line(
+        "memory added to client job",
+        _ANY_RATE,
+        "memory",
+        "MiB",
+        _at_most(16, "MiB"),
+        _at_most(8, "MiB"),
+        overhead=True,
+    ),
     Line("round trip of 50 ms, drained", ("far",), "mb_per_s", "MB/s", _times(20), _times(60)),
-    Line("20 clients × 50 lines/s, CPU of server", ("crowd",), "server_cpu", "s", _part(5), _part(20), overhead=True),
+    Line(
+        "20 clients × 50 lines/s, CPU of server",
+        ("crowd",),
+        "server_cpu",
+        "s",
+        _part(5),
+        _part(20),
+        overhead=True,
+    ),
     *_reads("tail", "last 10 lines"),
     *_reads("since", "last minute"),
-    Line("last 10 lines, time at the largest log : at the smallest", ("logs",), "tail_growth", "×", _SAME_TIME, _SAME_TIME),
-    Line("last minute, time at the largest log : at the smallest", ("logs",), "since_growth", "×", _SAME_TIME, _SAME_TIME),
+    Line(
+        "last 10 lines, time at the largest log : at the smallest",
+        ("logs",),
+        "tail_growth",
+        "×",
+        _SAME_TIME,
+        _SAME_TIME,
+    ),
+    Line(
+        "last minute, time at the largest log : at the smallest",
+        ("logs",),
+        "since_growth",
+        "×",
+        _SAME_TIME,
+        _SAME_TIME,
+    ),
     Line("last 10 lines of the largest log, CPU of server", ("logs",), "tail_cpu", "s", _part(20), _part(20)),
     Line("last minute of the largest log, CPU of server", ("logs",), "since_cpu", "s", _part(20), _part(20)),
-    Line("last 10 lines or minute, memory of server (added)", ("logs",), "server_memory", "MiB", _SAME_MEMORY, _SAME_MEMORY),
+    Line(
+        "last 10 lines or minute, memory of server (added)",
+        ("logs",),
+        "server_memory",
+        "MiB",
+        _SAME_MEMORY,
+        _SAME_MEMORY,
+    ),
     Line("command's memory, largest log − smallest", ("logs",), "memory", "MiB", _SAME_MEMORY, _SAME_MEMORY),
-    Line("last 100,000 lines of the largest, lines missing", ("logs",), "many_missing", "", _at_most(0), _at_most(0)),
+    Line(
+        "last 100,000 lines of the largest, lines missing",
+        ("logs",),
+        "many_missing",
+        "",
+        _at_most(0),
+        _at_most(0),
+    ),
     Line("last 100,000 lines of the largest, time", ("logs",), "many_seconds", "s", _NO_FLOOR, _NO_FLOOR),
     Line("last 100,000 lines of the largest, printed", ("logs",), "many_mb", "MB", _NO_FLOOR, _NO_FLOOR),
     Line(
@@ -173,13 +253,18 @@ def outcomes(figures: Figures) -> list[Outcome]:
     for line in LINES:
         ours, stock = line.value(figures, "ours"), line.value(figures, "stock")
         if ours is not None and stock is not None:
-            found.append(Outcome(line, ours, stock, line.spread(figures, "ours"), line.spread(figures, "stock")))
+            found.append(
+                Outcome(line, ours, stock, line.spread(figures, "ours"), line.spread(figures, "stock"))
+            )
     return found
 
 
 def show(found: list[Outcome], title: str) -> None:
     """Print the table."""
-    table = Table(title=title, caption="added: compared with the same job without streaming; in brackets: least and most")
+    table = Table(
+        title=title,
+        caption="added: compared with the same job without streaming; in brackets: least and most",
+    )
     table.add_column("work")
     for heading in ("ours", "stock", "ratio"):
         table.add_column(heading, justify="right", no_wrap=True)

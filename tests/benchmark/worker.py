@@ -39,13 +39,20 @@ class Worker(Executor):
     """
 
     def __init__(
-        self, control: str, lines: int = 0, interval: float = 0.0, content: str = "", leave_at_once: bool = False
+        self,
+        control: str,
+        lines: int = 0,
+        interval: float = 0.0,
+        content: str = "",
+        leave_at_once: bool = False,
     ) -> None:
         super().__init__()
         self._control, self._lines, self._interval = Path(control), lines, interval
         self._content, self._leave_at_once = content, leave_at_once
 
-    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+    def execute(
+        self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal
+    ) -> Shareable:
         site, handler = fl_ctx.get_identity_name(), _log_handler()
         # The stock streamer loses what it has not read when the file is rotated: it would be measured on less work.
         handler.maxBytes = 0
@@ -81,7 +88,10 @@ class Worker(Executor):
 
 def _log_handler() -> logging.handlers.RotatingFileHandler:
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.handlers.RotatingFileHandler) and Path(handler.baseFilename).name == "log.txt":
+        if (
+            isinstance(handler, logging.handlers.RotatingFileHandler)
+            and Path(handler.baseFilename).name == "log.txt"
+        ):
             return handler
     raise RuntimeError("the runtime has set up no handler for log.txt")
 

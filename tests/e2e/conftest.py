@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nvflare_logstream.flare.kits import SiteSetup
+from nvflare_logstream.lab.kits import SiteSetup
 
 from .lab import CLIENT_SETUP, STREAMER, Lab
 
@@ -16,7 +16,11 @@ STRICT = SiteSetup([STREAMER], class_allow=())
 TWO_ENTRIES = SiteSetup(
     [
         {**STREAMER, "args": {"log_file_name": "log.txt"}},
-        {"id": "second", "path": STREAMER["path"], "args": {"log_files": ["error_log.txt", "log_fl.txt", "log.json"]}},
+        {
+            "id": "second",
+            "path": STREAMER["path"],
+            "args": {"log_files": ["error_log.txt", "log_fl.txt", "log.json"]},
+        },
     ]
 )
 

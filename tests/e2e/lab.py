@@ -18,10 +18,10 @@ from typing import Any
 
 import psutil
 
-from nvflare_logstream.flare.federation import ADMIN, Federation
-from nvflare_logstream.flare.kits import SiteSetup, write_job
-from nvflare_logstream.server.index import Index
-from nvflare_logstream.server.verdict import StreamInfo
+from nvflare_logstream.lab.federation import ADMIN, Federation
+from nvflare_logstream.lab.kits import SiteSetup, write_job
+from nvflare_logstream.store.index import Index
+from nvflare_logstream.streams import State, Stream
 
 EXECUTOR = "scripted_executor.ScriptedExecutor"
 CUSTOM = Path(__file__).with_name("scripted_executor.py")
@@ -57,7 +57,9 @@ class Lab:
 
     def __init__(self, root: Path, **setup: Any):
         self.root = root
-        self.federation = Federation(root / "fed", **{"server": SERVER_SETUP, "client": CLIENT_SETUP, **setup})
+        self.federation = Federation(
+            root / "fed", **{"server": SERVER_SETUP, "client": CLIENT_SETUP, **setup}
+        )
 
     def __enter__(self) -> Lab:
         try:
@@ -76,7 +78,7 @@ class Lab:
     def store(self) -> Path:
         return self.federation.server_dir / "logstream"
 
-    def streams(self, job: str | None = None) -> list[StreamInfo]:
+    def streams(self, job: str | None = None) -> list[Stream]:
         """The index as it stands on disk, read through a copy: a live store has one owner."""
         with tempfile.NamedTemporaryFile(suffix=".sqlite") as copy:
             source = sqlite3.connect(f"file:{self.store / 'index.sqlite'}?mode=ro", uri=True)
@@ -102,20 +104,27 @@ class Lab:
     ) -> Job:
         """Submit a job for `sites`, of which it needs all or `min_clients`; `apps` changes single sites' config (... removes)."""
         args = {"scripts": scripts} if isinstance(scripts, Mapping) else {"script": scripts}
-        folder = write_job(self.root / "jobs" / name, **{"executor": EXECUTOR, "executor_args": args, "custom": CUSTOM, **job})
+        folder = write_job(
+            self.root / "jobs" / name,
+            **{"executor": EXECUTOR, "executor_args": args, "custom": CUSTOM, **job},
+        )
         deploy = {"app": ["server", *sites]}
         for site, change in (apps or {}).items():
             deploy["app"].remove(site)
             deploy[f"app_{site}"] = [site]
             _derive_app(folder, f"app_{site}", change)
         meta = json.loads((folder / "meta.json").read_text())
-        (folder / "meta.json").write_text(json.dumps({**meta, "deploy_map": deploy, "min_clients": min_clients or len(sites)}))
+        (folder / "meta.json").write_text(
+            json.dumps({**meta, "deploy_map": deploy, "min_clients": min_clients or len(sites)})
+        )
         return Job(self, self.federation.submit(folder), tuple(sites))
 
     def assert_clean(self) -> None:
         """After the end: no process, nothing half done in the store, no error of ours in anybody's log."""
         running = [
-            p.info["cmdline"] for p in psutil.process_iter(["cmdline"]) if str(self.root) in " ".join(p.info["cmdline"] or [])
+            p.info["cmdline"]
+            for p in psutil.process_iter(["cmdline"])
+            if str(self.root) in " ".join(p.info["cmdline"] or [])
         ]
         assert not running
         if self.store.exists():
@@ -134,11 +143,17 @@ class Lab:
         command = [sys.executable, "-m", "nvflare.cli", *arguments]
         command += ["--startup-kit", str(self.federation.admin_dir())] if kit else []
         environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2])}
-        return subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(
+            command, env=environment, cwd=home, capture_output=True, text=True, timeout=120, check=False
+        )
 
     def command(self, *arguments: str, kit: str = ADMIN, **options: Any) -> subprocess.Popen[str]:
         """Start our own command as `kit`'s user would, in the tests' directory, with its output in pipes."""
-        environment = {**os.environ, "NVFLARE_STARTUP_KIT_DIR": str(self.federation.admin_dir(kit)), "COLUMNS": "100"}
+        environment = {
+            **os.environ,
+            "NVFLARE_STARTUP_KIT_DIR": str(self.federation.admin_dir(kit)),
+            "COLUMNS": "100",
+        }
         environment["PYTHONPATH"] = str(Path(__file__).parents[2])
         command = [sys.executable, "-m", "nvflare_logstream.cli.main", *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
@@ -178,27 +193,31 @@ class Job:
     def wait(self, timeout: float = 180.0) -> str:
         return self.lab.federation.wait(self.id, timeout)
 
-    def wait_live(self, site: str, text: bytes = b"- line 20", file: str = "log.txt", timeout: float = 120.0) -> None:
+    def wait_live(
+        self, site: str, text: bytes = b"- line 20", file: str = "log.txt", timeout: float = 120.0
+    ) -> None:
         """Wait until the server holds `text`."""
         path = self.path(site, file)
         wait_for(lambda: path.exists() and text in path.read_bytes(), f"{text!r} in {path}", timeout)
 
-    def stream(self, site: str, file: str = "log.txt") -> StreamInfo | None:
+    def stream(self, site: str, file: str = "log.txt") -> Stream | None:
         return next((i for i in self.lab.streams(self.id) if (i.key.site, i.key.file) == (site, file)), None)
 
-    def wait_closed(self, site: str, file: str = "log.txt", timeout: float = 90.0) -> StreamInfo:
-        def closed() -> StreamInfo | None:
+    def wait_closed(self, site: str, file: str = "log.txt", timeout: float = 90.0) -> Stream:
+        def closed() -> Stream | None:
             info = self.stream(site, file)
-            return info if info and info.state in ("closed", "refused", "stopped") else None
+            return info if info and (info.ended or info.state is State.REFUSED) else None
 
-        found: StreamInfo = wait_for(closed, f"the end of {site}/{file} of job {self.id}", timeout)
+        found: Stream = wait_for(closed, f"the end of {site}/{file} of job {self.id}", timeout)
         return found
 
     def written(self, site: str, file: str = "log.txt") -> bytes:
         """Everything the site wrote: rotated files, oldest first, then the current one; truncated contents before."""
         directory = self.directory(site)
         if site == "server":  # its run directory is in the archive now
-            with zipfile.ZipFile(self.lab.federation.server_dir / "jobs-storage" / self.id / "workspace") as archive:
+            with zipfile.ZipFile(
+                self.lab.federation.server_dir / "jobs-storage" / self.id / "workspace"
+            ) as archive:
                 return archive.read(file)
         rotated = sorted(directory.glob(f"{file}.[0-9]*"), key=lambda path: -int(path.suffix[1:]))
         paths = [directory / (TRUTH + file), *rotated, directory / file]
@@ -210,8 +229,7 @@ class Job:
             info = self.wait_closed(site, file)
             written, stored = self.written(site, file), self.path(site, file).read_bytes()
             assert _sha256(stored) == _sha256(written), f"{info.key}: {difference(stored, written)}"
-            verdict = info.verdict(time.time(), 0)
-            assert (verdict.name, info.outcome, info.end) == ("complete", outcome, len(written)), f"{info.key}: {verdict}"
+            assert (info.verdict, info.outcome, info.end) == ("complete", outcome, len(written)), info
             assert info.digest == _sha256(written)
 
 

@@ -17,8 +17,9 @@ from nvflare.apis.executor import Executor
 from nvflare.fuel.f3.message import Message
 from nvflare.private.defs import CellMessageHeaderKeys
 
-from nvflare_logstream.wire.channel import CHANNEL, TOPIC
-from nvflare_logstream.wire.frames import Frame, RequestWriter, StreamId
+from nvflare_logstream.flare.cell_channel import CHANNEL, TOPIC
+from nvflare_logstream.streams import StreamId
+from nvflare_logstream.wire.upload import Frame, RequestWriter
 
 TRUTH = "truth-"  # before a log's name: what was in it when it was truncated
 
@@ -32,7 +33,9 @@ class ScriptedExecutor(Executor):
         self.scripts = scripts
 
     def execute(self, task_name, shareable, fl_ctx, abort_signal):
-        self._handler = next(h for h in logging.getLogger().handlers if getattr(h, "baseFilename", "").endswith("/log.txt"))
+        self._handler = next(
+            h for h in logging.getLogger().handlers if getattr(h, "baseFilename", "").endswith("/log.txt")
+        )
         self._log = Path(self._handler.baseFilename)
         self._abort, self._fl_ctx = abort_signal, fl_ctx
         for action, *arguments in (self.scripts or {}).get(fl_ctx.get_identity_name(), self.script):
@@ -75,7 +78,11 @@ class ScriptedExecutor(Executor):
 
     def _do_wait_for(self, path, seconds=300):
         deadline = time.monotonic() + seconds
-        while not (self._log.parent / path).exists() and time.monotonic() < deadline and not self._abort.triggered:
+        while (
+            not (self._log.parent / path).exists()
+            and time.monotonic() < deadline
+            and not self._abort.triggered
+        ):
             time.sleep(0.02)
 
     def _do_mark(self, path):
@@ -83,7 +90,9 @@ class ScriptedExecutor(Executor):
 
     def _do_threads(self, path):
         """Write down the names of this process's threads."""
-        (self._log.parent / path).write_text("\n".join(sorted(thread.name for thread in threading.enumerate())))
+        (self._log.parent / path).write_text(
+            "\n".join(sorted(thread.name for thread in threading.enumerate()))
+        )
 
     # -- writing around the logging module
 
@@ -126,7 +135,10 @@ class ScriptedExecutor(Executor):
 
     def _do_forge(self, claimed_site, job, answer):
         """Send the log receiver a line for `job` (default: this one) in another site's name, and keep the reply."""
-        stream, writer = StreamId(job or self._fl_ctx.get_job_id(), "forged.txt"), RequestWriter(time.time(), 0)
+        stream, writer = (
+            StreamId(job or self._fl_ctx.get_job_id(), "forged.txt"),
+            RequestWriter(time.time(), 0),
+        )
         writer.frame(Frame(stream, 0, b"forged\n", b""))
         request = Message(headers={CellMessageHeaderKeys.CLIENT_NAME: claimed_site}, payload=writer.encode())
         cell = self._fl_ctx.get_engine().get_cell().core_cell

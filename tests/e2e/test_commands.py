@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from nvflare_logstream.retrieval.client import LogClient
-from nvflare_logstream.retrieval.model import LogQuery
+from nvflare_logstream.client.client import LogClient
+from nvflare_logstream.client.model import LogQuery
 
 from .lab import LOGS, SITES, Job, Lab, wait_for
 
@@ -59,14 +59,22 @@ def test_three_sites_three_answers(lab: Lab, job: Job) -> None:
     last = job.written("site-1").decode().splitlines(keepends=True)[-500:]
     assert data["logs"]["site-1"] == "".join(last)
     assert sites["site-1"]["lines"] == 500 and sites["site-1"]["bytes"] == len("".join(last))
-    assert data["logs_truncated"] and data["filters"]["default_tail_applied"] and data["filters"]["tail"] == 500
+    assert (
+        data["logs_truncated"] and data["filters"]["default_tail_applied"] and data["filters"]["tail"] == 500
+    )
 
 
 @pytest.mark.parametrize(
-    "bounds", [("--tail", "7"), ("--max-bytes", "1000"), ("--tail", "100000"), ("--since", "2020-01-01")], ids=" ".join
+    "bounds",
+    [("--tail", "7"), ("--max-bytes", "1000"), ("--tail", "100000"), ("--since", "2020-01-01")],
+    ids=" ".join,
 )
-def test_the_fields_that_we_share_with_the_runtimes_command_are_equal(lab: Lab, job: Job, bounds: tuple[str, ...]) -> None:
-    stock = json.loads(lab.nvflare("--format", "json", "job", "logs", job.id, "--site", "site-1", *bounds).stdout)["data"]
+def test_the_fields_that_we_share_with_the_runtimes_command_are_equal(
+    lab: Lab, job: Job, bounds: tuple[str, ...]
+) -> None:
+    stock = json.loads(
+        lab.nvflare("--format", "json", "job", "logs", job.id, "--site", "site-1", *bounds).stdout
+    )["data"]
     ours = envelope(lab.run("logs", job.id, "--site", "site-1", *bounds, "--format", "json"))["data"]
     assert ours["logs"] == stock["logs"]
     for name in ("job_id", "target", "logs_truncated"):
@@ -77,30 +85,47 @@ def test_the_fields_that_we_share_with_the_runtimes_command_are_equal(lab: Lab, 
 
 def test_text_for_people(lab: Lab, job: Job) -> None:
     one = lab.run("logs", job.id[:13], "--site", "site-1", "-n", "3")
-    assert one.stdout.encode() == b"".join(job.written("site-1").splitlines(keepends=True)[-3:]) and one.returncode == 0
+    assert (
+        one.stdout.encode() == b"".join(job.written("site-1").splitlines(keepends=True)[-3:])
+        and one.returncode == 0
+    )
     assert one.stderr == f"job {job.id}\n", "an id that was not typed in full is told"
     several = lab.run("logs", job.id, "--site", "site-1", "--site", "site-3", "-n", "1")
-    assert several.stdout.startswith("===== site-1 =====\n") and several.stderr.startswith("site-3: refused (")
-    errors = lab.run("logs", job.id, "--site", "site-*", "--file", "error_log.txt", "--prefix", "-g", "^VALUEERROR", "-i")
-    assert re.fullmatch(r"(site-1 ValueError: a value that\n)+(site-2 ValueError: a value that\n)+", errors.stdout), errors.stdout
-    coloured = lab.run("logs", job.id, "--site", "site-1", "--level", "warning", "--color", "always", "-g", "the end")
+    assert several.stdout.startswith("===== site-1 =====\n") and several.stderr.startswith(
+        "site-3: refused ("
+    )
+    errors = lab.run(
+        "logs", job.id, "--site", "site-*", "--file", "error_log.txt", "--prefix", "-g", "^VALUEERROR", "-i"
+    )
+    assert re.fullmatch(
+        r"(site-1 ValueError: a value that\n)+(site-2 ValueError: a value that\n)+", errors.stdout
+    ), errors.stdout
+    coloured = lab.run(
+        "logs", job.id, "--site", "site-1", "--level", "warning", "--color", "always", "-g", "the end"
+    )
     assert "\x1b[33m" in coloured.stdout and "the end" in coloured.stdout
 
 
 def test_merged_lines_are_in_the_order_of_their_time(lab: Lab, job: Job) -> None:
-    shown = lab.run("logs", job.id, "--site", "all", "--merge", "--tail", "100000").stdout.splitlines(keepends=True)
+    shown = lab.run("logs", job.id, "--site", "all", "--merge", "--tail", "100000").stdout.splitlines(
+        keepends=True
+    )
     for site in ("server", *SITES):
-        assert "".join(line.removeprefix(f"{site} ") for line in shown if line.startswith(f"{site} ")).encode() == job.written(
-            site
-        )
+        assert "".join(
+            line.removeprefix(f"{site} ") for line in shown if line.startswith(f"{site} ")
+        ).encode() == job.written(site)
     # Within a site the order of the lines is the file's, also where two threads logged a millisecond out of order.
     skews = {
-        stream.site: stream.skew for stream in LogClient(lab.federation.session()).streams(job.id) if stream.file == "log.txt"
+        stream.site: stream.skew
+        for stream in LogClient(lab.federation.session()).streams(job.id)
+        if stream.file == "log.txt"
     }
     latest = dict.fromkeys(skews, 0.0)
     order = []
     for site, stamp in re.findall(r"^(\S+) (\d{4}-\S+ \S+) - ", "".join(shown), re.M):
-        latest[site] = max(datetime.strptime(f"{stamp}000", "%Y-%m-%d %H:%M:%S,%f").timestamp() - skews[site], latest[site])
+        latest[site] = max(
+            datetime.strptime(f"{stamp}000", "%Y-%m-%d %H:%M:%S,%f").timestamp() - skews[site], latest[site]
+        )
         order.append(latest[site])
     assert order == sorted(order) and min(latest[site] for site in ("server", *SITES)) > 0
 
@@ -108,9 +133,11 @@ def test_merged_lines_are_in_the_order_of_their_time(lab: Lab, job: Job) -> None
 def test_json_logs_are_shown_as_text(lab: Lab, job: Job) -> None:
     text = lab.run("logs", job.id, "--site", "site-2", "--file", "log.json", "--grep", "the end").stdout
     assert re.fullmatch(r"\d{4}-\S+ \S+ - \w+ - WARNING - .*the end\n", text), text
-    data = envelope(lab.run("logs", job.id, "--site", "site-2", "--file", "log.json", "--grep", "the end", "--format", "json"))[
-        "data"
-    ]
+    data = envelope(
+        lab.run(
+            "logs", job.id, "--site", "site-2", "--file", "log.json", "--grep", "the end", "--format", "json"
+        )
+    )["data"]
     assert json.loads(data["logs"]["site-2"])["message"] == "the end"
     missing = lab.run("logs", job.id, "--site", "site-1", "--file", "log.json")
     assert missing.returncode == 1 and "it sends error_log.txt, log.txt" in missing.stderr
@@ -133,18 +160,24 @@ def test_following_to_the_end_as_text_events_and_files(lab: Lab, job: Job) -> No
     assert [code for *_, code in results.values()] == [0, 0, 0, 0], results
     for site in ("server", *SITES):
         lines = [
-            line.removeprefix(f"{site} ") for line in results["text"][0].splitlines(keepends=True) if line.startswith(f"{site} ")
+            line.removeprefix(f"{site} ")
+            for line in results["text"][0].splitlines(keepends=True)
+            if line.startswith(f"{site} ")
         ]
         assert "".join(lines).encode() == running.written(site)
     rows = [json.loads(line) for line in results["events"][0].splitlines()]
-    assert "".join(row["line"] + "\n" for row in rows if row["event"] == "line").encode() == running.written("site-1")
+    assert "".join(row["line"] + "\n" for row in rows if row["event"] == "line").encode() == running.written(
+        "site-1"
+    )
     assert [row["event"] for row in rows if row["event"] != "line"] == ["joined", "ended", "terminal"]
     assert rows[-1] == {"schema_version": "1", "event": "terminal", "terminal": True, "job_id": running.id, "status": "ok",
                         "job_status": "FINISHED:COMPLETED", "exit_code": 0}  # fmt: skip
     for site in SITES:
         assert (lab.root / "followed" / site / "log.txt").read_bytes() == running.written(site)
     looks = [json.loads(line) for line in results["status"][0].splitlines()]
-    assert looks[0]["data"]["job_status"] == "RUNNING" and any(row["rate"] > 0 for row in looks[0]["data"]["streams"])
+    assert looks[0]["data"]["job_status"] == "RUNNING" and any(
+        row["rate"] > 0 for row in looks[0]["data"]["streams"]
+    )
     assert [look["terminal"] for look in looks] == [False] * (len(looks) - 1) + [True]
 
 
@@ -170,7 +203,11 @@ def test_status(lab: Lab, job: Job) -> None:
     assert f"{ABSENT}: never seen: the site was not connected when the job was started" in table
     data = envelope(lab.run("status", job.id, "--format", "json"))["data"]
     row = next(row for row in data["streams"] if (row["site"], row["file"]) == ("site-1", "log.txt"))
-    assert row["bytes"] == len(job.written("site-1")) and row["lag"] is None and data["job_status"] == "FINISHED:COMPLETED"
+    assert (
+        row["bytes"] == len(job.written("site-1"))
+        and row["lag"] is None
+        and data["job_status"] == "FINISHED:COMPLETED"
+    )
 
 
 def test_export_and_verify(lab: Lab, job: Job, tmp_path: Path) -> None:
@@ -190,12 +227,14 @@ def test_export_and_verify(lab: Lab, job: Job, tmp_path: Path) -> None:
         file.write(b"#")
     changed = lab.run("verify", str(out), "--format", "json")
     assert changed.returncode == 1
-    assert [(f["site"], f["file"], f["result"]) for f in envelope(changed)["data"]["findings"] if not f["good"]] == [
-        ("site-1", "log.txt", "differs")
-    ]
+    assert [
+        (f["site"], f["file"], f["result"]) for f in envelope(changed)["data"]["findings"] if not f["good"]
+    ] == [("site-1", "log.txt", "differs")]
     verified = lab.run("verify", job.id)
     assert verified.returncode == 1 and f"✗ {ABSENT}/log.txt incomplete: never seen" in verified.stdout
-    assert verified.stdout.count("✓") == 10 and "1 of 11 logs are not as they should be" in verified.stdout, verified.stdout
+    assert verified.stdout.count("✓") == 10 and "1 of 11 logs are not as they should be" in verified.stdout, (
+        verified.stdout
+    )
 
 
 def test_verify_finds_a_changed_copy_on_the_server(lab: Lab) -> None:
@@ -232,7 +271,10 @@ def test_who_may_not_gets_no_byte(lab: Lab, job: Job) -> None:
 
 def test_following_what_is_not_there_says_so(lab: Lab, job: Job) -> None:
     run = lab.run("logs", job.id, "--site", "site-typo", "-f")
-    assert run.returncode == 1 and "site-typo: no log: never seen (no such site in this job; the job has server" in run.stderr
+    assert (
+        run.returncode == 1
+        and "site-typo: no log: never seen (no such site in this job; the job has server" in run.stderr
+    )
 
 
 def test_an_exploding_pattern_costs_linear_time(lab: Lab) -> None:
@@ -279,7 +321,14 @@ def test_the_readmes_commands_print_what_it_shows(lab: Lab) -> None:
     job = lab.submit("readme", script, sites=["site-1", "site-3", ABSENT], min_clients=2)
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     examples = re.findall(r"^\$ nvflare-logstream (.*)\n((?:(?!\$ |```).*\n)*)", readme, re.M)
-    assert [shlex.split(command)[0] for command, _ in examples] == ["logs", "logs", "logs", "status", "export", "verify"]
+    assert [shlex.split(command)[0] for command, _ in examples] == [
+        "logs",
+        "logs",
+        "logs",
+        "status",
+        "export",
+        "verify",
+    ]
     for command, shown in examples:
         run = lab.run(*(job.id if word == "3f3212db" else word for word in shlex.split(command)))
         assert comparable(run.stdout + run.stderr) == comparable(shown), command

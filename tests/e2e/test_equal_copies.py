@@ -26,7 +26,13 @@ _LONG_LINES = [
 
 # Each job: what its sites do; all get a streamer injected, whatever the format of their config.
 SCRIPTS = {
-    "normal": [["lines", 200, 0.005], ["traceback"], ["warning", "a warning"], ["wait_for", "go"], ["traceback"]],
+    "normal": [
+        ["lines", 200, 0.005],
+        ["traceback"],
+        ["warning", "a warning"],
+        ["wait_for", "go"],
+        ["traceback"],
+    ],
     "abort": [["lines_until", "never"]],
     "killed": {"site-1": [["bulk", _MIB], ["kill"]]},
     "exited": {"site-2": [["lines", 1000], ["exit", 3]]},
@@ -64,7 +70,7 @@ def test_quiet_job_and_long_lines(jobs: dict[str, Job]) -> None:
     while "complete" not in verdicts and len(verdicts) < 3:
         info = job.stream("site-1")
         assert info is not None
-        verdicts.add(info.verdict(time.time(), 30.0).name)
+        verdicts.add(info.as_of(time.time(), 30.0).verdict)
         time.sleep(1.0)
     assert verdicts == {"streaming", "complete"}  # a site that writes nothing still shows signs of life
 
@@ -124,7 +130,9 @@ def test_job_dies_before_it_starts(jobs: dict[str, Job]) -> None:
     job.wait()
     for site in job.sites:
         info = job.wait_closed(site)
-        assert info.outcome != "exit code 0"  # the first to end has its own code; the other may be killed for it
+        assert (
+            info.outcome != "exit code 0"
+        )  # the first to end has its own code; the other may be killed for it
         job.assert_complete(site, outcome=info.outcome)
         assert b"NotThere" in job.path(site, "error_log.txt").read_bytes()
 
@@ -144,7 +152,9 @@ def test_copytruncate(jobs: dict[str, Job]) -> None:
     jobs["regrowth"].assert_complete("site-2")
 
 
-@pytest.mark.parametrize(("name", "site"), [("truncation", "site-1"), ("truncation", "site-2"), ("regrowth", "site-1")])
+@pytest.mark.parametrize(
+    ("name", "site"), [("truncation", "site-1"), ("truncation", "site-2"), ("regrowth", "site-1")]
+)
 def test_truncation(jobs: dict[str, Job], name: str, site: str) -> None:
     """What was read in time is there; what was not is in the ledger, at its place, and nothing else is missing."""
     job = jobs[name]
@@ -157,12 +167,11 @@ def test_truncation(jobs: dict[str, Job], name: str, site: str) -> None:
     assert job.wait() == "FINISHED:COMPLETED"
     info, written = job.wait_closed(site), job.written(site)
     stored = job.path(site, "log.txt").read_bytes()
-    verdict = info.verdict(time.time(), 0)
-    if verdict.name == "complete":
+    if info.verdict == "complete":
         assert stored == written
         return
     (loss,) = info.losses
-    assert verdict.name == "lost" and "truncated" in verdict.reason
+    assert info.verdict == "lost" and "truncated" in info.verdict_reason
     missing = len(written) - len(stored)
     assert loss.length in (None, missing), f"{loss}, {missing} bytes are missing"
     around = written[: loss.offset] + written[loss.offset + missing :]

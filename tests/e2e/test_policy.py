@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 from nvflare.fuel.utils.config_factory import ConfigFactory
 
-from nvflare_logstream.wire.frames import decode_reply
+from nvflare_logstream.wire.upload_reply import decode_reply
 
 from .lab import LOGS, Job, Lab
 
@@ -21,8 +20,13 @@ STOCK_JOB = {
     "executor": "nvflare.app_common.np.np_trainer.NPTrainer",
     "executor_args": {},
     "custom": None,
-    "workflow": {"path": "nvflare.app_common.workflows.fedavg.FedAvg", "args": {"num_clients": 2, "num_rounds": 1}},
-    "server_components": [{"id": "persistor", "path": "nvflare.app_common.np.np_model_persistor.NPModelPersistor"}],
+    "workflow": {
+        "path": "nvflare.app_common.workflows.fedavg.FedAvg",
+        "args": {"num_clients": 2, "num_rounds": 1},
+    },
+    "server_components": [
+        {"id": "persistor", "path": "nvflare.app_common.np.np_model_persistor.NPModelPersistor"}
+    ],
 }
 
 
@@ -33,15 +37,25 @@ def jobs(lab: Lab) -> dict[str, Job]:
     declared = {"site-3": {"components": [OURS, STOCK]}}
     jobs = {
         form: lab.submit(
-            f"{form}-job", script, sites=["site-1", "site-3"], apps=declared, client_components=[OURS], config_format=form
+            f"{form}-job",
+            script,
+            sites=["site-1", "site-3"],
+            apps=declared,
+            client_components=[OURS],
+            config_format=form,
         )
         for form in FORMATS
     }
     jobs["strict"] = lab.submit("strict", {}, sites=["site-1", "site-4"], **STOCK_JOB)
     odd = {"site-1": {"components": ...}, "site-2": {"components": None}}
     jobs["odd components"] = lab.submit("odd-components", script, apps=odd)
-    jobs["no list"] = lab.submit("no-list", script, sites=["site-1"], apps={"site-1": {"components": {"a": 1}}})
-    forge = {"site-1": [], "site-2": [["forge", "site-1", "", "own"], ["forge", "site-1", jobs["json"].id, "other"]]}
+    jobs["no list"] = lab.submit(
+        "no-list", script, sites=["site-1"], apps={"site-1": {"components": {"a": 1}}}
+    )
+    forge = {
+        "site-1": [],
+        "site-2": [["forge", "site-1", "", "own"], ["forge", "site-1", jobs["json"].id, "other"]],
+    }
     jobs["forging"] = lab.submit("forging", forge)
     return jobs
 
@@ -51,10 +65,12 @@ def test_opted_out_site(jobs: dict[str, Job], form: str) -> None:
     job = jobs[form]
     assert job.wait() == "FINISHED:COMPLETED"
     for file in LOGS:
-        verdict = job.wait_closed("site-3", file).verdict(time.time(), 0)
-        assert verdict.name == "refused" and "allow_log_streaming is false" in verdict.reason
+        stream = job.wait_closed("site-3", file)
+        assert stream.verdict == "refused" and "allow_log_streaming is false" in stream.verdict_reason
     assert not job.path("site-3", "").exists()
-    config = ConfigFactory.load_config("config_fed_client.json", [str(job.directory("site-3") / "app_site-3" / "config")])
+    config = ConfigFactory.load_config(
+        "config_fed_client.json", [str(job.directory("site-3") / "app_site-3" / "config")]
+    )
     assert config is not None and not config.to_dict()["components"]
     assert b"secret" in job.written("site-3")
 
@@ -67,7 +83,10 @@ def test_job_declares_its_own_streamer(jobs: dict[str, Job], form: str) -> None:
 
 def test_streaming_adds_one_thread(jobs: dict[str, Job]) -> None:
     jobs["json"].wait()
-    names = {site: (jobs["json"].directory(site) / "threads").read_text().split("\n") for site in jobs["json"].sites}
+    names = {
+        site: (jobs["json"].directory(site) / "threads").read_text().split("\n")
+        for site in jobs["json"].sites
+    }
     # Threads of the runtime's pools have a number, and there are as many as were needed.
     kinds = {site: {name.rstrip("0123456789") for name in names[site]} for site in names}
     assert kinds["site-1"] - kinds["site-3"] == {"nvflare_logstream"}
@@ -80,7 +99,9 @@ def test_allow_list_without_this_package(jobs: dict[str, Job]) -> None:
     assert job.wait() == "FINISHED:COMPLETED"
     for site in job.sites:
         job.assert_complete(site)
-    config = json.loads((job.directory("site-4") / "app_site-4" / "config" / "config_fed_client.json").read_text())
+    config = json.loads(
+        (job.directory("site-4") / "app_site-4" / "config" / "config_fed_client.json").read_text()
+    )
     assert not config["components"]
 
 

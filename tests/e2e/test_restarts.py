@@ -17,7 +17,12 @@ from .lab import LOGS, SITES, Job, Lab, wait_for
 
 pytestmark = pytest.mark.timeout(300)
 
-JOBS = {"client killed": "site-1", "server stopped": "site-2", "archived first": "site-2", "server killed": "site-2"}
+JOBS = {
+    "client killed": "site-1",
+    "server stopped": "site-2",
+    "archived first": "site-2",
+    "server killed": "site-2",
+}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +89,13 @@ def test_last_bytes_come_after_the_archive(lab: Lab, jobs: dict[str, Job]) -> No
 
 def test_following_across_rotation_a_frozen_and_a_restarted_server(lab: Lab) -> None:
     """`logs --site all -f` shows each line of both sites once and in order, and ends by itself with the job's outcome."""
-    script = [["lines", 100, 0.01], ["rotate"], ["lines_until", "on", 0.02], ["rotate"], ["lines_until", "go", 0.02]]
+    script = [
+        ["lines", 100, 0.01],
+        ["rotate"],
+        ["lines_until", "on", 0.02],
+        ["rotate"],
+        ["lines_until", "go", 0.02],
+    ]
     job = lab.submit("followed", [*script, ["warning", "the end"]])
     for site in SITES:
         job.wait_live(site)
@@ -92,7 +103,9 @@ def test_following_across_rotation_a_frozen_and_a_restarted_server(lab: Lab) -> 
     with out.open("w") as stdout, err.open("w") as stderr:
         follower = lab.command("logs", job.id, "--site", "all", "-f", stdout=stdout, stderr=stderr)
     try:
-        wait_for(lambda: "site-2 " in out.read_text() and "site-1 " in out.read_text(), "the follower to begin")
+        wait_for(
+            lambda: "site-2 " in out.read_text() and "site-1 " in out.read_text(), "the follower to begin"
+        )
         lab.federation.kill("server", signal.SIGSTOP)
         time.sleep(20)  # the case itself, not a wait for something
         lab.federation.kill("server", signal.SIGCONT)
@@ -111,7 +124,9 @@ def test_following_across_rotation_a_frozen_and_a_restarted_server(lab: Lab) -> 
     shown = out.read_text().splitlines(keepends=True)
     for site in SITES:
         written = job.written(site).decode().splitlines(keepends=True)
-        assert [line.removeprefix(f"{site} ") for line in shown if line.startswith(f"{site} ")] == written, site
+        assert [line.removeprefix(f"{site} ") for line in shown if line.startswith(f"{site} ")] == written, (
+            site
+        )
     notices = err.read_text()
     # The runtime's job store says for ever that the job runs: a restarted server takes no job up again.
     assert lab.federation.status(job.id) == "RUNNING"

@@ -10,16 +10,23 @@ from typing import Any
 import pytest
 from nvflare.fuel.flare_api.api_spec import AuthorizationError, JobNotFound
 
-from nvflare_logstream.errors import ArgumentError
-from nvflare_logstream.retrieval.client import LogClient
-from nvflare_logstream.retrieval.model import LogQuery, RetrievalError
-from nvflare_logstream.retrieval.verify import verify_export
+from nvflare_logstream.client.checks import verify_export
+from nvflare_logstream.client.client import LogClient
+from nvflare_logstream.client.model import LogQuery
+from nvflare_logstream.errors import ArgumentError, RetrievalError
 
 from .lab import SITES, Job, Lab
 
 pytestmark = pytest.mark.timeout(240)
 
-SCRIPT = [["lines", 150, 0.01], ["rotate"], ["lines", 50, 0.01], ["traceback"], ["rotate"], ["warning", "the end"]]
+SCRIPT = [
+    ["lines", 150, 0.01],
+    ["rotate"],
+    ["lines", 50, 0.01],
+    ["traceback"],
+    ["rotate"],
+    ["warning", "the end"],
+]
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +54,13 @@ def test_reading_and_fetching_after_the_end(lab: Lab, job: Job) -> None:
     lines = job.written("site-1").decode().splitlines(keepends=True)
     read = client.read(job.id, LogQuery(sites=("site-1",), tail=10))["site-1"]
     assert read.text == "".join(lines[-10:]) and read.truncated
-    assert client.read(job.id, LogQuery(sites=("site-*",), level="WARNING"))["site-2"].text.count("the end") == 1
-    assert "breaks over two lines" in client.read(job.id, LogQuery(sites=("site-1",), file="error_log.txt"))["site-1"].text
+    assert (
+        client.read(job.id, LogQuery(sites=("site-*",), level="WARNING"))["site-2"].text.count("the end") == 1
+    )
+    assert (
+        "breaks over two lines"
+        in client.read(job.id, LogQuery(sites=("site-1",), file="error_log.txt"))["site-1"].text
+    )
     stream = next(s for s in client.streams(job.id) if (s.site, s.file) == ("site-1", "log.txt"))
     assert b"".join(client.fetch(job.id, stream)) == job.written("site-1")
     refused = client.read(job.id, LogQuery(sites=("site-3",)))["site-3"]
@@ -75,14 +87,20 @@ def test_the_readmes_example_runs(lab: Lab, job: Job, capsys: pytest.CaptureFixt
     exec(example.rpartition("```python\n")[2], names)
     names["show"](lab.federation.session(), job.id)
     shown = capsys.readouterr().out
-    assert "site-3 log.txt 0 refused" in shown and "breaks over two lines" in shown and "over FINISHED:COMPLETED" in shown
+    assert (
+        "site-3 log.txt 0 refused" in shown
+        and "breaks over two lines" in shown
+        and "over FINISHED:COMPLETED" in shown
+    )
 
 
 def test_who_may_not_see_the_job_sees_nothing(lab: Lab, job: Job) -> None:
     job.wait_closed("site-1")
     with pytest.raises(AuthorizationError):
         LogClient(lab.federation.session("member@nvidia.com")).streams(job.id)
-    assert LogClient(lab.federation.session("lead@nvidia.com")).streams(job.id), "the right is one of the category view"
+    assert LogClient(lab.federation.session("lead@nvidia.com")).streams(job.id), (
+        "the right is one of the category view"
+    )
     with pytest.raises(JobNotFound):
         LogClient(lab.federation.session()).streams("00000000-0000-0000-0000-000000000000")
     with pytest.raises(ArgumentError, match="grep: "):

@@ -6,14 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from nvflare_logstream.flare.kits import SiteSetup, write_job
-from nvflare_logstream.server.index import Index
+from nvflare_logstream.lab.kits import SiteSetup, write_job
+from nvflare_logstream.store.index import Index
 
 from .lab import CUSTOM, EXECUTOR, LOGS, SITES, Job, Lab
 
@@ -47,7 +46,9 @@ def test_job_level_only(lab: Lab) -> None:
         for file in LOGS:
             info = job.wait_closed(site, file, timeout=5)
             assert info.agreed and info.outcome == "run ended"
-            assert_holds_the_run(job.path(site, file).read_bytes(), job.written(site, file), b"breaks over two lines")
+            assert_holds_the_run(
+                job.path(site, file).read_bytes(), job.written(site, file), b"breaks over two lines"
+            )
     logs = lab.nvflare("job", "logs", job.id, "--site", "site-1", "--tail", "100000")
     assert "line 299" in logs.stdout
 
@@ -58,8 +59,12 @@ def example_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     setups = []
     for name in ("server", "client"):
         example = json.loads((ROOT / "resources_examples" / f"{name}_resources.json").read_text())
-        extra = {key: value for key, value in example.items() if key not in ("components", "class_allow_list")}
-        setups.append(SiteSetup(example["components"], extra=extra, class_allow=tuple(example["class_allow_list"])))
+        extra = {
+            key: value for key, value in example.items() if key not in ("components", "class_allow_list")
+        }
+        setups.append(
+            SiteSetup(example["components"], extra=extra, class_allow=tuple(example["class_allow_list"]))
+        )
     with Lab(tmp_path_factory.mktemp("examples"), clients=SITES, server=setups[0], client=setups[1]) as lab:
         yield lab
 
@@ -91,7 +96,19 @@ def test_site_examples_with_the_job_template(example_lab: Lab) -> None:
 def test_simulator(tmp_path: Path) -> None:
     job = write_job(tmp_path / "job", EXECUTOR, {"script": SCRIPT}, custom=CUSTOM, **COMPONENTS)
     workspace = tmp_path / "workspace"
-    command = [sys.executable, "-m", "nvflare.cli", "simulator", "-w", str(workspace), "-n", "2", "-t", "2", str(job)]
+    command = [
+        sys.executable,
+        "-m",
+        "nvflare.cli",
+        "simulator",
+        "-w",
+        str(workspace),
+        "-n",
+        "2",
+        "-t",
+        "2",
+        str(job),
+    ]
     environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
@@ -101,6 +118,6 @@ def test_simulator(tmp_path: Path) -> None:
             (written,) = (workspace / site).glob(f"**/{file}")
             assert_holds_the_run(stored.read_bytes(), written.read_bytes(), b"breaks over two lines")
     index = Index(next(workspace.glob("**/logstream/index.sqlite")))
-    verdicts = {(info.key.site, info.key.file): info.verdict(time.time(), 0).name for info in index.find("simulate_job")}
+    verdicts = {(info.key.site, info.key.file): info.verdict for info in index.find("simulate_job")}
     index.close()
     assert {verdicts[site, file] for site in SITES for file in LOGS} == {"complete"}

@@ -18,8 +18,8 @@ from nvflare.fuel.flare_api import api_spec
 from nvflare_logstream import __version__
 from nvflare_logstream.cli.main import _COMMANDS, run
 from nvflare_logstream.cli.options import Access
+from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.flare.admin_session import explained
-from nvflare_logstream.retrieval.model import RetrievalError
 
 
 @pytest.fixture(autouse=True)
@@ -75,16 +75,27 @@ def test_help_of_a_command_shows_each_of_its_examples(capsys, command):
 def test_a_schema_is_json_and_needs_neither_a_job_nor_a_server(capsys, command, extra):
     assert run([command, *extra, "--schema"]) == 0
     schema = envelope(capsys)
-    assert schema["schema_version"] == "1" and schema["command"] == f"nvflare-logstream {command}" and schema["description"]
+    assert (
+        schema["schema_version"] == "1"
+        and schema["command"] == f"nvflare-logstream {command}"
+        and schema["description"]
+    )
     assert schema["examples"] == list(import_module(f"nvflare_logstream.cli.{command}").EXAMPLES)
-    assert {"name", "type", "required", "description", "default"} <= set.intersection(*(set(entry) for entry in schema["args"]))
+    assert {"name", "type", "required", "description", "default"} <= set.intersection(
+        *(set(entry) for entry in schema["args"])
+    )
 
 
 @pytest.mark.parametrize("command", _COMMANDS)
 def test_a_schema_names_the_options_that_help_names(capsys, command):
     run([command, "--schema"])
     entries = envelope(capsys)["args"]
-    named = {name for entry in entries for name in (entry["name"], *entry.get("aliases", ())) if name.startswith("--")}
+    named = {
+        name
+        for entry in entries
+        for name in (entry["name"], *entry.get("aliases", ()))
+        if name.startswith("--")
+    }
     run([command, "--help"])
     shown = set(re.findall(r"^│ \*? *(--[a-z-]+)", capsys.readouterr().out, re.M))
     assert shown - {"--help"} <= named and (shown or command == "demo")
@@ -104,7 +115,11 @@ WRONG = [
     (("logs", "8f3c", "--tail", "9" * 16), "--tail", "is not allowed; a whole number from 0 on"),
     (("logs", "8f3c", "--max-bytes", "1k"), "--max-bytes", "'1k' is not allowed; a whole number from 0 on"),
     (("logs", "8f3c", "-g", "x", "-C", "1.5"), "--context", "'1.5' is not allowed; a whole number from 0 on"),
-    (("logs", "8f3c", "-g", "x", "-A", "1001"), "after", "1001 is not allowed; a whole number from 0 to 1000"),
+    (
+        ("logs", "8f3c", "-g", "x", "-A", "1001"),
+        "after",
+        "1001 is not allowed; a whole number from 0 to 1000",
+    ),
     (("logs", "8f3c", "--since", "noon"), "since", "'noon' is not allowed; a time such as"),
     (("logs", "8f3c", "--until", ""), "until", "'' is not allowed; a time such as"),
     (("logs", "8f3c", "--level", "loud"), "level", "'LOUD' is not allowed; one of DEBUG, INFO"),
@@ -113,9 +128,21 @@ WRONG = [
     (("logs", "8f3c", "--file", "../x"), "file", "'../x' is not allowed; a plain name"),
     (("logs", "8f3c", "--color", "red"), "--color", "'red' is not one of 'auto', 'always', 'never'"),
     (("logs", "8f3c", "--format", "xml"), "--format", "'xml' is not one of 'text', 'json', 'jsonl'"),
-    (("logs", "8f3c", "--connect-timeout", "0"), "--connect-timeout", "'0' is not allowed; a number of seconds from 0.1 to 3600"),
-    (("logs", "8f3c", "--connect-timeout", "nan"), "--connect-timeout", "'nan' is not allowed; a number of seconds"),
-    (("status", "8f3c", "--interval", "x"), "--interval", "'x' is not allowed; a number of seconds from 0.1 to 3600"),
+    (
+        ("logs", "8f3c", "--connect-timeout", "0"),
+        "--connect-timeout",
+        "'0' is not allowed; a number of seconds from 0.1 to 3600",
+    ),
+    (
+        ("logs", "8f3c", "--connect-timeout", "nan"),
+        "--connect-timeout",
+        "'nan' is not allowed; a number of seconds",
+    ),
+    (
+        ("status", "8f3c", "--interval", "x"),
+        "--interval",
+        "'x' is not allowed; a number of seconds from 0.1 to 3600",
+    ),
     (("export", "8f3c"), "--output", "Missing option"),
     (("verify",), "JOB_ID|DIR", "Missing argument"),
 ]
@@ -134,20 +161,30 @@ CONTRADICTIONS = [
 OF_FORMATS = [
     (("logs", "8f3c", "--follow", "--format", "json"), "--follow with --format json", "use jsonl"),
     (("logs", "8f3c", "--merge", "--format", "json"), "--merge with --format json", "use text or jsonl"),
-    (("logs", "8f3c", "--output", "x", "--format", "jsonl"), "--output with --format jsonl", "use text or json"),
+    (
+        ("logs", "8f3c", "--output", "x", "--format", "jsonl"),
+        "--output with --format jsonl",
+        "use text or json",
+    ),
     (("status", "8f3c", "--watch", "--format", "json"), "--watch with --format json", "use jsonl"),
     (("export", "8f3c", "-o", "x", "--format", "jsonl"), "--format jsonl", "use text or json"),
     (("verify", "8f3c", "--format", "jsonl"), "--format jsonl", "use text or json"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "option", "allowed"), WRONG + CONTRADICTIONS, ids=lambda value: str(value)[:40])
-def test_a_person_reads_help_and_then_the_option_its_value_and_what_is_allowed(capsys, arguments, option, allowed):
+@pytest.mark.parametrize(
+    ("arguments", "option", "allowed"), WRONG + CONTRADICTIONS, ids=lambda value: str(value)[:40]
+)
+def test_a_person_reads_help_and_then_the_option_its_value_and_what_is_allowed(
+    capsys, arguments, option, allowed
+):
     said = refuse(capsys, *arguments)
     assert option in said and allowed in said
 
 
-@pytest.mark.parametrize("form", [("--format", "json"), ("--format=json",), ("--format", "jsonl")], ids=" ".join)
+@pytest.mark.parametrize(
+    "form", [("--format", "json"), ("--format=json",), ("--format", "jsonl")], ids=" ".join
+)
 @pytest.mark.parametrize(
     ("arguments", "option", "allowed"),
     [case for case in WRONG + CONTRADICTIONS if "--format" not in case[0] and case[0][0] in ("logs", "lgos")],
@@ -156,7 +193,11 @@ def test_a_person_reads_help_and_then_the_option_its_value_and_what_is_allowed(c
 def test_a_program_reads_one_envelope_and_nothing_else(capsys, arguments, option, allowed, form):
     assert run([arguments[0], *form, *arguments[1:]]) == 4
     found = envelope(capsys)
-    assert (found["status"], found["exit_code"], found["error_code"]) == ("error", 4, "INVALID_ARGS") and found["hint"]
+    assert (found["status"], found["exit_code"], found["error_code"]) == (
+        "error",
+        4,
+        "INVALID_ARGS",
+    ) and found["hint"]
     assert option in found["message"] and allowed in found["message"]
     assert found.get("terminal", False) is ("jsonl" in form)
 
@@ -186,7 +227,10 @@ def test_a_bug_of_ours_is_an_internal_error_without_a_traceback(capsys, monkeypa
     said = capsys.readouterr()
     assert not said.out and "Traceback" not in said.err
     assert said.err.splitlines()[0] == "ZeroDivisionError: division by zero"
-    assert "Hint: This is likely a bug; please report it" in said.err and "Code: INTERNAL_ERROR (exit 5)" in said.err
+    assert (
+        "Hint: This is likely a bug; please report it" in said.err
+        and "Code: INTERNAL_ERROR (exit 5)" in said.err
+    )
 
 
 def test_a_bug_of_ours_is_one_envelope_for_a_program(capsys, monkeypatch):
@@ -225,7 +269,9 @@ def test_an_errors_code_decides_the_exit_code(capsys, monkeypatch, code, exit_co
     assert found["error_code"] == code and found["event"] == "terminal" and found["terminal"] is True
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["logs", "--help"], ["logs", "--schema"], ["--version"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["logs", "--help"], ["logs", "--schema"], ["--version"]], ids=" ".join
+)
 def test_a_reader_that_has_had_enough_is_no_error(arguments):
     """As with `| head -1`: the pipe is closed before all is written."""
     read_end, write_end = os.pipe()
@@ -254,7 +300,11 @@ def test_a_reader_that_has_had_enough_is_no_error(arguments):
         (api_spec.SessionExpired("expired"), "CONNECTION_FAILED", "nvflare system status"),
         (FLCommunicationError("no cell"), "CONNECTION_FAILED", "nvflare system status"),
         (ConnectionResetError("reset"), "CONNECTION_FAILED", "nvflare system status"),
-        (api_spec.InternalError("command logstream not found"), "NO_RECEIVER", "nvflare_logstream.JobLogReceiver"),
+        (
+            api_spec.InternalError("command logstream not found"),
+            "NO_RECEIVER",
+            "nvflare_logstream.JobLogReceiver",
+        ),
         (api_spec.InternalError("something else"), "INTERNAL_ERROR", ""),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
@@ -267,7 +317,9 @@ def test_what_the_runtime_raises_becomes_a_code_and_a_hint(error, code, hint):
 
 
 @pytest.mark.parametrize(
-    "error", [RetrievalError("LOG_NOT_FOUND", "x"), BrokenPipeError(), ValueError("x"), KeyboardInterrupt()], ids=repr
+    "error",
+    [RetrievalError(ErrorCode.LOG_NOT_FOUND, "x"), BrokenPipeError(), ValueError("x"), KeyboardInterrupt()],
+    ids=repr,
 )
 def test_what_is_not_the_runtimes_is_left_alone(error):
     with pytest.raises(type(error)) as caught, explained("research"):
@@ -279,8 +331,14 @@ def test_a_full_disk_behind_stdout_is_no_bug_of_ours():
     for options in ([], ["--format", "json"]):
         with Path("/dev/full").open("w") as full:
             command = [sys.executable, "-m", "nvflare_logstream.cli.main", "logs", "--schema", *options]
-            run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
-        assert run.returncode == 1 and "cannot write the output: No space left" in run.stderr and "Traceback" not in run.stderr
+            run = subprocess.run(
+                command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+            )
+        assert (
+            run.returncode == 1
+            and "cannot write the output: No space left" in run.stderr
+            and "Traceback" not in run.stderr
+        )
 
 
 def test_a_closed_stdout_is_nobody_who_listens():

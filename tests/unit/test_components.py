@@ -11,7 +11,8 @@ from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.errors import ArgumentError
 from nvflare_logstream.flare import site_log_streamer
 from nvflare_logstream.flare.site_log_streamer import describe_exit
-from nvflare_logstream.names import StreamKey, check_name
+from nvflare_logstream.names import check_name
+from nvflare_logstream.streams import StreamKey
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +52,9 @@ STREAMER_ARGUMENTS = [
         (JobLogReceiver, {"keep_days": False}, "keep_days", "above 0"),
     ],
 )
-def test_an_argument_that_is_not_allowed_is_named_with_its_value_and_what_is_allowed(component, arguments, name, allowed):
+def test_an_argument_that_is_not_allowed_is_named_with_its_value_and_what_is_allowed(
+    component, arguments, name, allowed
+):
     with pytest.raises(ArgumentError, match=rf"^{name}: .* is not allowed; .*{allowed}") as error:
         component(**arguments)
     assert isinstance(error.value, ValueError)
@@ -71,7 +74,11 @@ def test_an_unknown_export_is_an_attribute_error():
 def test_several_entries_of_a_site_add_up(site):
     SiteLogStreamer(log_file_name="log.txt", poll_interval=5)
     SiteLogStreamer(log_files=["audit.log", "log.txt"], liveness_interval=3)
-    assert site.streamer_args() == {"log_files": ["log.txt", "audit.log"], "poll_interval": 0.5, "liveness_interval": 3.0}
+    assert site.streamer_args() == {
+        "log_files": ["log.txt", "audit.log"],
+        "poll_interval": 0.5,
+        "liveness_interval": 3.0,
+    }
 
 
 def test_one_of_several_entries_acts_for_all(site):
@@ -116,9 +123,26 @@ def test_a_plain_name_is_taken_as_it_is(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", ".hidden", "-rf", "a/b", "/etc/passwd", "a\\b", "a\x00", "a\n", "a b", "ä", "x" * 129, None, 5, b"log.txt"],
+    [
+        "",
+        ".",
+        "..",
+        ".hidden",
+        "-rf",
+        "a/b",
+        "/etc/passwd",
+        "a\\b",
+        "a\x00",
+        "a\n",
+        "a b",
+        "ä",
+        "x" * 129,
+        None,
+        5,
+        b"log.txt",
+    ],
 )
 def test_any_other_name_is_refused(name):
     for key in ((name, "s", "f"), ("j", name, "f"), ("j", "s", name)):
-        with pytest.raises(ArgumentError, match=r"^(job|site|file): .*a plain name is"):
+        with pytest.raises(ArgumentError, match=r"^(job_id|site|file): .*a plain name is"):
             StreamKey(*key)

@@ -19,17 +19,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvflare_logstream import __version__
-from nvflare_logstream.names import StreamKey
-from nvflare_logstream.retrieval import client, query
-from nvflare_logstream.retrieval.client import LogClient
-from nvflare_logstream.retrieval.manifest import Manifest
-from nvflare_logstream.retrieval.model import JobStreams, RetrievalError
-from nvflare_logstream.retrieval.query import MAX_HASHING, LogService
-from nvflare_logstream.retrieval.reader import Source
-from nvflare_logstream.retrieval.verify import Finding, verify_export
-from nvflare_logstream.server.store import LogStore, Quotas
+from nvflare_logstream.client import client
+from nvflare_logstream.client.checks import Finding, verify_export
+from nvflare_logstream.client.client import LogClient
+from nvflare_logstream.client.manifest import Manifest
+from nvflare_logstream.client.model import JobStreams
+from nvflare_logstream.errors import RetrievalError
+from nvflare_logstream.filters.reading import Source
+from nvflare_logstream.server import service as query
+from nvflare_logstream.server.service import MAX_HASHING, LogService
+from nvflare_logstream.store.store import LogStore, Quotas
+from nvflare_logstream.streams import Loss, StreamKey
 from nvflare_logstream.testing import Clock
-from nvflare_logstream.wire.frames import Close, Loss
+from nvflare_logstream.wire.upload import Close
 
 JOB = "job-1"
 WHERE = {"site": "site-1", "file": "log.txt"}
@@ -139,7 +141,11 @@ def test_an_export_has_every_byte_and_its_manifest_every_stream(fed):
     manifest = fed.export()
     assert fed.content() == {"site-1/log.txt": TEXT + b"\xff\x00", "site-2/log.txt": b""}
     assert manifest == Manifest.load(fed.dest) and manifest.finished
-    assert (manifest.job_id, manifest.job_status, manifest.package_version) == (JOB, "FINISHED:COMPLETED", __version__)
+    assert (manifest.job_id, manifest.job_status, manifest.package_version) == (
+        JOB,
+        "FINISHED:COMPLETED",
+        __version__,
+    )
     assert [(row.path, row.verdict) for row in manifest.streams] == [
         ("site-1/log.txt", "lost"),
         ("site-2/log.txt", "streaming"),
@@ -340,7 +346,9 @@ def test_force_into_a_directory_without_a_manifest_replaces_only_what_it_writes(
     (fed.dest / "site-1" / "log.txt").write_bytes(TEXT[:9])
     os.link(fed.dest / "site-1" / "log.txt", fed.dest / "site-1" / "linked")
     fed.export(force=True)
-    assert fed.content() == {"site-1/log.txt": TEXT, "site-1/linked": TEXT[:9]}, "a new file, not the old one grown"
+    assert fed.content() == {"site-1/log.txt": TEXT, "site-1/linked": TEXT[:9]}, (
+        "a new file, not the old one grown"
+    )
 
 
 # -- links and names --------------------------------------------------------------------------------------------
@@ -403,7 +411,9 @@ def test_a_linked_site_directory_is_not_written_into(fed, force):
     (fed.dest / "site-1").symlink_to(outside)
     with refused("OUTPUT_DIR_NOT_WRITABLE", str(fed.dest / "site-1"), "not a directory"):
         fed.export(force=force)
-    assert [path.name for path in outside.iterdir()] == ["log.txt"] and (outside / "log.txt").read_text() == "mine"
+    assert [path.name for path in outside.iterdir()] == ["log.txt"] and (
+        outside / "log.txt"
+    ).read_text() == "mine"
 
 
 HOSTILE = ["..", "../x", "/etc", "", "a/b", ".hidden", "a\0b", 5, None, "manifest.json", "manifest.json.part"]
@@ -436,23 +446,31 @@ def test_two_streams_of_one_name_are_refused(fed):
 # -- the disk ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "word"), [(errno.ENOSPC, "make room"), (errno.EACCES, "another directory"), (errno.EIO, "")])
+@pytest.mark.parametrize(
+    ("number", "word"), [(errno.ENOSPC, "make room"), (errno.EACCES, "another directory"), (errno.EIO, "")]
+)
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
-def test_an_error_of_the_disk_names_the_path_and_the_export_can_be_gone_on_with(fed, monkeypatch, call, number, word):
+def test_an_error_of_the_disk_names_the_path_and_the_export_can_be_gone_on_with(
+    fed, monkeypatch, call, number, word
+):
     fed.add(KEY, TEXT)
     real = getattr(os, call)
     with cut(fed, 0):
         fed.export()
 
     def fail(first: Any, *rest: Any, **named: Any) -> Any:
-        path = str(first) if isinstance(first, (str, Path)) else str(Path(f"/proc/self/fd/{first}").readlink())
+        path = (
+            str(first) if isinstance(first, (str, Path)) else str(Path(f"/proc/self/fd/{first}").readlink())
+        )
         if "log.txt" in path:
             raise OSError(number, os.strerror(number), path)
         return real(first, *rest, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
-        with refused("OUTPUT_DIR_NOT_WRITABLE", str(fed.dest / "site-1" / "log.txt"), os.strerror(number), word):
+        with refused(
+            "OUTPUT_DIR_NOT_WRITABLE", str(fed.dest / "site-1" / "log.txt"), os.strerror(number), word
+        ):
             fed.export()
     fed.export()
     assert fed.content() == {"site-1/log.txt": TEXT}
@@ -506,7 +524,11 @@ def test_every_result_of_verifying_a_job(memory_path):
     stored, said = (hashlib.sha256(data).hexdigest() for data in (TEXT.swapcase(), TEXT))
     assert stored in found["damaged"].detail and said in found["damaged"].detail
     assert "from byte 10 on" in found["equal"].detail and str(len(TEXT)) in found["open"].detail
-    assert "silent since" in found["silent"].detail and "deleted" in found["lost"].detail and "quota" in found["full"].detail
+    assert (
+        "silent since" in found["silent"].detail
+        and "deleted" in found["lost"].detail
+        and "quota" in found["full"].detail
+    )
     fed.store.path(keys["equal"]).write_bytes(b"")
     gone = next(finding for finding in fed.client.verify(JOB) if finding.site == "equal")
     assert gone.result == "incomplete" and "shorter" in gone.detail
@@ -618,7 +640,9 @@ def test_a_malformed_manifest_is_refused_with_the_field(fed, field, value):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\xff", b"[]", b"[" * 100_000, b"{}"], ids=["empty", "binary", "list", "deep", "nothing"]
+    "content",
+    [b"", b"\xff", b"[]", b"[" * 100_000, b"{}"],
+    ids=["empty", "binary", "list", "deep", "nothing"],
 )
 def test_what_is_not_a_manifest_is_refused(tmp_path, content):
     with refused("INVALID_MANIFEST", "No such file"):
@@ -697,7 +721,10 @@ def test_the_server_hashes_two_at_a_time_and_the_client_comes_back(fed, monkeypa
 
     monkeypatch.setattr(client.time, "sleep", pause)
     assert fed.client.digest(JOB, stream) == hashlib.sha256(TEXT).hexdigest()
-    assert len(paused) == 1 and [reply["digest"] for reply in replies] == [hashlib.sha256(TEXT).hexdigest()] * MAX_HASHING
+    assert (
+        len(paused) == 1
+        and [reply["digest"] for reply in replies] == [hashlib.sha256(TEXT).hexdigest()] * MAX_HASHING
+    )
 
 
 def test_a_failed_hashing_makes_room_for_the_next(fed):
@@ -711,7 +738,9 @@ def test_the_time_for_a_digest_grows_with_the_log(fed):
     fed.add(KEY, TEXT)
     (row,) = fed.service.answer(JOB, {"op": "streams"})["streams"]
     fed.change = lambda request, reply: {"digest": ""} if request["op"] == "digest" else reply
-    (stream,) = JobStreams.from_reply({"job_status": "", "now": 0.0, "streams": [{**row, "bytes": 10**10}]}).streams
+    (stream,) = JobStreams.from_reply(
+        {"job_status": "", "now": 0.0, "streams": [{**row, "bytes": 10**10}]}
+    ).streams
     fed.client.digest(JOB, stream)
     assert fed.timeouts[-1] > 200
     fed.client.streams(JOB)

@@ -14,24 +14,32 @@ from nvflare.tool.job.job_cli import (
 
 from nvflare_logstream import lines
 from nvflare_logstream.errors import ArgumentError
-from nvflare_logstream.filters import MAX_BEFORE, Filters, LineFilter, apply_filters
-from nvflare_logstream.retrieval import bounds, reader
-from nvflare_logstream.retrieval.bounds import plan
-from nvflare_logstream.retrieval.query import decode_reading, encode_reading
-from nvflare_logstream.retrieval.reader import Source
+from nvflare_logstream.filters import bounds
+from nvflare_logstream.filters import reading as reader
+from nvflare_logstream.filters.bounds import plan
+from nvflare_logstream.filters.reading import Source
+from nvflare_logstream.filters.rules import MAX_BEFORE, Filters, LineFilter, apply_filters
+from nvflare_logstream.server.service import decode_reading, encode_reading
 
 TIMES = st.sampled_from(
-    ["2026-04-28 10:00:00,123", "2026-04-28 10:00:01,5", "2026-04-28T09:59:59.999999", "2026-04-28 10:00:02,1234567"]
+    [
+        "2026-04-28 10:00:00,123",
+        "2026-04-28 10:00:01,5",
+        "2026-04-28T09:59:59.999999",
+        "2026-04-28 10:00:02,1234567",
+    ]
 )
 ODD_TIMES = TIMES | st.sampled_from(["2026-13-01 10:00:00", "[2026-04-28 10:00:03"])
 ZONED = st.sampled_from(["2026-04-28T12:00:01+02:00", "2026-04-28T10:00:01Z"])
 ENDS = st.sampled_from(["\n", "\n", "\n", "\r\n", "\r", "\x0b", "\u2028", "\x85", ""])
 LEVELS = st.sampled_from(["DEBUG", "INFO", "ERROR"])
-TEXT_LINES = st.builds("{} - n - {} - {}".format, ODD_TIMES, LEVELS, st.text(max_size=8)) | st.text(max_size=10)
-KEYS = st.sampled_from(["asctime", "timestamp", "time", "x"])
-JSON_LINES = st.builds('{{"{}": "{}", "levelname": "{}", "message": "x"}}'.format, KEYS, ODD_TIMES, LEVELS) | st.sampled_from(
-    ['{"a": 1}', "[]", "x", '{"asctime": 5}']
+TEXT_LINES = st.builds("{} - n - {} - {}".format, ODD_TIMES, LEVELS, st.text(max_size=8)) | st.text(
+    max_size=10
 )
+KEYS = st.sampled_from(["asctime", "timestamp", "time", "x"])
+JSON_LINES = st.builds(
+    '{{"{}": "{}", "levelname": "{}", "message": "x"}}'.format, KEYS, ODD_TIMES, LEVELS
+) | st.sampled_from(['{"a": 1}', "[]", "x", '{"asctime": 5}'])
 
 
 def logs(line):
@@ -84,16 +92,22 @@ FILTERS = st.fixed_dictionaries(
     part=st.integers(1, 50),
     most=st.sampled_from([1, 100, 1 << 26]),
 )
-def test_over_a_file_it_gives_what_it_gives_over_the_text(tmp_path_factory, raw, given_filters, block, part, most):
+def test_over_a_file_it_gives_what_it_gives_over_the_text(
+    tmp_path_factory, raw, given_filters, block, part, most
+):
     text = raw.decode(errors="replace")
     if given_filters["since"] or given_filters["until"]:
         # Where times are out of order by more than a block, bisection may not notice: it looks at a few places only.
-        times = [time for line in text.splitlines() if (time := lines.text_time(line) or lines.json_time(line))]
+        times = [
+            time for line in text.splitlines() if (time := lines.text_time(line) or lines.json_time(line))
+        ]
         assume(times == sorted(times))
     path = tmp_path_factory.getbasetemp() / "filtered.txt"
     path.write_bytes(raw)
     wanted = apply_filters(text, **given_filters)
-    times = {name: given_filters[name] and lines.parse_time(given_filters[name]) for name in ("since", "until")}
+    times = {
+        name: given_filters[name] and lines.parse_time(given_filters[name]) for name in ("since", "until")
+    }
     filters, source = Filters(**{**given_filters, **times}), Source(path, len(raw))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "BLOCK", block)
@@ -115,8 +129,15 @@ def long_log(tmp_path_factory):
     with path.open("w") as file:
         for block in range(400):
             start = time.mktime((2026, 4, 28, 0, 0, 0, 0, 0, -1)) + 400.0 * block
-            stamps = (time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(start + number // 10)) for number in range(4000))
-            file.write("".join(f"{stamp},{n % 10}00 - trainer - INFO - step {n:090d}\n" for n, stamp in enumerate(stamps)))
+            stamps = (
+                time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(start + number // 10))
+                for number in range(4000)
+            )
+            file.write(
+                "".join(
+                    f"{stamp},{n % 10}00 - trainer - INFO - step {n:090d}\n" for n, stamp in enumerate(stamps)
+                )
+            )
     return path
 
 
@@ -155,7 +176,9 @@ def test_a_line_that_is_handled_in_pieces_keeps_its_characters(tmp_path, monkeyp
         source = Source(path, path.stat().st_size)
         assert "".join(line for _, block in source.forward(0, source.end) for line in block) == text
         assert b"".join(run for _, run in reversed(list(source.backward(0, source.end)))).decode() == text
-        assert all(run.decode() for _, run in source.backward(0, source.end)), "each piece is whole characters"
+        assert all(run.decode() for _, run in source.backward(0, source.end)), (
+            "each piece is whole characters"
+        )
         source.end = reader.last_line_end(source, 0)
         assert source.read(0, source.end).decode()
 
@@ -165,9 +188,14 @@ def test_since_in_an_hour_that_the_clock_went_through_twice(tmp_path, hours):
     """The end of summer time: what was written before the clock went back is there too."""
     start = lines.parse_time("2026-10-25 03:00:00") - lines.datetime.timedelta(hours=hours)
     stamps = [start + lines.datetime.timedelta(seconds=second) for second in range(3600 * hours)]
-    stamps += [lines.parse_time("2026-10-25 02:00:00") + lines.datetime.timedelta(seconds=s) for s in range(3600 * hours)]
+    stamps += [
+        lines.parse_time("2026-10-25 02:00:00") + lines.datetime.timedelta(seconds=s)
+        for s in range(3600 * hours)
+    ]
     path = tmp_path / "log.txt"
-    path.write_text("".join(f"{stamp},000 - trainer - INFO - step {n:0100d}\n" for n, stamp in enumerate(stamps)))
+    path.write_text(
+        "".join(f"{stamp},000 - trainer - INFO - step {n:0100d}\n" for n, stamp in enumerate(stamps))
+    )
     for minute in range(5, 55, 7):
         since = lines.parse_time(f"2026-10-25 02:{minute:02d}:00")
         filters, source, found = Filters(since=since), Source(path, path.stat().st_size), ""
@@ -225,8 +253,12 @@ def test_a_wrong_argument_is_named(argument, value):
 def test_times_are_read_into_the_sites_own_clock():
     now = lines.parse_time("2026-04-28T10:00:00")
     hour = 3600
-    assert lines.parse_since("since", "2026-04-28T10:00:00", utc_offset=2 * hour) == now, "a naive time is the log's own"
-    assert str(lines.parse_since("since", "2026-04-28T10:00:00Z", utc_offset=2 * hour)) == "2026-04-28 12:00:00"
+    assert lines.parse_since("since", "2026-04-28T10:00:00", utc_offset=2 * hour) == now, (
+        "a naive time is the log's own"
+    )
+    assert (
+        str(lines.parse_since("since", "2026-04-28T10:00:00Z", utc_offset=2 * hour)) == "2026-04-28 12:00:00"
+    )
     assert str(lines.parse_since("since", "1h30m", now=now, utc_offset=-hour)) == "2026-04-28 07:30:00"
     fixed = lines.fixed_time("since", "1h30m", now.replace(tzinfo=lines.datetime.timezone.utc).timestamp())
     assert fixed == "2026-04-28T08:30:00Z" and lines.fixed_time("since", "2026-04-28", 0.0) == "2026-04-28"

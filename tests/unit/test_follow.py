@@ -14,14 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nvflare_logstream.client import follow
+from nvflare_logstream.client.client import _LOST, LogClient
+from nvflare_logstream.client.model import MAX_WAIT, Event, LogQuery
+from nvflare_logstream.errors import RetrievalError
 from nvflare_logstream.filters import apply_filters
-from nvflare_logstream.names import StreamKey
-from nvflare_logstream.retrieval import follow, query, reader
-from nvflare_logstream.retrieval.client import _LOST, LogClient
-from nvflare_logstream.retrieval.model import MAX_WAIT, Event, LogQuery, RetrievalError
-from nvflare_logstream.server.store import LogStore
+from nvflare_logstream.filters import reading as reader
+from nvflare_logstream.server import service as query
+from nvflare_logstream.store.store import LogStore
+from nvflare_logstream.streams import Loss, StreamKey
 from nvflare_logstream.testing import Clock
-from nvflare_logstream.wire.frames import Close, Loss
+from nvflare_logstream.wire.upload import Close
 
 JOB = "job-1"
 IDLE = 30.0
@@ -74,7 +77,9 @@ class World:
     def end(self, site: str, file: str = "log.txt") -> None:
         key = StreamKey(JOB, site, file)
         content = self.store.path(key).read_bytes()
-        self.store.finish(key, Close(None, len(content), hashlib.sha256(content).hexdigest(), 0, "exit code 0"))
+        self.store.finish(
+            key, Close(None, len(content), hashlib.sha256(content).hexdigest(), 0, "exit code 0")
+        )
         self.store.commit()
 
     def over(self, status: str = DONE) -> None:
@@ -98,9 +103,15 @@ class World:
                 self.steps.pop(0)()
             request["wait"] = 0
         if request["op"] == "read" and "reading" not in request:
-            self.first[request["site"]] = len(self.store.path(StreamKey(JOB, request["site"], request["file"])).read_bytes())
+            self.first[request["site"]] = len(
+                self.store.path(StreamKey(JOB, request["site"], request["file"])).read_bytes()
+            )
         reply = json.loads(json.dumps(self.service.answer(JOB, request)))
-        if request["op"] == "follow" and reply.get("parts") == [] and reply["verdicts"] == request["verdicts"]:
+        if (
+            request["op"] == "follow"
+            and reply.get("parts") == []
+            and reply["verdicts"] == request["verdicts"]
+        ):
             self.clock.advance(props["wait"])  # as the server would have waited
         if fault:
             raise fault("the answer was lost")
@@ -148,11 +159,15 @@ def text_of(events: list[Event], site: str = "site-1") -> str:
 def told(events: list[Event], site: str | None = None) -> list[str]:
     """The notices in their order, and where text stood among them."""
     kinds = [event.kind for event in events if event.kind != "caught up" and site in (None, event.site)]
-    return [kind for kind, before in zip(kinds, ["", *kinds], strict=False) if kind != "text" or before != "text"]
+    return [
+        kind for kind, before in zip(kinds, ["", *kinds], strict=False) if kind != "text" or before != "text"
+    ]
 
 
 def numbered(count: int, start: int = 0) -> bytes:
-    return b"".join(b"2026-04-28 10:00:00,%03d - n - INFO - line %d\n" % (n, n) for n in range(start, start + count))
+    return b"".join(
+        b"2026-04-28 10:00:00,%03d - n - INFO - line %d\n" % (n, n) for n in range(start, start + count)
+    )
 
 
 # -- without faults ---------------------------------------------------------------------------------------------
@@ -259,7 +274,11 @@ def test_a_site_that_never_comes_is_waited_for_no_longer_than_a_moment(world):
 def test_a_site_that_comes_a_moment_after_the_jobs_end_is_read(world):
     world.store.expect(StreamKey(JOB, "site-1", "log.txt"), "not connected")
     world.over()
-    world.steps = [lambda: None, lambda: world.write("site-1", b"died at once\n"), lambda: world.end("site-1")]
+    world.steps = [
+        lambda: None,
+        lambda: world.write("site-1", b"died at once\n"),
+        lambda: world.end("site-1"),
+    ]
     events = world.follow()
     assert text_of(events) == "died at once\n" and told(events) == ["joined", "text", "ended", "over"]
 
@@ -269,7 +288,10 @@ def test_a_site_that_nobody_knows_is_waited_for_and_not_made_up(world):
     world.end("site-1")
     world.over()
     events = world.follow(LogQuery(sites=("nowhere",)))
-    assert told(events) == ["missing", "over"] and "no such site in this job; the job has site-1" in events[-2].text
+    assert (
+        told(events) == ["missing", "over"]
+        and "no such site in this job; the job has site-1" in events[-2].text
+    )
 
 
 def test_a_job_whose_end_the_server_does_not_know_ends_the_following(world):
@@ -316,7 +338,9 @@ def test_a_json_log_that_was_empty_at_first_is_filtered_as_one(world):
         lambda: world.end("site-1", "log.json"),
         world.over,
     ]
-    assert text_of(world.follow(LogQuery(sites=("all",), file="log.json", level="ERROR"))) == record.format("ERROR")
+    assert text_of(world.follow(LogQuery(sites=("all",), file="log.json", level="ERROR"))) == record.format(
+        "ERROR"
+    )
 
 
 def test_a_busy_server_is_asked_again_after_a_pause(world, monkeypatch):
@@ -326,7 +350,9 @@ def test_a_busy_server_is_asked_again_after_a_pause(world, monkeypatch):
     monkeypatch.setattr(
         world.service,
         "answer",
-        lambda job, request: answer(job, request) | ({"busy": True} if request["op"] == "follow" and len(pauses) < 2 else {}),
+        lambda job, request: (
+            answer(job, request) | ({"busy": True} if request["op"] == "follow" and len(pauses) < 2 else {})
+        ),
     )
     assert told(world.follow()) == ["joined", "text", "ended", "over"]
     assert pauses[1] - pauses[0] >= follow._BUSY_PAUSE
@@ -411,7 +437,10 @@ def test_a_connection_lost_at_any_request_repeats_neither_text_nor_notices(world
     events = world.follow()
     assert text_of(events) == numbered(13).decode()
     assert [kind for kind in told(events, "site-1") if kind != "text"] == ["joined", "ended"]
-    assert [event.kind for event in events if event.kind in ("lost contact", "back")] == ["lost contact", "back"]
+    assert [event.kind for event in events if event.kind in ("lost contact", "back")] == [
+        "lost contact",
+        "back",
+    ]
 
 
 SITES = ("server", "site-1", "site-2")
@@ -471,12 +500,16 @@ def test_no_fault_loses_or_repeats_a_line(memory_path_factory, data, logs, bound
     lasting = {name: value for name, value in bounds.items() if name not in ("tail", "max_bytes")}
     for site in logs:
         whole = world.written[site]
-        known = whole[: whole.rfind(b"\n", 0, world.first[site]) + 1].decode()  # when the site's log was first read
+        known = whole[
+            : whole.rfind(b"\n", 0, world.first[site]) + 1
+        ].decode()  # when the site's log was first read
         kept = apply_filters(known, **bounds).text
-        later = apply_filters(whole.decode(), **lasting).text.removeprefix(apply_filters(known, **lasting).text)
+        later = apply_filters(whole.decode(), **lasting).text.removeprefix(
+            apply_filters(known, **lasting).text
+        )
         assert text_of(events, site) == kept + later
         notices = [kind for kind in told(events, site) if kind != "text"]
         assert notices in (["joined", "ended"], ["ended"])
-        assert max(index for index, event in enumerate(events) if event.site == site and event.kind != "caught up") == max(
-            index for index, event in enumerate(events) if event.site == site and event.kind == "ended"
-        )
+        assert max(
+            index for index, event in enumerate(events) if event.site == site and event.kind != "caught up"
+        ) == max(index for index, event in enumerate(events) if event.site == site and event.kind == "ended")

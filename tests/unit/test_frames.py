@@ -12,20 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvflare_logstream.errors import WireError
+from nvflare_logstream.streams import Loss, StreamId, Verdict
 from nvflare_logstream.wire import zstd
-from nvflare_logstream.wire.frames import (
-    MAX_MESSAGE,
-    Close,
-    Frame,
-    Loss,
-    Refusal,
-    Reply,
-    RequestWriter,
-    StreamId,
-    StreamReply,
-    decode_reply,
-    decode_request,
-)
+from nvflare_logstream.wire.message import MAX_MESSAGE
+from nvflare_logstream.wire.upload import Close, Frame, Refusal, RequestWriter, decode_request
+from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply, decode_reply
 
 NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,30}", fullmatch=True)
 STREAMS = st.builds(StreamId, NAMES, NAMES)
@@ -33,12 +24,23 @@ OFFSETS = st.integers(0, (1 << 63) - 1)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
 LOSSES = st.builds(Loss, OFFSETS, st.none() | OFFSETS, TEXTS)
 FRAMES = st.builds(
-    Frame, STREAMS, OFFSETS, st.binary(max_size=2000), st.binary(max_size=50), st.lists(LOSSES, max_size=3).map(tuple)
+    Frame,
+    STREAMS,
+    OFFSETS,
+    st.binary(max_size=2000),
+    st.binary(max_size=50),
+    st.lists(LOSSES, max_size=3).map(tuple),
 )
 CLOSES = st.builds(lambda s, n, o: Close(s, n, "ab" * 32, n // 2, o), STREAMS, OFFSETS, TEXTS)
 REFUSALS = st.builds(Refusal, STREAMS, TEXTS)
 STREAM_REPLIES = st.builds(
-    StreamReply, STREAMS, st.sampled_from(["ok", "gap", "later", "refused"]), OFFSETS, st.binary(max_size=50), TEXTS, TEXTS
+    StreamReply,
+    STREAMS,
+    st.sampled_from(Status),
+    OFFSETS,
+    st.binary(max_size=50),
+    st.none() | st.sampled_from(Verdict),
+    TEXTS,
 )
 
 
@@ -53,7 +55,9 @@ def request(**changes: object) -> bytes:
         "zstd": False,
         "open": [row],
         "known": ["j"],
-        "frames": [{**row, "at": 5, "n": 3, "crc": zlib.crc32(b"abc"), "cur": b"c", "lost": [[5, None, "cut"]]}],
+        "frames": [
+            {**row, "at": 5, "n": 3, "crc": zlib.crc32(b"abc"), "cur": b"c", "lost": [[5, None, "cut"]]}
+        ],
         "close": [{**row, "total": 8, "sha256": "00", "from": 0, "outcome": "exit code 0"}],
         "refuse": [{**row, "why": "policy"}],
         "data": b"abc",
@@ -72,7 +76,14 @@ def use(payload: bytes) -> None:
         assert isinstance(frame.data, bytes)
 
 
-@given(st.lists(FRAMES, max_size=8), st.lists(STREAMS), st.lists(NAMES), st.lists(CLOSES), st.lists(REFUSALS), st.booleans())
+@given(
+    st.lists(FRAMES, max_size=8),
+    st.lists(STREAMS),
+    st.lists(NAMES),
+    st.lists(CLOSES),
+    st.lists(REFUSALS),
+    st.booleans(),
+)
 def test_a_request_comes_out_as_it_went_in(frames, opens, known, closes, refusals, full):
     writer = RequestWriter(1.8e9, -3600)
     for put, values in (
@@ -88,7 +99,9 @@ def test_a_request_comes_out_as_it_went_in(frames, opens, known, closes, refusal
     read = decode_request(writer.encode())
     assert list(read.frames()) == frames
     assert (read.clock, read.utc_offset, read.full) == (1.8e9, -3600, full)
-    assert (read.opens, read.known, read.closes, read.refusals) == tuple(map(tuple, (opens, known, closes, refusals)))
+    assert (read.opens, read.known, read.closes, read.refusals) == tuple(
+        map(tuple, (opens, known, closes, refusals))
+    )
 
 
 @given(st.lists(STREAM_REPLIES, max_size=5), st.floats(0, 100), st.lists(NAMES))
@@ -124,7 +137,12 @@ def test_a_flipped_bit_is_a_wire_error_or_another_valid_message(bit):
 
 
 JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.binary(max_size=9) | TEXTS,
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), (1 << 64) - 1)
+    | st.floats()
+    | st.binary(max_size=9)
+    | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
 )
 
@@ -164,7 +182,10 @@ def test_junk_in_any_row_is_a_wire_error_or_valid(data, section, junk):
         (request(**changed("open", job="..")), r"open\[0\].job: '..'"),
         (request(**changed("close", file="a/b")), r"close\[0\].file: 'a/b'"),
         (request(**changed("refuse", why="x" * 401)), r"refuse\[0\].why: "),
-        (request(**changed("close", **{"from": 9})), r"close\[0\].from: 9 is not allowed; a whole number from 0 to 8"),
+        (
+            request(**changed("close", **{"from": 9})),
+            r"close\[0\].from: 9 is not allowed; a whole number from 0 to 8",
+        ),
         (request(**changed("frames", at=-1)), r"frames\[0\].at: -1"),
         (request(**changed("frames", at=True)), r"frames\[0\].at: True"),
         (request(**changed("frames", n=(1 << 20) + 1)), r"frames\[0\].n: 1048577"),
@@ -192,7 +213,10 @@ def test_a_value_nested_beyond_measure_is_a_wire_error(name):
     deep = b"\x91" * 1000 + b"\x00"
     with pytest.raises(WireError):
         decode_request(
-            b"\x82" + (msgpack.packb("v") + b"\x01" if name != "v" else msgpack.packb("x") + b"\x01") + msgpack.packb(name) + deep
+            b"\x82"
+            + (msgpack.packb("v") + b"\x01" if name != "v" else msgpack.packb("x") + b"\x01")
+            + msgpack.packb(name)
+            + deep
         )
 
 
@@ -203,9 +227,9 @@ def test_unknown_fields_are_ignored():
 
 
 def test_an_error_from_a_later_version_is_readable():
-    assert decode_reply(msgpack.packb({"v": 9, "err": "protocol version 1 is not spoken here"})).error.startswith(
-        "protocol version 1"
-    )
+    assert decode_reply(
+        msgpack.packb({"v": 9, "err": "protocol version 1 is not spoken here"})
+    ).error.startswith("protocol version 1")
 
 
 @pytest.mark.parametrize(
@@ -213,7 +237,10 @@ def test_an_error_from_a_later_version_is_readable():
     [
         ({"wait": -1}, "wait"),
         ({"later": [5]}, r"later\[0\]"),
-        ({"streams": [{"job": "j", "file": "f", "st": "perhaps", "end": 0}]}, "st: 'perhaps' is not allowed; one of ok, gap"),
+        (
+            {"streams": [{"job": "j", "file": "f", "st": "perhaps", "end": 0}]},
+            "st: 'perhaps' is not allowed; one of ok, gap",
+        ),
         ({"streams": [{"job": "j", "file": "f", "st": "ok", "end": -1}]}, "end: -1"),
         ({"v": 2}, "protocol version 2"),
         ({"err": 5}, "err: 5"),
@@ -242,7 +269,10 @@ def test_a_zstd_bomb_costs_no_more_than_what_was_announced():
 
 
 def test_a_block_that_wants_a_giant_window_is_refused():
-    options = {zstd.zstd.CompressionParameter.window_log: 27, zstd.zstd.CompressionParameter.enable_long_distance_matching: 1}
+    options = {
+        zstd.zstd.CompressionParameter.window_log: 27,
+        zstd.zstd.CompressionParameter.enable_long_distance_matching: 1,
+    }
     compressor = zstd.zstd.ZstdCompressor(options=options)
     block = compressor.compress(b"abc" * 100_000) + compressor.flush()
     with pytest.raises(WireError, match="not a valid zstd block"):

@@ -12,7 +12,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "nvflare_logstream"
 MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
-MAY_IMPORT_THE_RUNTIME = ("flare/", "wire/channel.py", "server/commands.py", "retrieval/client.py", "cli/demo_job.py")
+MAY_IMPORT_THE_RUNTIME = (
+    "flare/",
+    "wire/channel.py",
+    "server/commands.py",
+    "retrieval/client.py",
+    "cli/demo_job.py",
+)
 
 
 def imported(path: Path) -> set[str]:
@@ -38,7 +44,7 @@ def test_the_core_works_without_the_runtime():
     code = """
 import sys
 sys.modules["nvflare"] = None
-import nvflare_logstream.server.receiver, nvflare_logstream.server.store, nvflare_logstream.site.sender, nvflare_logstream.testing
+import nvflare_logstream.server.receiver, nvflare_logstream.store.store, nvflare_logstream.site.sender, nvflare_logstream.testing
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 

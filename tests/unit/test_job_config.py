@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nvflare_logstream.flare.job_config import STREAMER_PATH, JobConfig, JobConfigError
+from nvflare_logstream.errors import JobConfigError
+from nvflare_logstream.flare.job_config import STREAMER_PATH, JobConfig
 
 STOCK = "nvflare.app_common.logging.job_log_streamer.JobLogStreamer"
 LONG = "nvflare_logstream.flare.job_log_streamer.JobLogStreamer"
@@ -44,7 +45,11 @@ def test_the_streamer_goes_in_where_there_are_no_components(directory, more):
     deploy(directory, **more)
     JobConfig(directory).put_streamer(ARGS)
     (entry,) = deployed(directory)["components"]
-    assert entry == {"id": "logstream_job_log_streamer", "path": STREAMER_PATH, "args": {**ARGS, "site_closes": True}}
+    assert entry == {
+        "id": "logstream_job_log_streamer",
+        "path": STREAMER_PATH,
+        "args": {**ARGS, "site_closes": True},
+    }
     assert deployed(directory)["executors"] == [{"tasks": ["train"]}] and only_config_left(directory)
 
 
@@ -56,7 +61,9 @@ def test_other_components_stay_as_they_are(directory):
 
 
 def test_an_id_that_is_taken_is_not_used_again(directory):
-    deploy(directory, [{"id": name} for name in ("logstream_job_log_streamer", "logstream_job_log_streamer_2")])
+    deploy(
+        directory, [{"id": name} for name in ("logstream_job_log_streamer", "logstream_job_log_streamer_2")]
+    )
     JobConfig(directory).put_streamer(ARGS)
     assert deployed(directory)["components"][-1]["id"] == "logstream_job_log_streamer_3"
 
@@ -84,7 +91,11 @@ def test_a_disabled_streamer_does_not_count(directory):
 
 
 def test_strip_takes_out_ours_and_the_runtimes_own_and_nothing_else(directory):
-    streamers = [{"id": "a", "path": STOCK}, {"id": "b", "name": "JobLogStreamer"}, {"id": "c", "path": STREAMER_PATH}]
+    streamers = [
+        {"id": "a", "path": STOCK},
+        {"id": "b", "name": "JobLogStreamer"},
+        {"id": "c", "path": STREAMER_PATH},
+    ]
     streamers += [{"id": "d", "class_path": LONG, "args": {}}]
     kept = [OTHER, "not a dict", {"id": "e", "path": "custom.JobLogStreamer"}]
     deploy(directory, [*streamers, *kept])
@@ -115,7 +126,9 @@ def test_the_files_mode_is_kept(directory):
     assert (directory / "config_fed_client.json").stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "5", '{"components": {"id": 1}}', '{"components": "none"}', "\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "5", '{"components": {"id": 1}}', '{"components": "none"}', "\x00"]
+)
 def test_a_config_that_cannot_be_used_is_a_job_config_error(directory, text):
     (directory / "config_fed_client.json").write_text(text)
     with pytest.raises(JobConfigError):

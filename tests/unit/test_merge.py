@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvflare_logstream.cli.printers import in_order
-from nvflare_logstream.retrieval.merge import Clock, merge, timed
-from nvflare_logstream.retrieval.model import Stream
+from nvflare_logstream.client.merge import Clock, merge, timed
+from nvflare_logstream.client.model import Stream
 
 NOON = datetime(2026, 4, 28, 12)
 
@@ -32,7 +32,9 @@ def record(seconds: float, text: str, as_json: bool = False) -> str:
 
 
 def merged(logs: dict[Stream, list[str]]) -> list[tuple[str, str]]:
-    return [(site, line) for _, site, line in merge(timed(Clock(of), of.site, log) for of, log in logs.items())]
+    return [
+        (site, line) for _, site, line in merge(timed(Clock(of), of.site, log) for of, log in logs.items())
+    ]
 
 
 def test_zones_and_skewed_clocks_are_corrected():
@@ -46,7 +48,13 @@ def test_zones_and_skewed_clocks_are_corrected():
 
 
 def test_a_traceback_stays_with_its_record():
-    one = [record(0, "failed"), "Traceback (most recent call last):\n", "\n", "ValueError: no\n", record(9, "later")]
+    one = [
+        record(0, "failed"),
+        "Traceback (most recent call last):\n",
+        "\n",
+        "ValueError: no\n",
+        record(9, "later"),
+    ]
     two = [record(0.5 * number, f"number {number}") for number in range(12)]
     lines = [line for site, line in merged({stream("one"): one, stream("two"): two})]
     at = lines.index(one[0])
@@ -59,7 +67,9 @@ def test_what_precedes_the_first_time_comes_first():
 
 
 def test_sites_of_the_same_time_come_in_the_order_asked_for():
-    assert [site for site, _ in merged({stream(name): [record(0, name)] for name in ("server", "b", "a")})] == [
+    assert [
+        site for site, _ in merged({stream(name): [record(0, name)] for name in ("server", "b", "a")})
+    ] == [
         "server",
         "b",
         "a",
@@ -74,7 +84,12 @@ def test_no_more_than_a_line_of_each_log_is_held():
             taken.append(number)
             yield record(number, "x")
 
-    lines = merge([timed(Clock(stream("one")), "one", endless()), timed(Clock(stream("two")), "two", [record(1e6, "y")])])
+    lines = merge(
+        [
+            timed(Clock(stream("one")), "one", endless()),
+            timed(Clock(stream("two")), "two", [record(1e6, "y")]),
+        ]
+    )
     for _ in range(10):
         next(lines)
     assert len(taken) <= 11

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from nvflare_logstream.errors import ArgumentError
-from nvflare_logstream.names import StreamKey
-from nvflare_logstream.retrieval.client import LogClient
-from nvflare_logstream.retrieval.model import JobStreams, LogQuery, RetrievalError, Stream
-from nvflare_logstream.retrieval.query import LogService
-from nvflare_logstream.server.store import LogStore
+from nvflare_logstream.client.client import LogClient
+from nvflare_logstream.client.model import JobStreams, LogQuery, Stream
+from nvflare_logstream.errors import ArgumentError, RetrievalError
+from nvflare_logstream.server.service import LogService
+from nvflare_logstream.store.store import LogStore
+from nvflare_logstream.streams import StreamKey
 
 ID = "8f3c0000-1111-2222-3333-444455556666"
 
@@ -32,7 +32,11 @@ def chosen(streams: list[Stream], *sites: str, file: str = "log.txt") -> list[st
 def test_all_means_every_site_and_the_server_comes_first():
     streams = [stream("site-2"), stream("a-site"), stream("server"), stream("site-2", "error_log.txt")]
     assert chosen(streams, "all") == ["server/log.txt", "a-site/log.txt", "site-2/log.txt"]
-    assert chosen(streams, "all", "site-2", "site-*") == ["server/log.txt", "a-site/log.txt", "site-2/log.txt"]
+    assert chosen(streams, "all", "site-2", "site-*") == [
+        "server/log.txt",
+        "a-site/log.txt",
+        "site-2/log.txt",
+    ]
     assert chosen([], "all") == []
 
 
@@ -47,14 +51,27 @@ def test_what_matches_nothing_is_listed_with_the_names_that_there_are():
     query = LogQuery(sites=("site-1", "nowhere", "x-*"))
     found = {entry.site: entry for entry in query.choose((stream("site-1"), stream("server")))}
     assert set(found) == {"site-1", "nowhere", "x-*"} and not found["nowhere"].available
-    assert found["nowhere"].reason == found["x-*"].reason == "no such site in this job; the job has server, site-1"
+    assert (
+        found["nowhere"].reason
+        == found["x-*"].reason
+        == "no such site in this job; the job has server, site-1"
+    )
     assert query.choose(())[0].reason == "no such site in this job; nothing is known of this job's sites yet"
 
 
 def test_a_json_log_stands_in_for_a_text_log_that_is_not_there():
-    both, only, neither = (stream("a"), stream("a", "log.json")), (stream("b", "log.json"),), (stream("c", "error_log.txt"),)
+    both, only, neither = (
+        (stream("a"), stream("a", "log.json")),
+        (stream("b", "log.json"),),
+        (stream("c", "error_log.txt"),),
+    )
     expected = (stream("d", state="expected", size=0), stream("d", "log.json"))
-    assert chosen([*both, *only, *neither, *expected], "all") == ["a/log.txt", "b/log.json", "c/log.txt", "d/log.json"]
+    assert chosen([*both, *only, *neither, *expected], "all") == [
+        "a/log.txt",
+        "b/log.json",
+        "c/log.txt",
+        "d/log.json",
+    ]
     (missing,) = LogQuery(sites=("c",)).choose(neither)
     assert missing.standing == "never seen (not sent by this site; it sends error_log.txt)"
     (missing,) = LogQuery(sites=("b",), file="error_log.txt").choose(only)
@@ -118,7 +135,9 @@ def test_a_refused_field_is_named_with_its_value_and_what_is_allowed(field, valu
 def test_a_bound_of_nothing_travels_and_gives_nothing(memory_path, bound):
     """0 is a bound; what is not given does not travel."""
     store = LogStore(memory_path)
-    store.append(StreamKey(ID, "server", "log.txt"), store.open(StreamKey(ID, "server", "log.txt")).end, b"text\n", b"")
+    store.append(
+        StreamKey(ID, "server", "log.txt"), store.open(StreamKey(ID, "server", "log.txt")).end, b"text\n", b""
+    )
     service = LogService(store, 30.0)
     session = SimpleNamespace(
         set_timeout=lambda seconds: None,
@@ -203,7 +222,9 @@ def test_the_beginning_of_one_id_is_enough():
 
 
 def test_the_beginning_of_several_ids_is_answered_with_them():
-    with pytest.raises(RetrievalError, match=f"8f3c is the beginning of 9 job ids: {ID[:-1]}0, .*, …") as caught:
+    with pytest.raises(
+        RetrievalError, match=f"8f3c is the beginning of 9 job ids: {ID[:-1]}0, .*, …"
+    ) as caught:
         find(Jobs(*(f"{ID[:-1]}{number}" for number in range(9))), "8f3c")
     assert caught.value.code == "INVALID_ARGS"
 
@@ -223,7 +244,24 @@ def test_latest_is_the_job_submitted_last_of_those_one_may_see():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "-", "-d", "-a", "--", "a b", "a;b", "8f3c\n", "*", "../8f3c", "8F3C", "@LATEST", "\x1b[2J", "é", "0" * 37, ID + "\n"],
+    [
+        "",
+        "-",
+        "-d",
+        "-a",
+        "--",
+        "a b",
+        "a;b",
+        "8f3c\n",
+        "*",
+        "../8f3c",
+        "8F3C",
+        "@LATEST",
+        "\x1b[2J",
+        "é",
+        "0" * 37,
+        ID + "\n",
+    ],
 )
 def test_what_cannot_be_an_id_never_becomes_an_argument_of_a_command(text):
     """A command's argument that begins with a dash would be an option."""

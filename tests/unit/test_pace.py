@@ -9,7 +9,7 @@ import time
 import pytest
 
 from nvflare_logstream.server.pace import Pace
-from nvflare_logstream.site.pace import Pacer
+from nvflare_logstream.site.interval import Pacer
 from nvflare_logstream.site.watch import Watcher
 from nvflare_logstream.testing import Clock
 

@@ -14,8 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvflare_logstream.cli.printers import Collector, Colour, EventPrinter, FilePrinter, TerminalPrinter, split_lines
-from nvflare_logstream.retrieval.model import RetrievalError, Stream
+from nvflare_logstream.cli.printers import (
+    Collector,
+    Colour,
+    EventPrinter,
+    FilePrinter,
+    TerminalPrinter,
+    split_lines,
+)
+from nvflare_logstream.client.model import Stream
+from nvflare_logstream.errors import RetrievalError
 
 HOSTILE = "\x1b[2Jgone\r\x07\x9b31m\x7f\ttab\n"
 SHOWN = r"\x1b[2Jgone\x0d\x07\x9b31m\x7f" + "\ttab\n"
@@ -26,7 +34,9 @@ def stream(site: str = "site-1", file: str = "log.txt") -> Stream:
     return replace(Stream.missing(site, file, ""), state="open")
 
 
-def printer(prefix: bool = False, merged: bool = False, headers: bool = False, colour: bool = False) -> TerminalPrinter:
+def printer(
+    prefix: bool = False, merged: bool = False, headers: bool = False, colour: bool = False
+) -> TerminalPrinter:
     return TerminalPrinter(prefix=prefix, merged=merged, headers=headers, colour=colour)
 
 
@@ -132,7 +142,9 @@ def test_merged_text_waits_for_the_pause_and_comes_in_order(capsys):
         (Colour.NEVER, True, {}, False),
     ],
 )
-def test_colours_are_for_terminals_unless_somebody_says_otherwise(monkeypatch, choice, tty, environment, wanted):
+def test_colours_are_for_terminals_unless_somebody_says_otherwise(
+    monkeypatch, choice, tty, environment, wanted
+):
     monkeypatch.delenv("NO_COLOR", raising=False)
     for name, value in {"TERM": "xterm", **environment}.items():
         monkeypatch.setenv(name, value)
@@ -155,7 +167,9 @@ def test_a_file_gets_the_text_as_it_is(tmp_path, capsys):
     assert files.paths["site-2"] == tmp_path / "new" / "directory" / "site-2" / "log.json"
     assert files.paths["site-2"].read_text() == RECORD
     said = capsys.readouterr()
-    assert not said.out and said.err.splitlines() == [f"wrote {files.paths[site]}" for site in ("site-1", "site-2")]
+    assert not said.out and said.err.splitlines() == [
+        f"wrote {files.paths[site]}" for site in ("site-1", "site-2")
+    ]
 
 
 @pytest.mark.parametrize("kind", ["file", "link to nowhere"])
@@ -192,7 +206,9 @@ def test_one_event_a_line_with_the_line_as_it_is(capsys):
     EventPrinter().text(stream(), HOSTILE + "a\r\n\u2028\nno end")
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["line"] + "\n" for event in events] == [HOSTILE, "a\r\n", "\u2028\n", "no end\n"]
-    assert {(event["event"], event["site"], event["terminal"]) for event in events} == {("line", "site-1", False)}
+    assert {(event["event"], event["site"], event["terminal"]) for event in events} == {
+        ("line", "site-1", False)
+    }
 
 
 def test_an_envelope_collects_the_whole_text_by_site():

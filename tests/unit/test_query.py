@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvflare_logstream.names import StreamKey
-from nvflare_logstream.retrieval import query
-from nvflare_logstream.retrieval.model import MAX_WAIT
-from nvflare_logstream.retrieval.query import MAX_WAITING, LogService
-from nvflare_logstream.server.store import LogStore
-from nvflare_logstream.wire.frames import Close
+from nvflare_logstream.client.model import MAX_WAIT
+from nvflare_logstream.server import service as query
+from nvflare_logstream.server.service import MAX_WAITING, LogService
+from nvflare_logstream.store.store import LogStore
+from nvflare_logstream.streams import StreamKey
+from nvflare_logstream.wire.upload import Close
 
 JOB = "job"
 KEY = StreamKey(JOB, "site-1", "log.txt")
@@ -77,7 +77,9 @@ def test_following_gives_every_line_once(memory_path_factory, pieces):
                 store.finish(KEY, Close(None, sum(map(len, pieces)), digest, 0, "exit code 0"))
             else:
                 add(store, piece)
-            for part in ask(JOB, {"op": "follow", "places": [{**WHERE, "reading": reading}], "wait": 0})["parts"]:
+            for part in ask(JOB, {"op": "follow", "places": [{**WHERE, "reading": reading}], "wait": 0})[
+                "parts"
+            ]:
                 reading, text = part["reading"], text + part["text"]
         store.close()
         assert text == b"".join(pieces).decode(errors="replace")

@@ -15,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvflare_logstream.errors import LinkError
-from nvflare_logstream.names import StreamKey
 from nvflare_logstream.server.receiver import Admission, Peer, Receiver
-from nvflare_logstream.server.store import LogStore, Quotas
 from nvflare_logstream.site.sender import Sender
+from nvflare_logstream.store.store import LogStore, Quotas
+from nvflare_logstream.streams import StreamId, StreamKey
 from nvflare_logstream.testing import Clock, ClockWatcher, Fault, FaultyLink
-from nvflare_logstream.wire.frames import Reply, StreamId, StreamReply, decode_reply, decode_request
+from nvflare_logstream.wire.upload import decode_request
+from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply, decode_reply
 from tests.unit.conftest import MEMORY
 
 JOB, SITE = "job-1", "site-1"
@@ -42,7 +43,9 @@ class World:
         self.senders: list[Sender] = []
 
     def deliver(self, payload: bytes, job: str = "") -> bytes:
-        return Receiver(self.store, lambda site, job: self.admission, clock=self.clock).handle(payload, Peer(SITE, job))
+        return Receiver(self.store, lambda site, job: self.admission, clock=self.clock).handle(
+            payload, Peer(SITE, job)
+        )
 
     def crash_server(self) -> None:
         self.store.index.close()  # the files' descriptors are not kept open: nothing else dies with a process
@@ -52,7 +55,9 @@ class World:
         def ended(stream: StreamId, verdict: str, reason: str) -> None:
             self.verdicts[stream] = verdict
 
-        sender = Sender(link or self.link, on_verdict=ended, clock=self.clock, wall_clock=self.clock, watcher=self.watcher)
+        sender = Sender(
+            link or self.link, on_verdict=ended, clock=self.clock, wall_clock=self.clock, watcher=self.watcher
+        )
         self.senders.append(sender)
         for file in files:
             sender.follow(JOB, self.logs, file)
@@ -96,7 +101,9 @@ ACTIONS = st.one_of(
     st.tuples(st.just("write"), st.integers(8, 3000)),
     st.tuples(st.just("turn"), st.integers(1, 3)),
     st.tuples(st.just("fault"), st.sampled_from(list(Fault))),
-    st.tuples(st.sampled_from(["rotate", "copytruncate", "commit", "crash server", "restart sender"]), st.none()),
+    st.tuples(
+        st.sampled_from(["rotate", "copytruncate", "commit", "crash server", "restart sender"]), st.none()
+    ),
 )
 
 
@@ -109,7 +116,9 @@ def test_nothing_is_lost_or_doubled_whatever_the_link_the_server_and_the_sender_
         sender = world.sender("log.txt")
         for action, value in actions:
             if action == "write":
-                data = random.Random(len(written)).randbytes(value)  # logs do not repeat themselves from their first byte on
+                data = random.Random(len(written)).randbytes(
+                    value
+                )  # logs do not repeat themselves from their first byte on
                 world.write(data)
                 written += data
             elif action == "turn":
@@ -137,18 +146,20 @@ def test_nothing_is_lost_or_doubled_whatever_the_link_the_server_and_the_sender_
         try:
             assert world.stored() == written
             assert world.verdicts == {StreamId(JOB, "log.txt"): "complete"}
-            assert world.info().end == len(written) and world.info().losses == []
+            assert world.info().end == len(written) and world.info().losses == ()
         finally:
             world.close()
 
 
-@pytest.mark.parametrize("fault", [Fault.LOSE_REQUEST, Fault.LOSE_REPLY, Fault.REPEAT, Fault.REPLAY, Fault.DAMAGE_REPLY])
+@pytest.mark.parametrize(
+    "fault", [Fault.LOSE_REQUEST, Fault.LOSE_REPLY, Fault.REPEAT, Fault.REPLAY, Fault.DAMAGE_REPLY]
+)
 def test_a_fault_on_every_early_request(world, fault):
     world.link.faults = [fault] * 8
     world.write(b"some lines\n" * 100)
     world.finish(world.sender("log.txt"))
     assert world.stored() == b"some lines\n" * 100
-    assert world.info().verdict(world.clock(), 0).name == "complete"
+    assert world.info().as_of(world.clock(), 0).verdict == "complete"
 
 
 @settings(max_examples=15)
@@ -197,7 +208,7 @@ def test_a_loss_outlives_a_server_crash_right_after_it(world):
     world.run(sender)
     world.crash_server()
     world.finish(sender)
-    assert world.info().verdict(world.clock(), 0).name == "lost"
+    assert world.info().as_of(world.clock(), 0).verdict == "lost"
 
 
 def test_a_loss_in_a_batch_that_was_refused_is_told_again(world):
@@ -261,7 +272,10 @@ def test_a_batch_of_logs_that_compress_well_is_bounded_too(world):
     for file in files:
         world.write(bytes(2 << 20), file)
     world.finish(world.sender(*files))
-    carried = [sum(len(frame.data) for frame in request.frames()) for request in map(decode_request, world.link.requests)]
+    carried = [
+        sum(len(frame.data) for frame in request.frames())
+        for request in map(decode_request, world.link.requests)
+    ]
     assert sum(carried) == 20 << 20 and max(carried) <= 7 << 20
 
 
@@ -277,7 +291,9 @@ def test_without_faults_every_byte_is_sent_once(world):
     world.finish(sender)
     assert {file: world.stored(file) for file in written} == written
     requests = list(map(decode_request, world.link.requests))
-    assert sum(len(request.opens) for request in requests) == 2  # nobody had to ask again where the receiver stands
+    assert (
+        sum(len(request.opens) for request in requests) == 2
+    )  # nobody had to ask again where the receiver stands
     frames = [frame for request in requests for frame in request.frames()]
     assert sum(len(frame.data) for frame in frames) == sum(map(len, written.values()))
 
@@ -293,7 +309,7 @@ def test_many_streams_travel_in_few_requests_and_finish(world):
 
 
 def test_a_job_that_cannot_be_judged_yet_is_asked_for_once_a_second(world):
-    world.admission = Admission("later", "not started")
+    world.admission = Admission(Status.LATER, "not started")
     sender = world.sender()
     sender.finish(JOB, world.logs, ["log.txt"], "exit code 0")
     before = world.clock()
@@ -306,20 +322,20 @@ def test_a_job_that_cannot_be_judged_yet_is_asked_for_once_a_second(world):
 
 
 def test_a_refusal_is_repeated_until_the_receiver_takes_it(world):
-    world.admission = Admission("later", "not started")
+    world.admission = Admission(Status.LATER, "not started")
     sender = world.sender()
     sender.refuse(JOB, ["log.txt"], "the site says no")
     world.run(sender, turns=10)
     world.admission = Admission()
     world.run(sender, turns=10)
-    assert str(world.info().verdict(world.clock(), 0)) == "refused (the site says no)"
+    assert str(world.info().as_of(world.clock(), 0).standing) == "refused (the site says no)"
     count = len(world.link.requests)
     world.run(sender, turns=10)
     assert len(world.link.requests) == count
 
 
 def test_a_refused_stream_is_let_go(world):
-    world.admission = Admission("refused", "takes no part")
+    world.admission = Admission(Status.REFUSED, "takes no part")
     sender = world.sender("log.txt")
     world.write(b"secret\n")
     world.run(sender, turns=5)
@@ -335,7 +351,7 @@ def test_a_full_quota_ends_the_stream_with_its_reason(memory_path):
     world.write(b"9abcdef")
     world.run(sender, turns=5)
     assert world.verdicts == {StreamId(JOB, "log.txt"): "refused"}
-    assert world.info().verdict(world.clock(), 0).name == "partial"
+    assert world.info().as_of(world.clock(), 0).verdict == "partial"
     assert "stream quota of 10 bytes" in world.info().reason and world.stored() == b"12345678"
     world.close()
 
@@ -367,8 +383,8 @@ def test_only_unclosed_leaves_closed_streams_alone(world):
         b"",
         b"\xc1",
         Reply(error="no").encode(),
-        Reply((StreamReply(StreamId("other", "log.txt"), "ok", 5),)).encode(),
-        Reply((StreamReply(StreamId(JOB, "log.txt"), "ok", 1 << 40, b"garbage"),)).encode(),
+        Reply((StreamReply(StreamId("other", "log.txt"), Status.OK, 5),)).encode(),
+        Reply((StreamReply(StreamId(JOB, "log.txt"), Status.OK, 1 << 40, b"garbage"),)).encode(),
     ],
 )
 def test_a_nonsense_reply_does_no_harm(world, reply):
@@ -466,7 +482,7 @@ def test_nothing_blocks_while_the_server_does_not_answer(world):
 
 
 def test_drain_is_not_done_while_the_receiver_says_later(world, real):
-    world.admission = Admission("later", "not started")
+    world.admission = Admission(Status.LATER, "not started")
     real.follow(JOB, world.logs, "log.txt")
     world.write(b"x")
     assert not real.drain(0.5)

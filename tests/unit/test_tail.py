@@ -20,7 +20,7 @@ from nvflare_logstream.site import tail
 from nvflare_logstream.site.chain import Found, scan
 from nvflare_logstream.site.cursor import Cursor, Segment
 from nvflare_logstream.site.tail import Tailer
-from nvflare_logstream.wire.frames import Loss
+from nvflare_logstream.streams import Loss
 
 ENOUGH = 1 << 24
 
@@ -47,9 +47,13 @@ def assert_explained(written: bytes, delivered: bytes, losses: set[int]) -> None
     for start, end in pairwise(cuts):
         found = written.find(delivered[start:end], place)
         assert found >= 0, f"bytes {start}-{end} are out of order, changed or there twice"
-        assert found == place or start in losses, f"bytes {place}-{found} are missing at {start} without a loss"
+        assert found == place or start in losses, (
+            f"bytes {place}-{found} are missing at {start} without a loss"
+        )
         place = found + end - start
-    assert place == len(written) or len(delivered) in losses, f"bytes {place}-{len(written)} are missing at the end"
+    assert place == len(written) or len(delivered) in losses, (
+        f"bytes {place}-{len(written)} are missing at the end"
+    )
 
 
 class TailMachine(RuleBasedStateMachine):
@@ -67,7 +71,9 @@ class TailMachine(RuleBasedStateMachine):
         self.earliest = 0  # the first place from which a reader can still know what was destroyed behind it
         self.doubt = False  # bytes were destroyed unread, or a reader could not tell whether they were
         self.current_begun = False
-        self.seen = True  # the reader has looked since the last rotation, and is in a file that still has a name
+        self.seen = (
+            True  # the reader has looked since the last rotation, and is in a file that still has a name
+        )
         self.copied = False  # there was a copytruncate: what vanishes unread after it can leave no trace
         self.renamed = False  # the writer still owns log.txt.1
 
@@ -116,7 +122,12 @@ class TailMachine(RuleBasedStateMachine):
     def is_at_current(self) -> bool:
         """Whether the reader has read something of the current file."""
         fd = self.tailer.descriptor
-        return self.is_begun() and self.path.exists() and os.fstat(fd).st_ino == self.path.stat().st_ino and self.current_begun
+        return (
+            self.is_begun()
+            and self.path.exists()
+            and os.fstat(fd).st_ino == self.path.stat().st_ino
+            and self.current_begun
+        )
 
     def shift(self) -> None:
         """Make room for a new `log.txt.1`."""

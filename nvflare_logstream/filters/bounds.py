@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from nvflare_logstream import lines
-from nvflare_logstream.filters import Filters
-from nvflare_logstream.retrieval.reader import BLOCK, Reading, Source, text_lines
+from nvflare_logstream.filters.reading import BLOCK, Reading, Source, text_lines
+from nvflare_logstream.filters.rules import Filters
 
-_GUARD = BLOCK  # bytes around a bisected place that are looked at line by line: threads log a little out of order
+_GUARD = (
+    BLOCK  # bytes around a bisected place that are looked at line by line: threads log a little out of order
+)
 _PROBE = 1 << 10  # bytes of a first look into the middle of a file; more only where lines are long
 _FIRST_TIME = 1 << 20  # bytes in which a probe looks for a time
 _TIMED_LINE = 1 << 20  # bytes of a line that are looked at for its time; in text it stands at the beginning
@@ -29,7 +31,9 @@ def plan(source: Source, filters: Filters) -> Reading:
         return _last(source, reading, filters)
     if filters.since or filters.until:
         timed = _first_time(source, 0, source.end, json)
-        reading = replace(reading, timed=timed is not None, since_applied=timed is not None and filters.since is not None)
+        reading = replace(
+            reading, timed=timed is not None, since_applied=timed is not None and filters.since is not None
+        )
         if timed is not None:
             reading = _between(source, reading, filters)
     if filters.tail is None and filters.max_bytes is None:
@@ -115,7 +119,10 @@ def _probe(source: Source, json: bool, probes: dict[int, datetime.datetime], at:
 
 
 def _bisect(
-    source: Source, json: bool, probes: dict[int, datetime.datetime], early: Callable[[datetime.datetime], bool]
+    source: Source,
+    json: bool,
+    probes: dict[int, datetime.datetime],
+    early: Callable[[datetime.datetime], bool],
 ) -> tuple[int, int]:
     """Two line starts, about a block apart: up to the first all times are `early`, from the second on none is."""
     low, high = 0, source.end

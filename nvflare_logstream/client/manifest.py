@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from nvflare_logstream import __version__
-from nvflare_logstream.errors import ArgumentError
+from nvflare_logstream.client.disk import open_to_read, write_file, writing
+from nvflare_logstream.client.model import Stream
+from nvflare_logstream.errors import ArgumentError, ErrorCode, RetrievalError
 from nvflare_logstream.names import check_name
-from nvflare_logstream.retrieval.local import open_to_read, write_file, writing
-from nvflare_logstream.retrieval.model import RetrievalError, Stream
-from nvflare_logstream.server.verdict import in_words
+from nvflare_logstream.streams import in_words
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -61,9 +61,26 @@ class ExportedStream:
     @classmethod
     def of(cls, stream: Stream) -> ExportedStream:
         """Begin with what the server says of a stream."""
-        same = ("site", "file", "bytes", "lines", "verdict", "reason", "outcome", "digest_from", "losses", "utc_offset", "skew")
+        same = (
+            "site",
+            "file",
+            "bytes",
+            "lines",
+            "verdict",
+            "reason",
+            "outcome",
+            "digest_from",
+            "losses",
+            "utc_offset",
+            "skew",
+        )
         path = f"{stream.site}/{stream.file}" if stream.available else None
-        return cls(**{name: getattr(stream, name) for name in same}, path=path, sha256=None, site_digest=stream.digest)
+        return cls(
+            **{name: getattr(stream, name) for name in same},
+            path=path,
+            sha256=None,
+            site_digest=stream.digest,
+        )
 
     @classmethod
     def from_json(cls, where: str, values: object, finished: bool) -> ExportedStream:
@@ -148,7 +165,7 @@ class Manifest:
             reason = str(error)
         except (ValueError, RecursionError) as error:
             reason = f"not JSON: {error}"
-        raise RetrievalError("INVALID_MANIFEST", f"{path}: {reason}")
+        raise RetrievalError(ErrorCode.INVALID_MANIFEST, f"{path}: {reason}")
 
     @classmethod
     def _from_json(cls, values: object) -> Manifest:
@@ -160,8 +177,12 @@ class Manifest:
             raise ArgumentError("finished", finished, "true or false")
         if not isinstance(streams, list):
             raise ArgumentError("streams", streams, "a list")
-        rows = tuple(ExportedStream.from_json(f"streams[{i}]", row, finished) for i, row in enumerate(streams))
-        texts: dict[str, Any] = {name: found.text(name) for name in ("job_id", "job_status", "exported", "package_version")}
+        rows = tuple(
+            ExportedStream.from_json(f"streams[{i}]", row, finished) for i, row in enumerate(streams)
+        )
+        texts: dict[str, Any] = {
+            name: found.text(name) for name in ("job_id", "job_status", "exported", "package_version")
+        }
         return cls(**texts, finished=finished, streams=rows)
 
 

@@ -8,7 +8,7 @@ byte and with the same flags (a property test compares the two). The rest goes i
 * `grep` looks at single lines, in RE2 syntax, whose time is linear in the log whatever the pattern;
 * `tail` keeps the last lines of what is left, `max_bytes` the last bytes of that, never half a character.
 
-Over a file, without loading it, the same pipeline runs in `nvflare_logstream.retrieval.reader`.
+Over a file, without loading it, the same pipeline runs in `nvflare_logstream.filters.reading`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,13 @@ from nvflare_logstream import lines
 from nvflare_logstream.errors import ArgumentError
 
 _MAX_COUNT = 1 << 53
-_ASSERTION = re.compile(r"[\^$]|\\[AzZbB]")  # what looks at a match's surroundings, which are other ones within a longer text
+_ASSERTION = re.compile(
+    r"[\^$]|\\[AzZbB]"
+)  # what looks at a match's surroundings, which are other ones within a longer text
 _MAX_CONTEXT = 1000
-MAX_BEFORE = 1 << 20  # characters of lines that are kept for the case that a match follows; the last ones of more
+MAX_BEFORE = (
+    1 << 20
+)  # characters of lines that are kept for the case that a match follows; the last ones of more
 _MAX_PATTERN = 1000
 
 
@@ -66,7 +70,12 @@ class Filters:
                 raise ArgumentError(name, value, "a datetime without a zone, in the log's own clock")
         if self.level is not None and not (isinstance(self.level, str) and self.level in lines.LEVELS):
             raise ArgumentError("level", self.level, f"one of {', '.join(lines.LEVELS)}")
-        for name, high in (("tail", _MAX_COUNT), ("max_bytes", _MAX_COUNT), ("before", _MAX_CONTEXT), ("after", _MAX_CONTEXT)):
+        for name, high in (
+            ("tail", _MAX_COUNT),
+            ("max_bytes", _MAX_COUNT),
+            ("before", _MAX_CONTEXT),
+            ("after", _MAX_CONTEXT),
+        ):
             value = getattr(self, name)
             if value is None and name in ("tail", "max_bytes"):
                 continue
@@ -97,7 +106,12 @@ class Filters:
     def only_plain_grep(self) -> bool:
         """Whether `grep` alone drops lines, with a pattern that matches in any text around a line that it matches in."""
         others = (self.since, self.until, self.level)
-        return self.grep is not None and not self.invert and others == (None,) * 3 and not _ASSERTION.search(self.grep)
+        return (
+            self.grep is not None
+            and not self.invert
+            and others == (None,) * 3
+            and not _ASSERTION.search(self.grep)
+        )
 
     def matches(self, line: str) -> bool:
         """Whether `grep` keeps the line."""
@@ -105,7 +119,9 @@ class Filters:
         return found is not self.invert
 
 
-FILTER_NAMES = tuple(entry.name for entry in fields(Filters) if entry.init)  # as they are called wherever they travel
+FILTER_NAMES = tuple(
+    entry.name for entry in fields(Filters) if entry.init
+)  # as they are called wherever they travel
 
 
 @dataclass(frozen=True)
@@ -184,7 +200,9 @@ class LineFilter:
             return True
         time = lines.json_time(line) if self._json else lines.text_time(line)
         if time is not None:
-            self._in_time = (self._since is None or time >= self._since) and (self._until is None or time <= self._until)
+            self._in_time = (self._since is None or time >= self._since) and (
+                self._until is None or time <= self._until
+            )
         elif self._json:
             return False  # as the runtime: in a JSON log every record has its own time
         return self._in_time

@@ -7,17 +7,18 @@ import os
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from nvflare_logstream.errors import StoreError
-from nvflare_logstream.server.verdict import StreamInfo
+from nvflare_logstream.streams import Stream
 
 _HASH_STEP = 1 << 20
 
 
-class StoredStream:
-    """One stream in memory: its info, what of it is not committed, and the running digest."""
+class StreamFile:
+    """One stream in memory: its record, whether that is committed, and the running digest of its file."""
 
-    def __init__(self, info: StreamInfo, path: Path):
+    def __init__(self, info: Stream, path: Path):
         self.info, self.path = info, path
         self.dirty = False
         self._hasher, self._hashed = hashlib.sha256(), 0
@@ -40,9 +41,14 @@ class StoredStream:
             self._hasher.update(data)
             self._hashed += len(data)
 
-    def snapshot(self) -> StreamInfo:
-        """The info as it is now."""
-        return replace(self.info, losses=list(self.info.losses))
+    def update(self, **changes: Any) -> None:
+        """Change the record; it is on disk after the next commit."""
+        self.info = replace(self.info, **changes)
+        self.dirty = True
+
+    def seen(self, now: float) -> None:
+        """Note a sign of life, which alone is no reason to write the record."""
+        self.info = replace(self.info, last_seen=now)
 
     def sync(self) -> bool:
         """Bring the data to disk; False if somebody removed the file."""
@@ -65,7 +71,7 @@ class StoredStream:
 
     def start_again(self) -> None:
         """Make the file anew, empty."""
-        self.info.end, self.info.cursor, self.info.lines = 0, b"", 0
+        self.info = replace(self.info, end=0, cursor=b"", lines=0)
         self._hasher, self._hashed = hashlib.sha256(), 0
         for directory in (self.path.parent.parent, self.path.parent):
             directory.mkdir(mode=0o700, exist_ok=True)

@@ -18,14 +18,14 @@ from threading import BoundedSemaphore
 from typing import Any
 
 from nvflare_logstream import lines
+from nvflare_logstream.client.model import MAX_PART, MAX_WAIT
 from nvflare_logstream.errors import ArgumentError, LogStreamError, StoreError
-from nvflare_logstream.filters import FILTER_NAMES, MAX_BEFORE, Filters, LineState
-from nvflare_logstream.names import StreamKey, check_name
-from nvflare_logstream.retrieval.bounds import has_time, is_json, plan
-from nvflare_logstream.retrieval.model import MAX_PART, MAX_WAIT
-from nvflare_logstream.retrieval.reader import Reading, Source, last_line_end
-from nvflare_logstream.server.store import LogStore
-from nvflare_logstream.server.verdict import StreamInfo
+from nvflare_logstream.filters.bounds import has_time, is_json, plan
+from nvflare_logstream.filters.reading import Reading, Source, last_line_end
+from nvflare_logstream.filters.rules import FILTER_NAMES, MAX_BEFORE, Filters, LineState
+from nvflare_logstream.names import check_name
+from nvflare_logstream.store.store import LogStore
+from nvflare_logstream.streams import State, Stream, StreamKey
 
 MAX_WAITING = 16  # long polls at a time; the runtime has 64 threads for everything, and further followers come back instead
 MAX_FOLLOWED = 1000  # streams in one request
@@ -76,7 +76,9 @@ class LogService:
         except LogStreamError as error:
             codes = {ArgumentError: "INVALID_ARGS", StoreError: "LOG_CHANGED"}
             return {"error": str(error), "code": codes.get(type(error), "LOG_NOT_FOUND")}
-        except Exception as error:  # whatever a request can still do to us, it gets an answer and the server's log one entry
+        except (
+            Exception
+        ) as error:  # whatever a request can still do to us, it gets an answer and the server's log one entry
             _logger.exception("job %s: a reader's request failed", job)
             return {"error": f"{type(error).__name__}: {error}", "code": "INTERNAL_ERROR"}
 
@@ -85,16 +87,33 @@ class LogService:
     def _streams(self, job: str, request: dict[str, Any]) -> dict[str, Any]:
         return self._reply(self._store.streams(job), self._status(job))
 
-    def _reply(self, streams: list[StreamInfo], status: str) -> dict[str, Any]:
+    def _reply(self, streams: list[Stream], status: str) -> dict[str, Any]:
         now = self._clock()
         return {"streams": [self._row(info, now) for info in streams], "job_status": status, "now": now}
 
-    def _row(self, info: StreamInfo, now: float) -> dict[str, Any]:
-        verdict = info.verdict(now, self._idle)
-        row = {"site": info.key.site, "file": info.key.file, "bytes": info.end, "verdict": verdict.name, "reason": verdict.reason}
-        same = ("lines", "state", "total", "digest", "digest_from", "outcome", "opened", "last_seen", "last_data", "closed")
+    def _row(self, info: Stream, now: float) -> dict[str, Any]:
+        info = info.as_of(now, self._idle)
+        row = {
+            "site": info.site,
+            "file": info.file,
+            "bytes": info.end,
+            "verdict": info.verdict,
+            "reason": info.verdict_reason,
+        }
+        same = (
+            "lines",
+            "state",
+            "total",
+            "digest",
+            "digest_from",
+            "outcome",
+            "opened",
+            "last_seen",
+            "last_data",
+            "closed",
+        )
         row.update({name: getattr(info, name) for name in (*same, "utc_offset", "skew")})
-        row["live"] = info.state == "open" and not (self._idle and now - info.last_seen > self._idle)
+        row["live"] = info.live
         row["losses"] = [[loss.offset, loss.length, loss.reason] for loss in info.losses]
         return row
 
@@ -102,7 +121,7 @@ class LogService:
         info = self._info(job, request)
         source, filters = self._source(info), self._filters(request, info)
         token = request.get("reading")
-        if request.get("whole_lines") is True and info.state == "open":
+        if request.get("whole_lines") is True and info.state is State.OPEN:
             source.end = last_line_end(source, 0)  # a follower comes back for the rest of the line
         reading = plan(source, filters) if token is None else decode_reading(token, _FAR)
         if reading.end > info.end:
@@ -132,7 +151,9 @@ class LogService:
             seen = self._store.changes(job)
             streams = self._store.streams(job)
             verdicts = self._verdicts(job, streams)
-            parts |= self._new_parts(job, request, [*places, *parts.values()], {info.key: info for info in streams})
+            parts |= self._new_parts(
+                job, request, [*places, *parts.values()], {info.key: info for info in streams}
+            )
             left = deadline - time.monotonic()
             # New text of which the filters keep nothing is no reason to answer; where it ends is remembered in `parts`.
             if any(part["text"] for part in parts.values()) or left <= 0 or verdicts != before:
@@ -144,27 +165,39 @@ class LogService:
                 self._store.wait_for_change(job, seen, left)
             finally:
                 self._waiting.release()
-        return {"parts": list(parts.values()), "busy": busy, "verdicts": verdicts, **self._reply(streams, verdicts[-1][0])}
+        return {
+            "parts": list(parts.values()),
+            "busy": busy,
+            "verdicts": verdicts,
+            **self._reply(streams, verdicts[-1][0]),
+        }
 
-    def _verdicts(self, job: str, streams: list[StreamInfo]) -> list[list[str]]:
+    def _verdicts(self, job: str, streams: list[Stream]) -> list[list[str]]:
         """What a follower wants to be told of at once: a site that joins, falls silent, is refused or ends; and the job's end."""
         now = self._clock()
-        rows = [[info.key.site, info.key.file, info.verdict(now, self._idle).name] for info in streams]
+        rows = [[info.key.site, info.key.file, str(info.as_of(now, self._idle).verdict)] for info in streams]
         return [*rows, [self._status(job)]]
 
     def _new_parts(
-        self, job: str, request: dict[str, Any], places: list[Any], streams: dict[StreamKey, StreamInfo]
+        self, job: str, request: dict[str, Any], places: list[Any], streams: dict[StreamKey, Stream]
     ) -> dict[StreamKey, dict[str, Any]]:
         parts, size = {}, 0
         for key, token in self._readings(job, places).items():
             info = streams.get(key)
             if info is None:
-                raise LogStreamError(f"the server no longer has the log {key.file} of {key.site} for job {job}")
-            reading = decode_reading(token, _FAR)  # after a crash the server has less than it gave out, until it is sent again
+                raise LogStreamError(
+                    f"the server no longer has the log {key.file} of {key.site} for job {job}"
+                )
+            reading = decode_reading(
+                token, _FAR
+            )  # after a crash the server has less than it gave out, until it is sent again
             if info.end <= reading.at or size >= MAX_PART:
                 continue
-            source, filters = self._source(info), replace(self._filters(request, info), tail=None, max_bytes=None)
-            end = info.end if info.state != "open" else last_line_end(source, reading.at)
+            source, filters = (
+                self._source(info),
+                replace(self._filters(request, info), tail=None, max_bytes=None),
+            )
+            end = info.end if info.state is not State.OPEN else last_line_end(source, reading.at)
             if end <= reading.at:
                 continue
             if not reading.at:  # there was no line yet that could tell
@@ -173,7 +206,12 @@ class LogService:
                 reading = replace(reading, timed=has_time(source, reading))
             reading, text = replace(reading, end=end).part(source, filters, MAX_PART - size)
             size += len(text)
-            parts[key] = {"site": key.site, "file": key.file, "text": text, "reading": encode_reading(reading)}
+            parts[key] = {
+                "site": key.site,
+                "file": key.file,
+                "text": text,
+                "reading": encode_reading(reading),
+            }
         return parts
 
     def _readings(self, job: str, places: list[Any]) -> dict[StreamKey, object]:
@@ -203,7 +241,7 @@ class LogService:
 
     # -- checking -----------------------------------------------------------------------------------------------
 
-    def _info(self, job: str, request: dict[str, Any]) -> StreamInfo:
+    def _info(self, job: str, request: dict[str, Any]) -> Stream:
         key = self._key(job, request)
         info = self._store.info(key)
         if info is None or not self._store.path(key).exists():
@@ -211,12 +249,14 @@ class LogService:
         return info
 
     def _key(self, job: str, request: dict[str, Any]) -> StreamKey:
-        return StreamKey(job, check_name("site", request.get("site")), check_name("file", request.get("file")))
+        return StreamKey(
+            job, check_name("site", request.get("site")), check_name("file", request.get("file"))
+        )
 
-    def _source(self, info: StreamInfo) -> Source:
+    def _source(self, info: Stream) -> Source:
         return Source(self._store.path(info.key), info.end)
 
-    def _filters(self, request: dict[str, Any], info: StreamInfo) -> Filters:
+    def _filters(self, request: dict[str, Any], info: Stream) -> Filters:
         given = request.get("filters") or {}
         if not isinstance(given, dict):
             raise ArgumentError("filters", given, "a map")
@@ -226,8 +266,12 @@ class LogService:
             if value is not None and not isinstance(value, str):
                 raise ArgumentError(name, value, "a text")
             # The zone of a site is known from its sender; of the server's own logs it is the server's.
-            values[name] = None if value is None else lines.parse_since(name, value, utc_offset=info.utc_offset)
-        values |= {name: given[name] for name in FILTER_NAMES if name not in values and given.get(name) is not None}
+            values[name] = (
+                None if value is None else lines.parse_since(name, value, utc_offset=info.utc_offset)
+            )
+        values |= {
+            name: given[name] for name in FILTER_NAMES if name not in values and given.get(name) is not None
+        }
         return Filters(**values)
 
 
@@ -262,7 +306,9 @@ def decode_reading(token: object, end: int) -> Reading:
     """
     if not isinstance(token, dict):
         raise ArgumentError("reading", token, "the reading of an earlier reply")
-    values: dict[str, Any] = {name: _whole(f"reading.{name}", token.get(name, 0), end) for name in ("at", "end", "start")}
+    values: dict[str, Any] = {
+        name: _whole(f"reading.{name}", token.get(name, 0), end) for name in ("at", "end", "start")
+    }
     if values["at"] > values["end"]:
         raise ArgumentError("reading.at", values["at"], f"at most reading.end, {values['end']}")
     counts = ("skip_lines", "skip_bytes", "counted", "cut")
@@ -275,9 +321,15 @@ def decode_reading(token: object, end: int) -> Reading:
     if state is None:
         return Reading(**values)
     before = state.get("before", []) if isinstance(state, dict) else None
-    if not isinstance(before, (list, tuple)) or len(before) > 1000 or not all(isinstance(line, str) for line in before):
+    if (
+        not isinstance(before, (list, tuple))
+        or len(before) > 1000
+        or not all(isinstance(line, str) for line in before)
+    ):
         raise ArgumentError("reading.state", state, "the state of an earlier reply")
-    if sum(map(len, before)) > 2 * MAX_BEFORE or not "".join(before).encode("utf-8", errors="ignore").decode() == "".join(before):
+    if sum(map(len, before)) > 2 * MAX_BEFORE or not "".join(before).encode(
+        "utf-8", errors="ignore"
+    ).decode() == "".join(before):
         raise ArgumentError("reading.state", "before", f"at most {MAX_BEFORE} characters of text")
     after = _whole("reading.state.after", state.get("after", 0), 1000)
     found = LineState(state.get("in_time") is True, state.get("in_level") is True, tuple(before), after)

@@ -1,8 +1,7 @@
-"""The messages between site and server (protocol version 1): pure, no network.
+"""What a site sends to the server (protocol version 1): pure, no network.
 
 A request is one msgpack map: what the sender asks (`open`, `known`), what it sends (`frames`, whose data follow one another in
-one zstd-compressed block), what it ends (`close`) and what the site's policy keeps back (`refuse`). A reply names every
-stream of the request once, with the receiver's length, which is the truth.
+one zstd-compressed block), what it ends (`close`) and what the site's policy keeps back (`refuse`).
 
 Everything is checked here, field by field; unknown fields are ignored, an unknown version is answered with both versions.
 """
@@ -17,40 +16,23 @@ from typing import Any
 import msgpack
 
 from nvflare_logstream.errors import WireError
+from nvflare_logstream.streams import Loss, StreamId
 from nvflare_logstream.wire import zstd
 from nvflare_logstream.wire.fields import MAX_TEXT, Fields
+from nvflare_logstream.wire.message import (
+    MAX_CURSOR,
+    MAX_MESSAGE,
+    MAX_OFFSET,
+    MAX_STREAMS,
+    PROTOCOL_VERSION,
+    check_version,
+    stream_id,
+    unpack,
+)
 
-PROTOCOL_VERSION = 1
-MAX_MESSAGE = 4 << 20  # bytes of an encoded request
 MAX_FRAME = 1 << 20  # bytes of one frame's data
 MAX_FRAMES = 4096
-MAX_STREAMS = 4096  # entries of any other list in a request
-MAX_CURSOR = 16 << 10
-_MAX_OFFSET = (1 << 63) - 1
 _COMPRESS_FROM = 512  # bytes; below, compression costs more than it saves
-
-
-@dataclass(frozen=True)
-class Loss:
-    """Bytes of the source that could not be read.
-
-    Attributes:
-        offset: logical offset of the stream at which they are missing.
-        length: how many bytes, None where nobody can know.
-        reason: what happened, in plain words.
-    """
-
-    offset: int
-    length: int | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class StreamId:
-    """A stream as its site names it; the site itself is known from the connection."""
-
-    job: str
-    file: str
 
 
 @dataclass(frozen=True)
@@ -126,9 +108,13 @@ class Request:
         for number, head in enumerate(self.heads):
             data = source.take(head.length)
             if len(data) != head.length:
-                raise WireError(f"frames[{number}].length: {head.length} announced, {len(data)} bytes are there")
+                raise WireError(
+                    f"frames[{number}].length: {head.length} announced, {len(data)} bytes are there"
+                )
             if zlib.crc32(data) != head.checksum:
-                raise WireError(f"frames[{number}].checksum: the data of {head.stream.file} were damaged on the way")
+                raise WireError(
+                    f"frames[{number}].checksum: the data of {head.stream.file} were damaged on the way"
+                )
             yield Frame(head.stream, head.offset, data, head.cursor, head.losses)
 
 
@@ -169,7 +155,7 @@ class RequestWriter:
         return len(self._fields) == 3
 
     def _row(self, section: str, stream: StreamId, **more: Any) -> None:
-        self._fields.setdefault(section, []).append({"job": stream.job, "file": stream.file, **more})
+        self._fields.setdefault(section, []).append({"job": stream.job_id, "file": stream.file, **more})
 
     def open(self, stream: StreamId) -> None:
         """Ask where the receiver stands in this stream."""
@@ -183,7 +169,15 @@ class RequestWriter:
         """Add bytes of a stream."""
         losses = [[loss.offset, loss.length, loss.reason] for loss in frame.losses]
         checksum = zlib.crc32(frame.data)
-        self._row("frames", frame.stream, at=frame.offset, n=len(frame.data), crc=checksum, cur=frame.cursor, lost=losses)
+        self._row(
+            "frames",
+            frame.stream,
+            at=frame.offset,
+            n=len(frame.data),
+            crc=checksum,
+            cur=frame.cursor,
+            lost=losses,
+        )
         self._heads_size += 400 + len(frame.cursor)  # names have at most 128 characters each
         self.raw_size += len(frame.data)
         if self._packer is None and self.raw_size >= _COMPRESS_FROM:
@@ -213,39 +207,14 @@ class RequestWriter:
         return encoded
 
 
-def _unpack(payload: object, most: int) -> Fields:
-    """The fields of a message, whatever its version."""
-    if not isinstance(payload, (bytes, bytearray, memoryview)):
-        raise WireError(f"message: bytes are wanted, {type(payload).__name__} came")
-    if len(payload) > most:
-        raise WireError(f"message: {len(payload)} bytes are not allowed; at most {most}")
-    try:
-        fields = Fields(msgpack.unpackb(payload, strict_map_key=False), "")
-    except WireError:
-        raise
-    except Exception as error:  # msgpack raises many kinds for hostile input
-        raise WireError(f"message: not readable ({type(error).__name__})") from None
-    return fields
-
-
-def _check_version(fields: Fields) -> None:
-    version = fields.number("v", 1 << 31)
-    if version != PROTOCOL_VERSION:
-        raise WireError(f"protocol version {version} is not spoken here; this side speaks version {PROTOCOL_VERSION}")
-
-
-def _stream(row: Fields) -> StreamId:
-    return StreamId(row.name("job"), row.name("file"))
-
-
 def _losses(row: Fields) -> tuple[Loss, ...]:
     found = []
     for loss in row.rows("lost", 64):
         if not isinstance(loss, list) or len(loss) != 3:
             raise row.bad("lost", loss, "[offset, length or null, reason]")
         entry = Fields(dict(zip(("offset", "length", "reason"), loss, strict=True)), f"{row.where}lost.")
-        length = None if loss[1] is None else entry.number("length", _MAX_OFFSET)
-        found.append(Loss(entry.number("offset", _MAX_OFFSET), length, entry.text("reason")))
+        length = None if loss[1] is None else entry.number("length", MAX_OFFSET)
+        found.append(Loss(entry.number("offset", MAX_OFFSET), length, entry.text("reason")))
     return tuple(found)
 
 
@@ -255,91 +224,28 @@ def decode_request(payload: object) -> Request:
     Raises:
         WireError: naming the field, its value and what is allowed.
     """
-    fields = _unpack(payload, MAX_MESSAGE)
-    _check_version(fields)
+    fields = unpack(payload, MAX_MESSAGE)
+    check_version(fields)
     closes, heads = [], []
     for row in fields.maps("frames", MAX_FRAMES):
-        offset, length = row.number("at", _MAX_OFFSET), row.number("n", MAX_FRAME)
+        offset, length = row.number("at", MAX_OFFSET), row.number("n", MAX_FRAME)
         checksum, cursor = row.number("crc", 0xFFFFFFFF), row.octets("cur", MAX_CURSOR)
-        heads.append(_Head(_stream(row), offset, length, checksum, cursor, _losses(row)))
+        heads.append(_Head(stream_id(row), offset, length, checksum, cursor, _losses(row)))
     for row in fields.maps("close", MAX_STREAMS):
-        total = row.number("total", _MAX_OFFSET)
+        total = row.number("total", MAX_OFFSET)
         begins = row.number("from", total)
-        closes.append(Close(_stream(row), total, row.text("sha256", 64), begins, row.text("outcome")))
+        closes.append(Close(stream_id(row), total, row.text("sha256", 64), begins, row.text("outcome")))
     return Request(
         clock=fields.time("clock"),
         utc_offset=fields.number("utc", 86400, -86400),
         full=fields.flag("full"),
-        opens=tuple(_stream(row) for row in fields.maps("open", MAX_STREAMS)),
+        opens=tuple(stream_id(row) for row in fields.maps("open", MAX_STREAMS)),
         known=fields.names("known", MAX_STREAMS),
         closes=tuple(closes),
-        refusals=tuple(Refusal(_stream(row), row.text("why")) for row in fields.maps("refuse", MAX_STREAMS)),
+        refusals=tuple(
+            Refusal(stream_id(row), row.text("why")) for row in fields.maps("refuse", MAX_STREAMS)
+        ),
         heads=tuple(heads),
         block=fields.octets("data", MAX_MESSAGE),
         compressed=fields.flag("zstd"),
     )
-
-
-@dataclass(frozen=True)
-class StreamReply:
-    """The receiver's answer for one stream.
-
-    Attributes:
-        status: "ok"; "gap" (go on at `end`, with `cursor`); "later" (`reason`, try again); "refused" (`reason`, final).
-        end: bytes stored.
-        cursor: the sender's cursor at `end`; empty where it did not ask for it.
-        verdict: the verdict's name once the stream is closed, else empty.
-    """
-
-    stream: StreamId
-    status: str
-    end: int = 0
-    cursor: bytes = b""
-    verdict: str = ""
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """The answer to a request; `not_before` is how many seconds the sender should wait before its next small request."""
-
-    streams: tuple[StreamReply, ...] = ()
-    not_before: float = 0.0
-    error: str = ""
-    jobs_later: tuple[str, ...] = ()
-
-    def encode(self) -> bytes:
-        """The reply as bytes."""
-        rows = []
-        for s in self.streams:
-            row: dict[str, Any] = {"job": s.stream.job, "file": s.stream.file, "st": s.status, "end": s.end}
-            row.update({k: v for k, v in (("cur", s.cursor), ("ver", s.verdict), ("why", s.reason[: 4 * MAX_TEXT])) if v})
-            rows.append(row)
-        fields = {"v": PROTOCOL_VERSION, "wait": self.not_before, "streams": rows, "later": list(self.jobs_later)}
-        encoded: bytes = msgpack.packb({**fields, "err": self.error[:MAX_TEXT]} if self.error else fields)
-        return encoded
-
-
-STATUSES = ("ok", "gap", "later", "refused")
-
-
-def decode_reply(payload: object) -> Reply:
-    """Read and check a reply; an error in it is read whatever the version, since it may be about the version.
-
-    Raises:
-        WireError: naming the field, its value and what is allowed.
-    """
-    fields = _unpack(payload, 2 * MAX_MESSAGE)
-    if fields.has("err"):
-        return Reply(error=fields.text("err"))
-    _check_version(fields)
-    streams = []
-    for row in fields.maps("streams", 4 * MAX_STREAMS):
-        status = row.text("st")
-        if status not in STATUSES:
-            raise WireError(f"streams.st: {status!r} is not allowed; one of {', '.join(STATUSES)}")
-        cursor = row.octets("cur", MAX_CURSOR) if row.has("cur") else b""
-        verdict = row.text("ver") if row.has("ver") else ""
-        reason = row.text("why", 4 * MAX_TEXT) if row.has("why") else ""
-        streams.append(StreamReply(_stream(row), status, row.number("end", _MAX_OFFSET), cursor, verdict, reason))
-    return Reply(tuple(streams), fields.time("wait"), jobs_later=fields.names("later", MAX_STREAMS))

@@ -16,10 +16,10 @@ from nvflare.private.fed.server.job_cmds import JobCommandModule
 from nvflare.private.fed.server.server_cmd_modules import ServerCommandModules
 from nvflare.security.security import COMMAND_CATEGORIES
 
-from nvflare_logstream.retrieval.model import COMMAND
+from nvflare_logstream.client.model import COMMAND
 
 
-class LogCommands(CommandModule):  # type: ignore[misc]
+class LogCommands(CommandModule):
     """The command `logstream JOB_ID`; the request itself travels in the command's properties.
 
     Args:

@@ -14,22 +14,22 @@ from nvflare.apis.fl_exception import FLCommunicationError
 from nvflare.fuel.flare_api.api_spec import AuthenticationError, InternalError, NoConnection, SessionClosed
 from nvflare.fuel.flare_api.flare_api import Session
 
-from nvflare_logstream.names import check_name
-from nvflare_logstream.retrieval.export import Progress, export_job
-from nvflare_logstream.retrieval.follow import Follow
-from nvflare_logstream.retrieval.manifest import Manifest
-from nvflare_logstream.retrieval.model import (
+from nvflare_logstream.client.checks import Finding, verify_streams
+from nvflare_logstream.client.exporter import Progress, export_job
+from nvflare_logstream.client.follow import Follow
+from nvflare_logstream.client.manifest import Manifest
+from nvflare_logstream.client.model import (
     COMMAND,
     MAX_PART,
     Event,
     JobStreams,
     LogQuery,
     Part,
-    RetrievalError,
     SiteLog,
     Stream,
 )
-from nvflare_logstream.retrieval.verify import Finding, verify_streams
+from nvflare_logstream.errors import ErrorCode, RetrievalError
+from nvflare_logstream.names import check_name
 
 LATEST = "@latest"
 _PATIENCE = 20.0  # seconds for a reply; a long poll has its own time before
@@ -87,9 +87,12 @@ class LogClient:
         if data.get("code") == "SYSTEM_NOT_READY":
             raise NoConnection(str(data["error"]))
         if "error" in data:
-            raise RetrievalError(str(data.get("code", "INVALID_ARGS")), str(data["error"]))
+            raise RetrievalError(ErrorCode(data.get("code", "INVALID_ARGS")), str(data["error"]))
         if not data:
-            raise RetrievalError("NO_RECEIVER", "the server has no nvflare_logstream.JobLogReceiver in its resources.json")
+            raise RetrievalError(
+                ErrorCode.NO_RECEIVER,
+                "the server has no nvflare_logstream.JobLogReceiver in its resources.json",
+            )
         return data
 
     def find_job(self, text: str) -> str:
@@ -108,10 +111,12 @@ class LogClient:
             jobs = []
         ids = sorted(str(job["job_id"]) for job in jobs)
         if not ids:
-            raise RetrievalError("JOB_NOT_FOUND", f"no job that you may see has the id {text}")
+            raise RetrievalError(ErrorCode.JOB_NOT_FOUND, f"no job that you may see has the id {text}")
         if len(ids) > 1:
             shown = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
-            raise RetrievalError("INVALID_ARGS", f"{text} is the beginning of {len(ids)} job ids: {shown}")
+            raise RetrievalError(
+                ErrorCode.INVALID_ARGS, f"{text} is the beginning of {len(ids)} job ids: {shown}"
+            )
         return ids[0]
 
     def job(self, job: str) -> JobStreams:
@@ -136,7 +141,12 @@ class LogClient:
         return found
 
     def parts(
-        self, job: str, stream: Stream, query: LogQuery, whole_lines: bool = False, reading: dict[str, Any] | None = None
+        self,
+        job: str,
+        stream: Stream,
+        query: LogQuery,
+        whole_lines: bool = False,
+        reading: dict[str, Any] | None = None,
     ) -> Iterator[Part]:
         """Read one stream in pieces of about a MiB.
 
@@ -148,7 +158,13 @@ class LogClient:
             reading: of the last part that came, to go on after it.
         """
         query = query.fixed(time.time())
-        request = {"op": "read", "site": stream.site, "file": stream.file, "filters": query.filters(), "whole_lines": whole_lines}
+        request = {
+            "op": "read",
+            "site": stream.site,
+            "file": stream.file,
+            "filters": query.filters(),
+            "whole_lines": whole_lines,
+        }
         done = False
         while not done:
             reply = self.ask(job, {**request, "reading": reading} if reading else request)
@@ -177,13 +193,21 @@ class LogClient:
             }
             data = base64.b64decode(self.ask(job, request)["data"])
             if not data:
-                raise RetrievalError("LOG_CHANGED", f"{stream.site}/{stream.file} is shorter than the server said")
+                raise RetrievalError(
+                    ErrorCode.LOG_CHANGED, f"{stream.site}/{stream.file} is shorter than the server said"
+                )
             yield data
             at += len(data)
 
     def digest(self, job: str, stream: Stream, start: int = 0) -> str:
         """sha256 (hex) of the server's copy of a stream from `start` on, as far as `stream.bytes`; hashed for this answer."""
-        request = {"op": "digest", "site": stream.site, "file": stream.file, "from": start, "end": stream.bytes}
+        request = {
+            "op": "digest",
+            "site": stream.site,
+            "file": stream.file,
+            "from": start,
+            "end": stream.bytes,
+        }
         self._patience = _PATIENCE + (stream.bytes - start) / _HASH_RATE
         try:
             while (reply := self.ask(job, request)).get("busy"):
@@ -192,7 +216,9 @@ class LogClient:
             self._patience = _PATIENCE
         return str(reply["digest"])
 
-    def export(self, job: str, dest: Path | str, force: bool = False, on_progress: Progress | None = None) -> Manifest:
+    def export(
+        self, job: str, dest: Path | str, force: bool = False, on_progress: Progress | None = None
+    ) -> Manifest:
         """Copy all logs of a job, as far as they are stored now, into a directory; an interrupted export is gone on with.
 
         Args:
@@ -202,7 +228,7 @@ class LogClient:
             on_progress: called with (bytes here, bytes in all, stream) after each part.
 
         Raises:
-            RetrievalError: as `nvflare_logstream.retrieval.export.export_job`.
+            RetrievalError: as `nvflare_logstream.client.exporter.export_job`.
         """
         fetch, digest = partial(self.fetch, job), partial(self.digest, job)
         return export_job(job, self.job(job), Path(dest), fetch, digest, force, on_progress)

@@ -29,7 +29,9 @@ class DemoTrainer(Executor):
             if abort_signal.triggered:
                 break
             time.sleep(self.seconds)
-            self.logger.info(f"step {step:2d}/{self.steps}  loss {1.9 * 0.9**step:.4f}  accuracy {1 - 0.8 * 0.93**step:.3f}")
+            self.logger.info(
+                f"step {step:2d}/{self.steps}  loss {1.9 * 0.9**step:.4f}  accuracy {1 - 0.8 * 0.93**step:.3f}"
+            )
             if step == self.steps // 3:
                 self.logger.warning("the learning rate is high for this batch size")
             if step == 2 * self.steps // 3:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nvflare_logstream import lines
-from nvflare_logstream.errors import ArgumentError, LogStreamError
+from nvflare_logstream.errors import ArgumentError, ErrorCode, RetrievalError
 from nvflare_logstream.filters import FILTER_NAMES, Filters
 from nvflare_logstream.names import SERVER_SITE, check_name
-from nvflare_logstream.server.verdict import NEVER_SEEN, in_words
+from nvflare_logstream.streams import Verdict, in_words
 
 COMMAND = "logstream"  # the admin command that carries the requests
 MAX_PART = 1 << 20  # characters of text, or bytes, in one reply
@@ -20,19 +20,6 @@ COMPLETED = "FINISHED:COMPLETED"  # status of a job that ended well, in the runt
 UNKNOWN = "UNKNOWN"  # status of a job of which the server does not know whether and how it ended
 _TEXT_LOG, _JSON_LOG = "log.txt", "log.json"
 _MAX_PATTERN = 256  # characters
-
-
-class RetrievalError(LogStreamError):
-    """The server, the connection or the disk said no.
-
-    Attributes:
-        code: the error code of the command line's JSON output.
-        hint: what to do about it, or "".
-    """
-
-    def __init__(self, code: str, text: str, hint: str = ""):
-        super().__init__(text)
-        self.code, self.hint = code, hint
 
 
 @dataclass(frozen=True)
@@ -64,37 +51,54 @@ class LogQuery:
 
     def __post_init__(self) -> None:
         if not isinstance(self.sites, (list, tuple)) or not self.sites:
-            raise ArgumentError("sites", self.sites, 'a tuple of at least one name or pattern, such as ("all",)')
+            raise ArgumentError(
+                "sites", self.sites, 'a tuple of at least one name or pattern, such as ("all",)'
+            )
         for site in self.sites:
             if not isinstance(site, str) or not 0 < len(site) <= _MAX_PATTERN:
-                raise ArgumentError("site", site, 'a site\'s name, a pattern such as "site-*", "server" or "all"')
+                raise ArgumentError(
+                    "site", site, 'a site\'s name, a pattern such as "site-*", "server" or "all"'
+                )
         check_name("file", self.file)
         times = {
-            name: lines.parse_since(name, value) for name in ("since", "until") if (value := getattr(self, name)) is not None
+            name: lines.parse_since(name, value)
+            for name in ("since", "until")
+            if (value := getattr(self, name)) is not None
         }
         Filters(**{**self.filters(), **times})
 
     def fixed(self, now: float) -> LogQuery:
         """The same query with durations counted back from `now` (seconds since the epoch), however long reading takes."""
         since, until = (
-            value and lines.fixed_time(name, value, now) for name, value in (("since", self.since), ("until", self.until))
+            value and lines.fixed_time(name, value, now)
+            for name, value in (("since", self.since), ("until", self.until))
         )
         return replace(self, since=since, until=until)
 
     def filters(self) -> dict[str, Any]:
         """The filters as they travel."""
         values = {name: getattr(self, name) for name in FILTER_NAMES}
-        return {name: value for name, value in values.items() if value is not None and value is not False}  # 0 is a bound
+        return {
+            name: value for name, value in values.items() if value is not None and value is not False
+        }  # 0 is a bound
 
     def choose(self, streams: tuple[Stream, ...]) -> list[Stream]:
         """The streams that the query is about, one a site, the server's first; what is asked for and not there says why."""
         by_site: dict[str, dict[str, Stream]] = {}
         for stream in streams:
             by_site.setdefault(stream.site, {})[stream.file] = stream
-        chosen = [self._of_site(site, files) for site, files in by_site.items() if any(_fits(site, p) for p in self.sites)]
+        chosen = [
+            self._of_site(site, files)
+            for site, files in by_site.items()
+            if any(_fits(site, p) for p in self.sites)
+        ]
         for pattern in self.sites:
             if pattern != ALL_SITES and not any(_fits(site, pattern) for site in by_site):
-                known = f"the job has {', '.join(sorted(by_site))}" if by_site else "nothing is known of this job's sites yet"
+                known = (
+                    f"the job has {', '.join(sorted(by_site))}"
+                    if by_site
+                    else "nothing is known of this job's sites yet"
+                )
                 chosen.append(Stream.missing(pattern, self.file, f"no such site in this job; {known}"))
         return sorted(chosen, key=lambda stream: (stream.site != SERVER_SITE, stream.site))
 
@@ -150,16 +154,21 @@ class Stream:
             check_name("site", row["site"])
             check_name("file", row["file"])
         except ArgumentError as error:
-            raise RetrievalError("INVALID_REPLY", f"the server gave a name that is none: {error}") from error
+            raise RetrievalError(
+                ErrorCode.INVALID_REPLY, f"the server gave a name that is none: {error}"
+            ) from error
         values = {name: row[name] for name in cls.__dataclass_fields__ if name != "losses"}
         # What a site says of itself is shown to people, on their terminals.
         values |= {name: lines.visible(row[name]) for name in ("reason", "outcome")}
-        return cls(**values, losses=tuple((at, length, lines.visible(reason)) for at, length, reason in row["losses"]))
+        return cls(
+            **values,
+            losses=tuple((at, length, lines.visible(reason)) for at, length, reason in row["losses"]),
+        )
 
     @classmethod
     def missing(cls, site: str, file: str, reason: str) -> Stream:
         """A log that was asked for and that the server knows nothing of."""
-        return cls(site, file, 0, 0, NEVER_SEEN, reason, "", False, "", "", 0, 0.0, 0.0, 0.0, 0, 0.0)
+        return cls(site, file, 0, 0, Verdict.NEVER_SEEN, reason, "", False, "", "", 0, 0.0, 0.0, 0.0, 0, 0.0)
 
     @property
     def available(self) -> bool:

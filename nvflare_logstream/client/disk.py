@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from nvflare_logstream.retrieval.model import RetrievalError
+from nvflare_logstream.errors import ErrorCode, RetrievalError
 
 PART = ".part"  # ends the name of a file that is not complete
 _HASH_STEP = 1 << 20
@@ -31,7 +31,9 @@ def writing(path: Path) -> Iterator[None]:
             advice = "make room and run it again; an export goes on from there"
         else:
             advice = "see to it that it can be written, or choose another directory"
-        raise RetrievalError("OUTPUT_DIR_NOT_WRITABLE", f"cannot write {path}: {error.strerror}; {advice}") from error
+        raise RetrievalError(
+            ErrorCode.OUTPUT_DIR_NOT_WRITABLE, f"cannot write {path}: {error.strerror}; {advice}"
+        ) from error
 
 
 def make_directory(path: Path) -> None:
@@ -94,7 +96,9 @@ def write_file(path: Path, data: bytes) -> None:
 
 def open_to_read(path: Path) -> BinaryIO:
     """Open a regular file; OSError if it is a link, a pipe or the like."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)  # opening a pipe would wait for its writer
+    fd = os.open(
+        path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    )  # opening a pipe would wait for its writer
     file = os.fdopen(fd, "rb")
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         file.close()

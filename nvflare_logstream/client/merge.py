@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 
 from nvflare_logstream import lines
-from nvflare_logstream.retrieval.model import Stream
+from nvflare_logstream.client.model import Stream
 
 _UTC = datetime.timezone.utc
 

@@ -16,15 +16,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from nvflare_logstream.errors import GapError, QuotaError, StoreError
-from nvflare_logstream.names import StreamKey, check_name
-from nvflare_logstream.server.index import MAX_LOSSES, Index
-from nvflare_logstream.server.stored import StoredStream
-from nvflare_logstream.server.verdict import StreamInfo
-from nvflare_logstream.wire.frames import Close, Loss
+from nvflare_logstream.names import check_name
+from nvflare_logstream.store.file import StreamFile
+from nvflare_logstream.store.index import MAX_LOSSES, Index
+from nvflare_logstream.streams import Loss, State, Stream, StreamKey
+from nvflare_logstream.wire.upload import Close
 
 INDEX_FILE = "index.sqlite"
 
@@ -62,7 +63,7 @@ class LogStore:
         self.index = Index(self.root / INDEX_FILE)
         self._lock = threading.RLock()
         self._commit_lock = threading.Lock()
-        self._streams: dict[StreamKey, StoredStream] = {}
+        self._streams: dict[StreamKey, StreamFile] = {}
         self._changed = threading.Condition()
         self._changes: dict[str, int] = {}  # counts, by job, what a reader may want to look at again
         self._job_bytes = {job: size for job, size, _, _ in self.index.jobs()}
@@ -76,9 +77,9 @@ class LogStore:
 
     def path(self, key: StreamKey) -> Path:
         """Where the stream's bytes stand."""
-        return self.root / key.job / key.site / key.file
+        return self.root / key.job_id / key.site / key.file
 
-    def open(self, key: StreamKey, utc_offset: int = 0, skew: float = 0.0) -> StreamInfo:
+    def open(self, key: StreamKey, utc_offset: int = 0, skew: float = 0.0) -> Stream:
         """Make the stream if it is new, and say how far it is stored.
 
         Raises:
@@ -86,15 +87,15 @@ class LogStore:
         """
         with self._lock, _as_store_error(key):
             stream = self._load(key)
-            if stream.info.state in ("refused", "expected"):
-                stream.info.state, stream.info.reason = "open", ""
-            stream.info.utc_offset, stream.info.skew = utc_offset, skew
-            stream.info.last_seen = self._clock()
-            stream.dirty = True
-            self.tell(key.job)
-            return stream.snapshot()
+            if stream.info.state in (State.REFUSED, State.EXPECTED):
+                stream.update(state=State.OPEN, reason="")
+            stream.update(utc_offset=utc_offset, skew=skew, last_seen=self._clock())
+            self.tell(key.job_id)
+            return stream.info
 
-    def append(self, key: StreamKey, offset: int, data: bytes, cursor: bytes, losses: tuple[Loss, ...] = ()) -> int:
+    def append(
+        self, key: StreamKey, offset: int, data: bytes, cursor: bytes, losses: tuple[Loss, ...] = ()
+    ) -> int:
         """Store bytes of a stream from logical `offset` on; what is already stored is passed over.
 
         Returns:
@@ -110,29 +111,32 @@ class LogStore:
             if offset > info.end:
                 raise GapError(info.end, info.cursor)
             told = [loss for loss in losses if loss not in info.losses]
+            now = self._clock()
             if offset + len(data) < info.end or (offset + len(data) == info.end and not told):
-                info.last_seen = self._clock()
+                stream.seen(now)
                 return info.end
             fresh = data[info.end - offset :]
             self._check_quotas(stream, len(fresh))
             if fresh:
                 stream.write(fresh)
-            now = self._clock()
-            info.end += len(fresh)
-            info.lines += fresh.count(b"\n")
-            info.cursor, info.last_seen = cursor, now
-            info.last_data = now if fresh else info.last_data
-            info.losses += told[: MAX_LOSSES - len(info.losses)]
-            info.state, info.reason = "open", ""
-            self._job_bytes[key.job] = self._job_bytes.get(key.job, 0) + len(fresh)
-            stream.dirty = True
-            end = info.end
-        self.tell(key.job)
+            stream.update(
+                end=info.end + len(fresh),
+                cursor=cursor,
+                lines=info.lines + fresh.count(b"\n"),
+                state=State.OPEN,
+                reason="",
+                last_seen=now,
+                last_data=now if fresh else info.last_data,
+                losses=info.losses + tuple(told[: MAX_LOSSES - len(info.losses)]),
+            )
+            self._job_bytes[key.job_id] = self._job_bytes.get(key.job_id, 0) + len(fresh)
+            end = stream.info.end
+        self.tell(key.job_id)
         if told:  # unlike bytes, a loss that a crash takes from us is not told again
             self.commit()
         return end
 
-    def finish(self, key: StreamKey, close: Close) -> StreamInfo:
+    def finish(self, key: StreamKey, close: Close) -> Stream:
         """End a stream: compare its length and digest with the site's. It is on disk after the next `commit`.
 
         Raises:
@@ -144,16 +148,24 @@ class LogStore:
             info = stream.info
             if close.total != info.end:
                 raise GapError(info.end, info.cursor)
-            if info.state != "stopped":
+            now = self._clock()
+            if info.state is not State.STOPPED:
                 stored = stream.digest(close.digest_from)
-                info.agreed = stored == close.digest
-                info.reason = "" if info.agreed else f"the site's file has sha256 {close.digest}, the stored copy {stored}"
-                info.state = "closed"
-            info.total, info.digest, info.digest_from = close.total, close.digest, close.digest_from
-            info.outcome, info.closed, info.last_seen = close.outcome, self._clock(), self._clock()
-            stream.dirty = True
-            self.tell(key.job)
-            return stream.snapshot()
+                agreed = stored == close.digest
+                reason = (
+                    "" if agreed else f"the site's file has sha256 {close.digest}, the stored copy {stored}"
+                )
+                stream.update(state=State.CLOSED, agreed=agreed, reason=reason)
+            stream.update(
+                total=close.total,
+                digest=close.digest,
+                digest_from=close.digest_from,
+                outcome=close.outcome,
+                closed=now,
+                last_seen=now,
+            )
+            self.tell(key.job_id)
+            return stream.info
 
     def refuse(self, key: StreamKey, reason: str) -> None:
         """Record that the site's policy keeps a stream back; what was stored before stays as it is.
@@ -163,14 +175,14 @@ class LogStore:
         """
         with self._lock, _as_store_error(key):
             stream = self._streams.get(key)
-            info = stream.info if stream else self.index.load(key) or StreamInfo(key, opened=self._clock())
-            if info.state not in ("open", "expected"):
+            info = stream.info if stream else self.index.load(key) or Stream(key, opened=self._clock())
+            if info.state not in (State.OPEN, State.EXPECTED):
                 return
-            info.state, info.reason, info.last_seen = "refused", reason, self._clock()
+            refused: dict[str, Any] = {"state": State.REFUSED, "reason": reason, "last_seen": self._clock()}
             if not stream:
-                self.index.save([info])
+                self.index.save([replace(info, **refused)])
                 return
-            stream.dirty = True
+            stream.update(**refused)
         self.commit()
 
     def expect(self, key: StreamKey, reason: str) -> None:
@@ -178,14 +190,14 @@ class LogStore:
         with self._lock:
             if key not in self._streams and self.index.load(key) is None:
                 now = self._clock()
-                self.index.save([StreamInfo(key, state="expected", reason=reason, opened=now, last_seen=now)])
+                self.index.save([Stream(key, state=State.EXPECTED, reason=reason, opened=now, last_seen=now)])
 
     def touch(self, site: str, job: str = "") -> None:
         """Note a sign of life for the open streams of a site, or of one of its jobs."""
         with self._lock:
             for key, stream in self._streams.items():
-                if key.site == site and (not job or key.job == job) and stream.info.state == "open":
-                    stream.info.last_seen, stream.dirty = self._clock(), True
+                if key.site == site and (not job or key.job_id == job) and stream.info.state is State.OPEN:
+                    stream.update(last_seen=self._clock())
 
     def commit(self) -> None:
         """Bring everything to disk: first the data, then the cursors that point past them.
@@ -196,7 +208,7 @@ class LogStore:
         with self._commit_lock:
             with self._lock:
                 dirty = [stream for stream in self._streams.values() if stream.dirty]
-                rows = [(stream, stream.snapshot()) for stream in dirty]
+                rows = [(stream, stream.info) for stream in dirty]
                 for stream in dirty:
                     stream.dirty = False
             try:
@@ -211,11 +223,11 @@ class LogStore:
         """Commit, and forget in memory, a job whose streams are closed."""
         self.commit()
         with self._lock:
-            for key in [key for key, s in self._streams.items() if key.job == job and not s.dirty]:
+            for key in [key for key, s in self._streams.items() if key.job_id == job and not s.dirty]:
                 del self._streams[key]
 
-    def _check_quotas(self, stream: StoredStream, more: int) -> None:
-        info, job = stream.info, stream.info.key.job
+    def _check_quotas(self, stream: StreamFile, more: int) -> None:
+        info, job = stream.info, stream.info.key.job_id
         used = self._job_bytes.get(job, 0)
         for what, have, most in (
             ("stream", info.end, self._quotas.stream),
@@ -223,25 +235,28 @@ class LogStore:
             ("store", sum(self._job_bytes.values()), self._quotas.store),
         ):
             if have + more > most:
-                info.state = "stopped"
-                info.reason = f"server gave up at byte {info.end}: the {what} quota of {most} bytes is used up"
-                stream.dirty = True
-                raise QuotaError(info.reason)
+                reason = f"server gave up at byte {info.end}: the {what} quota of {most} bytes is used up"
+                stream.update(state=State.STOPPED, reason=reason)
+                raise QuotaError(reason)
 
-    def _load(self, key: StreamKey) -> StoredStream:
+    def _load(self, key: StreamKey) -> StreamFile:
         """The stream, with a file that is as long as its index says; a new stream if it is not known."""
         stream = self._streams.get(key)
         if stream is None:
             info, now = self.index.load(key), self._clock()
-            stream = StoredStream(info or StreamInfo(key, opened=now, last_seen=now), self.path(key))
+            stream = StreamFile(info or Stream(key, opened=now, last_seen=now), self.path(key))
             if stream.size() > stream.info.end:
-                os.truncate(stream.path, stream.info.end)  # written after the last commit: the sender sends it again
+                os.truncate(
+                    stream.path, stream.info.end
+                )  # written after the last commit: the sender sends it again
             if info is None:
                 self.index.save([stream.info])
-        if stream.size() < stream.info.end:  # new, or somebody damaged the store: take the stream from its start
+        if (
+            stream.size() < stream.info.end
+        ):  # new, or somebody damaged the store: take the stream from its start
             if stream.info.end:
-                self._job_bytes[key.job] -= stream.info.end
-                stream.info.state, stream.info.reason, stream.dirty = "open", "", True
+                self._job_bytes[key.job_id] -= stream.info.end
+                stream.update(state=State.OPEN, reason="")
             stream.start_again()
         self._streams[key] = stream
         return stream
@@ -263,26 +278,26 @@ class LogStore:
         with self._changed:
             self._changed.wait_for(lambda: self.changes(job) != seen, seconds)
 
-    def info(self, key: StreamKey) -> StreamInfo | None:
+    def info(self, key: StreamKey) -> Stream | None:
         """What is known of one stream, as it stands now; None if nothing is."""
         with self._lock:
             stream = self._streams.get(key)
-            return stream.snapshot() if stream else self.index.load(key)
+            return stream.info if stream else self.index.load(key)
 
-    def streams(self, job: str | None = None, site: str | None = None) -> list[StreamInfo]:
+    def streams(self, job: str | None = None, site: str | None = None) -> list[Stream]:
         """What is known of every stream that matches, as it stands now."""
         found = {info.key: info for info in self.index.find(job, site)}
         with self._lock:
             for key, stream in self._streams.items():
-                if (job is None or key.job == job) and (site is None or key.site == site):
-                    found[key] = stream.snapshot()
+                if (job is None or key.job_id == job) and (site is None or key.site == site):
+                    found[key] = stream.info
         return [found[key] for key in sorted(found)]
 
     def delete_job(self, job: str) -> None:
         """Remove a job's logs and all that is known of them."""
         check_name("job", job)
         with self._commit_lock, self._lock:
-            for key in [key for key in self._streams if key.job == job]:
+            for key in [key for key in self._streams if key.job_id == job]:
                 del self._streams[key]
             self.index.delete_job(job)
             self._job_bytes.pop(job, None)

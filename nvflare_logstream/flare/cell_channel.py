@@ -110,7 +110,9 @@ def _as_link_error(target: str) -> Iterator[None]:
 def has_receiver(cell: Any, timeout: float = 5.0) -> bool:
     """Whether the server's parent process takes logs itself; no answer counts as yes, so that two never write one store."""
     request = Message(payload=b"")
-    reply = cell.core_cell.send_request(CHANNEL, TOPIC, FQCN.ROOT_SERVER, request, timeout=timeout, optional=True)
+    reply = cell.core_cell.send_request(
+        CHANNEL, TOPIC, FQCN.ROOT_SERVER, request, timeout=timeout, optional=True
+    )
     return bool(reply.get_header(MessageHeaderKey.ERROR) != _NO_CALLBACK)
 
 
@@ -126,7 +128,9 @@ def serve(cell: Any, handle: Callable[[object, Peer], bytes]) -> None:
     def answer_posted(request: Message) -> None:
         reply = answer(request)
         reply.set_header(_NUMBER, request.get_header(_NUMBER))
-        core.fire_and_forget(CHANNEL, _REPLY_TOPIC, request.get_header(MessageHeaderKey.ORIGIN), reply, optional=True)
+        core.fire_and_forget(
+            CHANNEL, _REPLY_TOPIC, request.get_header(MessageHeaderKey.ORIGIN), reply, optional=True
+        )
 
     core.register_request_cb(channel=CHANNEL, topic=TOPIC, cb=answer)
     core.register_request_cb(channel=CHANNEL, topic=_POST_TOPIC, cb=answer_posted)

@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nvflare_logstream.errors import StoreError
-from nvflare_logstream.filters import Filters, LineFilter, LineState
+from nvflare_logstream.filters.rules import Filters, LineFilter, LineState
 
 BLOCK = 1 << 16
 MOST_READ = 64 << 20  # bytes that are looked through at a time
-MAX_LINE = 16 << 20  # bytes; what is longer without a line end is handled in pieces: a log must not fill the server's memory
+MAX_LINE = (
+    16 << 20
+)  # bytes; what is longer without a line end is handled in pieces: a log must not fill the server's memory
 
 
 class Source:
@@ -109,7 +111,11 @@ def text_lines(data: bytes) -> list[str]:
 
 def shown(line: str) -> str:
     """A line as it is shown: bytes that are not UTF-8 as the replacement character."""
-    return line if line.isascii() else line.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
+    return (
+        line
+        if line.isascii()
+        else line.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
+    )
 
 
 @dataclass(frozen=True)
@@ -199,7 +205,9 @@ class Reading:
         again = replace(here, at=self.start, state=None, counted=0, truncated=here.truncated or over > 0)
         if self.counting == "lines":
             cut = max(0, over)
-            return replace(again, counting="bytes" if filters.max_bytes is not None else "", cut=cut, skip_lines=cut)
+            return replace(
+                again, counting="bytes" if filters.max_bytes is not None else "", cut=cut, skip_lines=cut
+            )
         return replace(again, counting="", skip_lines=self.cut, skip_bytes=max(0, over))
 
 

@@ -14,14 +14,12 @@ from dataclasses import fields
 from pathlib import Path
 
 from nvflare_logstream.errors import StoreError
-from nvflare_logstream.names import StreamKey
-from nvflare_logstream.server.verdict import StreamInfo
-from nvflare_logstream.wire.frames import Loss
+from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 
 SCHEMA_VERSION = 1
 MAX_LOSSES = 1000  # ledger rows a stream may have; a site that loses more has said enough
 
-_COLUMNS = tuple(f.name for f in fields(StreamInfo) if f.name not in ("key", "losses"))
+_COLUMNS = tuple(f.name for f in fields(Stream) if f.name not in ("key", "losses", "silent"))
 _QUOTED = ", ".join(f'"{name}"' for name in _COLUMNS)  # "end" is a word of SQL
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS streams (
@@ -55,7 +53,9 @@ class Index:
             self._db.execute("PRAGMA synchronous=NORMAL")
             found = self._db.execute("PRAGMA user_version").fetchone()[0]
             if found not in (0, SCHEMA_VERSION):
-                raise sqlite3.DatabaseError(f"{path} has schema version {found}; this version reads {SCHEMA_VERSION}")
+                raise sqlite3.DatabaseError(
+                    f"{path} has schema version {found}; this version reads {SCHEMA_VERSION}"
+                )
             self._db.executescript(_SCHEMA)
             self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
@@ -72,23 +72,23 @@ class Index:
         with self._lock:
             self._db.close()
 
-    def save(self, streams: Iterable[StreamInfo]) -> None:
+    def save(self, streams: Iterable[Stream]) -> None:
         """Write rows, with the losses they carry."""
         rows, losses = [], []
         for info in streams:
-            key = (info.key.job, info.key.site, info.key.file)
+            key = (info.key.job_id, info.key.site, info.key.file)
             rows.append((*key, *(getattr(info, name) for name in _COLUMNS)))
             losses += [(*key, loss.offset, loss.length, loss.reason) for loss in info.losses[:MAX_LOSSES]]
         with self._transaction() as db:
             db.executemany(_REPLACE, rows)
             db.executemany("INSERT OR IGNORE INTO losses VALUES (?, ?, ?, ?, ?, ?)", losses)
 
-    def load(self, key: StreamKey) -> StreamInfo | None:
+    def load(self, key: StreamKey) -> Stream | None:
         """The row of one stream, or None."""
-        found = self.find(key.job, key.site, key.file)
+        found = self.find(key.job_id, key.site, key.file)
         return found[0] if found else None
 
-    def find(self, job: str | None = None, site: str | None = None, file: str | None = None) -> list[StreamInfo]:
+    def find(self, job: str | None = None, site: str | None = None, file: str | None = None) -> list[Stream]:
         """All rows that match, ordered by job, site and file."""
         given = {"job": job, "site": site, "file": file}
         names = [name for name, value in given.items() if value is not None]
@@ -97,16 +97,17 @@ class Index:
         with self._transaction() as db:
             rows = db.execute(_SELECT + where + " ORDER BY job, site, file", values).fetchall()
             lost = db.execute(
-                "SELECT job, site, file, offset, length, reason FROM losses" + where + " ORDER BY offset", values
+                "SELECT job, site, file, offset, length, reason FROM losses" + where + " ORDER BY offset",
+                values,
             ).fetchall()
         ledger: dict[tuple[str, str, str], list[Loss]] = {}
         for row in lost:
             ledger.setdefault(row[:3], []).append(Loss(*row[3:]))
         found = []
         for row in rows:
-            info = StreamInfo(StreamKey(*row[:3]), *row[3:])
-            info.losses = ledger.get(row[:3], [])
-            found.append(info)
+            columns = dict(zip(_COLUMNS, row[3:], strict=True))
+            columns |= {"state": State(columns["state"]), "agreed": bool(columns["agreed"])}
+            found.append(Stream(StreamKey(*row[:3]), **columns, losses=tuple(ledger.get(row[:3], ()))))
         return found
 
     def jobs(self) -> list[tuple[str, int, float, bool]]:

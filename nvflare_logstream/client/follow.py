@@ -6,13 +6,16 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from nvflare_logstream.retrieval.model import MAX_WAIT, Event, JobStreams, LogQuery, RetrievalError, Stream
+from nvflare_logstream.client.model import MAX_WAIT, Event, JobStreams, LogQuery, Stream
+from nvflare_logstream.errors import RetrievalError
 
 if TYPE_CHECKING:
-    from nvflare_logstream.retrieval.client import LogClient
+    from nvflare_logstream.client.client import LogClient
 
 _BUSY_PAUSE = 0.5  # seconds, when the server has as many waiting followers as it takes
-_LEAST_SECONDS = 0.1  # between two requests: nobody reads faster, and a busy log would cost the server a message a line
+_LEAST_SECONDS = (
+    0.1  # between two requests: nobody reads faster, and a busy log would cost the server a message a line
+)
 _RECONNECT_SECONDS = 300.0
 _RECONNECT_PAUSE = 1.0
 _BACK_SECONDS = 30.0  # in which a site finds its way back to a server that was restarted
@@ -37,7 +40,9 @@ class Follow:
         self._known: dict[str, Stream] = {}
         self._heard: dict[str, bool] = {}  # whether a site was live when it was last heard of
         self._ended: set[str] = set()
-        self._told: object = None  # what the server last said of the streams: it answers at once when that changes
+        self._told: object = (
+            None  # what the server last said of the streams: it answers at once when that changes
+        )
         self._over_since: float | None = None
         self._came_back = False
 
@@ -85,11 +90,18 @@ class Follow:
         """What the query is about; a site whose log.json is being read stays with it when a log.txt comes later."""
         streams = {(stream.site, stream.file): stream for stream in job.streams}
         chosen = self._query.choose(job.streams)
-        return [streams.get((stream.site, self._files.get(stream.site, stream.file)), stream) for stream in chosen]
+        return [
+            streams.get((stream.site, self._files.get(stream.site, stream.file)), stream) for stream in chosen
+        ]
 
     def _request(self) -> dict[str, Any]:
-        filters = {name: value for name, value in self._query.filters().items() if name not in ("tail", "max_bytes")}
-        places = [{"site": site, "file": self._files[site], "reading": reading} for site, reading in self._readings.items()]
+        filters = {
+            name: value for name, value in self._query.filters().items() if name not in ("tail", "max_bytes")
+        }
+        places = [
+            {"site": site, "file": self._files[site], "reading": reading}
+            for site, reading in self._readings.items()
+        ]
         wait = MAX_WAIT if self._over_since is None else _LATE_SECONDS / 5
         return {"op": "follow", "places": places, "wait": wait, "verdicts": self._told, "filters": filters}
 
@@ -132,10 +144,16 @@ class Follow:
                 yield Event("lost", stream.site, stream.reason, stream)
             if stream.closed and stream.site not in self._ended and self._read_to_end(stream):
                 self._ended.add(stream.site)
-                yield Event("ended", stream.site, "; ".join(filter(None, (stream.standing, stream.outcome))), stream)
+                yield Event(
+                    "ended", stream.site, "; ".join(filter(None, (stream.standing, stream.outcome))), stream
+                )
             elif stream.state == "refused" and not (before and before.state == "refused"):
                 yield Event("refused", stream.site, stream.reason, stream)
-            elif stream.state == "open" and not stream.live and not (before and before.state == "open" and not before.live):
+            elif (
+                stream.state == "open"
+                and not stream.live
+                and not (before and before.state == "open" and not before.live)
+            ):
                 yield Event("silent", stream.site, stream.reason, stream)
 
     def _missing(self, chosen: list[Stream]) -> Iterator[Event]:

@@ -15,7 +15,10 @@ from nvflare_logstream.names import SERVER_SITE
 ORG = "nvidia"
 _STOCK_LOG_COMPONENTS = "nvflare.app_common.logging."
 _BUILDERS = "nvflare.lighter.impl"
-_BROADCAST = {"path": "nvflare.app_common.workflows.initialize_global_weights.InitializeGlobalWeights", "args": {}}
+_BROADCAST = {
+    "path": "nvflare.app_common.workflows.initialize_global_weights.InitializeGlobalWeights",
+    "args": {},
+}
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,12 @@ def write_job(
         "executors": [{"tasks": ["*"], "executor": {"path": executor, "args": dict(executor_args or {})}}],
         "components": list(client_components),
     }
-    meta = {"name": folder.name, "resource_spec": {}, "min_clients": min_clients, "deploy_map": {"app": ["@ALL"]}}
+    meta = {
+        "name": folder.name,
+        "resource_spec": {},
+        "min_clients": min_clients,
+        "deploy_map": {"app": ["@ALL"]},
+    }
     (app / "config").mkdir(parents=True)
     (folder / "meta.json").write_text(json.dumps(meta, indent=2))
     (app / "config" / f"config_fed_server.{config_format}").write_text(json.dumps(server, indent=2))
@@ -120,7 +128,10 @@ def project_of(port: int, clients: Iterable[str], users: Mapping[str, str]) -> d
         "name": "logstream",
         "participants": [{**participant, "org": ORG} for participant in participants],
         "builders": [
-            {"path": f"{_BUILDERS}.workspace.WorkspaceBuilder", "args": {"template_file": ["master_template.yml"]}},
+            {
+                "path": f"{_BUILDERS}.workspace.WorkspaceBuilder",
+                "args": {"template_file": ["master_template.yml"]},
+            },
             {"path": f"{_BUILDERS}.static_file.StaticFileBuilder", "args": {"config_folder": "config"}},
             {"path": f"{_BUILDERS}.cert.CertBuilder"},
         ],

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nvflare_logstream.retrieval.local import sha256_of
-from nvflare_logstream.retrieval.manifest import MANIFEST, ExportedStream, Manifest
-from nvflare_logstream.retrieval.model import RetrievalError, Stream
-from nvflare_logstream.server.verdict import COMPLETE, REFUSED, STREAMING
+from nvflare_logstream.client.disk import sha256_of
+from nvflare_logstream.client.manifest import MANIFEST, ExportedStream, Manifest
+from nvflare_logstream.client.model import Stream
+from nvflare_logstream.errors import ErrorCode, RetrievalError
+from nvflare_logstream.streams import Verdict
 
 EQUAL = "equal"
 DIFFERS = "differs"
@@ -56,9 +57,9 @@ def verify_streams(streams: Iterable[Stream], digest: Callable[[Stream, int], st
 
 def _compare(stream: Stream, digest: Callable[[Stream, int], str]) -> tuple[str, str]:
     verdict = stream.standing
-    if stream.verdict == REFUSED:
+    if stream.verdict == Verdict.REFUSED:
         return KEPT_BACK, stream.reason
-    if stream.verdict == STREAMING:
+    if stream.verdict == Verdict.STREAMING:
         return NOT_CLOSED, f"still streaming, {stream.bytes} bytes so far"
     if stream.state != "closed":
         return INCOMPLETE, verdict
@@ -69,7 +70,7 @@ def _compare(stream: Stream, digest: Callable[[Stream, int], str]) -> tuple[str,
     part = f"from byte {stream.digest_from} on, " if stream.digest_from else ""
     if stored != stream.digest:
         return DIFFERS, f"{part}the site's file has sha256 {stream.digest}, the server's copy {stored}"
-    if stream.verdict != COMPLETE:
+    if stream.verdict != Verdict.COMPLETE:
         return INCOMPLETE, verdict
     return EQUAL, f"{stream.bytes} bytes; {part}the site's file and the server's copy have sha256 {stored}"
 
@@ -84,8 +85,10 @@ def verify_export(dest: Path) -> list[Finding]:
     """
     manifest = Manifest.load(dest)
     if not manifest.finished:
-        text = f"{dest / MANIFEST}: finished: the export was interrupted; run it again into the same directory"
-        raise RetrievalError("EXPORT_UNFINISHED", text)
+        text = (
+            f"{dest / MANIFEST}: finished: the export was interrupted; run it again into the same directory"
+        )
+        raise RetrievalError(ErrorCode.EXPORT_UNFINISHED, text)
     findings = [Finding(row.site, row.file, *_look(dest, row)) for row in manifest.streams]
     expected = {row.path for row in manifest.streams}
     for site in sorted({row.site for row in manifest.streams}):
@@ -97,7 +100,7 @@ def verify_export(dest: Path) -> list[Finding]:
 
 def _look(dest: Path, row: ExportedStream) -> tuple[str, str]:
     if row.path is None:
-        return (KEPT_BACK, row.reason) if row.verdict == REFUSED else (NOT_EXPORTED, row.standing)
+        return (KEPT_BACK, row.reason) if row.verdict == Verdict.REFUSED else (NOT_EXPORTED, row.standing)
     path, wanted = dest / row.path, f"{row.bytes} bytes with sha256 {row.sha256}"
     for place in (path.parent, path):
         if place.is_symlink():

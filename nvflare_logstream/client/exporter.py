@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from nvflare_logstream.retrieval.local import (
+from nvflare_logstream.client.disk import (
     PART,
     is_regular,
     make_directory,
@@ -31,10 +31,13 @@ from nvflare_logstream.retrieval.local import (
     write_all,
     writing,
 )
-from nvflare_logstream.retrieval.manifest import MANIFEST, ExportedStream, Manifest
-from nvflare_logstream.retrieval.model import JobStreams, RetrievalError, Stream
+from nvflare_logstream.client.manifest import MANIFEST, ExportedStream, Manifest
+from nvflare_logstream.client.model import JobStreams, Stream
+from nvflare_logstream.errors import ErrorCode, RetrievalError
 
-Fetch = Callable[[Stream, int], Iterator[bytes]]  # the bytes of a stream from a place on, as far as `stream.bytes`
+Fetch = Callable[
+    [Stream, int], Iterator[bytes]
+]  # the bytes of a stream from a place on, as far as `stream.bytes`
 Digest = Callable[[Stream, int], str]  # the server's sha256 (hex) of the same bytes
 Progress = Callable[[int, int, Stream], None]  # bytes that are here, bytes in all, the stream they belong to
 
@@ -83,7 +86,9 @@ def _checked(streams: Iterable[Stream]) -> list[Stream]:
     for stream in streams:
         key = (stream.site, stream.file)
         if stream.site in (MANIFEST, MANIFEST + PART) or key in found:
-            raise RetrievalError("INVALID_REPLY", f"the server gave a name that is taken: {stream.site}/{stream.file}")
+            raise RetrievalError(
+                ErrorCode.INVALID_REPLY, f"the server gave a name that is taken: {stream.site}/{stream.file}"
+            )
         found[key] = stream
     return [found[key] for key in sorted(found)]
 
@@ -95,7 +100,9 @@ def _prepare(dest: Path, job: str, force: bool) -> bool:
         with suppress(FileExistsError):
             dest.mkdir(mode=0o700)
         if not dest.is_dir():
-            raise RetrievalError("OUTPUT_DIR_EXISTS", f"{dest} is there and not a directory; choose another name")
+            raise RetrievalError(
+                ErrorCode.OUTPUT_DIR_EXISTS, f"{dest} is there and not a directory; choose another name"
+            )
         names = set(os.listdir(dest))
     if names <= {MANIFEST + PART}:
         return False
@@ -107,7 +114,10 @@ def _prepare(dest: Path, job: str, force: bool) -> bool:
         return True
     if not force:
         what = f"{dest} is not empty and not an unfinished export of job {job}"
-        raise RetrievalError("OUTPUT_DIR_EXISTS", f"{what}; choose another directory, or force the export to write into it")
+        raise RetrievalError(
+            ErrorCode.OUTPUT_DIR_EXISTS,
+            f"{what}; choose another directory, or force the export to write into it",
+        )
     if old:
         _remove(dest, old)
     return False
@@ -130,7 +140,9 @@ def _remove(dest: Path, old: Manifest) -> None:
 class _Copies:
     """Copies logs into an export's directory; with `resume`, files that are there may be the beginnings of logs."""
 
-    def __init__(self, dest: Path, resume: bool, fetch: Fetch, digest: Digest, on_progress: Progress | None, total: int):
+    def __init__(
+        self, dest: Path, resume: bool, fetch: Fetch, digest: Digest, on_progress: Progress | None, total: int
+    ):
         self._dest, self._resume, self._fetch, self._digest = dest, resume, fetch, digest
         self._on_progress, self._total, self._done = on_progress, total, 0
 
@@ -146,7 +158,7 @@ class _Copies:
             here = self._complete(stream, part, 0)
         if here != there:
             what = f"{stream.site}/{stream.file}: the copy that came has sha256 {here}, the server's {there}"
-            raise RetrievalError("LOG_CHANGED", f"{what}; it changed meanwhile, run the export again")
+            raise RetrievalError(ErrorCode.LOG_CHANGED, f"{what}; it changed meanwhile, run the export again")
         with writing(final):
             rename_synced(part, final)
         self._done += stream.bytes
@@ -170,7 +182,9 @@ class _Copies:
             for data in self._fetch(stream, start):
                 at += len(data)
                 if at > stream.bytes:
-                    raise RetrievalError("LOG_CHANGED", f"{stream.site}/{stream.file}: more came than the server said")
+                    raise RetrievalError(
+                        ErrorCode.LOG_CHANGED, f"{stream.site}/{stream.file}: more came than the server said"
+                    )
                 with writing(part):
                     write_all(fd, data)
                 self._tell(at, stream)

@@ -32,7 +32,7 @@ from nvflare.lighter.provision import prepare_project
 from nvflare.lighter.provisioner import Provisioner
 
 from nvflare_logstream.errors import ArgumentError
-from nvflare_logstream.flare.kits import (
+from nvflare_logstream.lab.kits import (
     DEFAULT_SETUP,
     ORG,
     SiteSetup,
@@ -109,7 +109,9 @@ class Federation:
         home.mkdir(parents=True, mode=0o700)
         self._port = free_port()
         project = project_of(self._port, self.clients, self.users)
-        context = Provisioner(str(home), prepare_builders(project)).provision(prepare_project(project), logger=_logger)
+        context = Provisioner(str(home), prepare_builders(project)).provision(
+            prepare_project(project), logger=_logger
+        )
         if context.get("build_error"):
             raise RuntimeError(f"provisioning failed: {context.get('errors')}")
         self._kits = Path(context["current_prod_dir"])
@@ -155,7 +157,9 @@ class Federation:
         for name in self.clients:
             self.start_site(name)
         self.wait_ready(timeout)
-        self._progress(f"the server and {len(self.clients)} sites are up after {time.monotonic() - began:.1f} s")
+        self._progress(
+            f"the server and {len(self.clients)} sites are up after {time.monotonic() - began:.1f} s"
+        )
 
     def start_site(self, name: str) -> None:
         """Start the parent process of a site, for example after `kill`, and do not wait for it."""
@@ -164,7 +168,15 @@ class Federation:
         own = [] if name == SERVER_SITE else [f"uid={name}", "heart_beat_interval=2"]
         kit = self._kit(name)
         command = [sys.executable, "-u", "-m", f"nvflare.private.fed.app.{role}.{role}_train", "-m", str(kit)]
-        command += ["-s", f"fed_{role}.json", "--set", "secure_train=true", f"org={ORG}", "config_folder=config", *own]
+        command += [
+            "-s",
+            f"fed_{role}.json",
+            "--set",
+            "secure_train=true",
+            f"org={ORG}",
+            "config_folder=config",
+            *own,
+        ]
         package_root = str(Path(__file__).parents[2])
         python_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
         self._started[name] = time.time()
@@ -237,7 +249,9 @@ class Federation:
         """
         if user not in self._sessions:
             with redirect_stdout(io.StringIO()):  # a greeting, where a command's output belongs
-                self._sessions[user] = new_secure_session(user, str(self.admin_dir(user)), timeout=_LOGIN_SECONDS)
+                self._sessions[user] = new_secure_session(
+                    user, str(self.admin_dir(user)), timeout=_LOGIN_SECONDS
+                )
         return self._sessions[user]
 
     def submit(self, job: Path, user: str = ADMIN) -> str:
@@ -291,8 +305,12 @@ class Federation:
         if not self._listening():
             return False
         # A client that was killed stays on the server's list: what counts is when it was last heard.
-        heard = {client.name: client.last_connect_time for client in self.session().get_system_info().client_info}
-        return all(heard.get(name, 0.0) > self._started[name] for name in self._processes if name != SERVER_SITE)
+        heard = {
+            client.name: client.last_connect_time for client in self.session().get_system_info().client_info
+        }
+        return all(
+            heard.get(name, 0.0) > self._started[name] for name in self._processes if name != SERVER_SITE
+        )
 
     def _alive(self) -> list[psutil.Process]:
         found = []

@@ -1,1 +1,0 @@
-"""Reading logs: over the store, and from afar."""

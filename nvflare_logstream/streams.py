@@ -1,0 +1,194 @@
+"""What a stream is: its key, its losses, its state and verdict, and the one record of it.
+
+The store writes this record, the wire carries it to readers, the client, the manifest and the printers show it. A verdict is
+derived from the record alone, and here alone, so that nobody can come to another one.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from nvflare_logstream.names import check_name
+from nvflare_logstream.words import Word
+
+_SHOWN_LOSSES = 3  # losses that a verdict's reason spells out
+
+
+class State(Word):
+    """What the store holds of a stream."""
+
+    EXPECTED = "expected"  # the site is in the job; nothing came yet
+    OPEN = "open"
+    CLOSED = "closed"  # the site said that this is all
+    STOPPED = "stopped"  # the server gave up
+    REFUSED = "refused"  # the site keeps the log back
+
+
+class Verdict(Word):
+    """What a reader may believe of the server's copy."""
+
+    STREAMING = "streaming"
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+    REFUSED = "refused"
+    LOST = "lost"
+    NEVER_SEEN = "never seen"
+
+
+def in_words(verdict: str, reason: str) -> str:
+    """A verdict, with its reason in brackets if it has one."""
+    return f"{verdict} ({reason})" if reason else str(verdict)
+
+
+@dataclass(frozen=True, order=True)
+class StreamKey:
+    """Which log: one file of one job at one site."""
+
+    job_id: str
+    site: str
+    file: str
+
+    def __post_init__(self) -> None:
+        check_name("job_id", self.job_id)
+        check_name("site", self.site)
+        check_name("file", self.file)
+
+    def __str__(self) -> str:
+        return f"{self.job_id}/{self.site}/{self.file}"
+
+
+@dataclass(frozen=True)
+class StreamId:
+    """A stream as its site names it; the server knows the site from the connection."""
+
+    job_id: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Bytes of the source that could not be delivered.
+
+    Attributes:
+        offset: the place in the stream, in bytes, at which they are missing.
+        length: how many bytes; None where nobody can know.
+        reason: what happened, in plain words.
+    """
+
+    offset: int
+    length: int | None
+    reason: str
+
+    def __str__(self) -> str:
+        if self.length is None:
+            return f"from byte {self.offset}, length unknown: {self.reason}"
+        return f"bytes {self.offset}-{self.offset + self.length} of the source: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """All that is known of one stream; times are in seconds since the epoch, by the server's clock.
+
+    Attributes:
+        key: which log.
+        end: stored bytes.
+        cursor: where the sender stands in its source at `end`; only the sender understands it.
+        lines: newlines among the stored bytes.
+        state: what the store holds of it.
+        reason: why the stream is in this state, where that needs a reason.
+        total: bytes of the whole stream as the site said at its close; -1 before.
+        digest: sha256 (hex) that the site gave at its close, of its bytes from `digest_from` to `total`; empty before.
+        digest_from: offset in bytes at which `digest` begins; above 0 where rotation had removed older files.
+        agreed: the stored copy had the same digest.
+        outcome: how the site's job process ended, such as "exit code 0".
+        opened: when the first request for it came; last_seen: the last sign of life; last_data: the last bytes; closed: the close.
+        utc_offset: the site's offset from UTC in seconds.
+        skew: the site's clock minus the server's, in seconds.
+        losses: what could not be delivered, in order of offsets.
+        silent: nothing was heard of it for longer than the receiver's `idle_timeout`, see `as_of`; never stored.
+    """
+
+    key: StreamKey
+    end: int = 0
+    cursor: bytes = b""
+    lines: int = 0
+    state: State = State.OPEN
+    reason: str = ""
+    total: int = -1
+    digest: str = ""
+    digest_from: int = 0
+    agreed: bool = False
+    outcome: str = ""
+    opened: float = 0.0
+    last_seen: float = 0.0
+    last_data: float = 0.0
+    closed: float = 0.0
+    utc_offset: int = 0
+    skew: float = 0.0
+    losses: tuple[Loss, ...] = ()
+    silent: bool = False
+
+    def as_of(self, now: float, idle_timeout: float) -> Stream:
+        """The same stream, judged at `now`: an open one not heard of for `idle_timeout` seconds (0: never) is silent."""
+        silent = self.state is State.OPEN and 0 < idle_timeout < now - self.last_seen
+        return self if silent is self.silent else replace(self, silent=silent)
+
+    @property
+    def site(self) -> str:
+        """The site's name."""
+        return self.key.site
+
+    @property
+    def file(self) -> str:
+        """The log file's name."""
+        return self.key.file
+
+    @property
+    def live(self) -> bool:
+        """Whether the site is sending, and was heard of lately."""
+        return self.state is State.OPEN and not self.silent
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more bytes will come: the site closed it, or the server gave up."""
+        return self.state in (State.CLOSED, State.STOPPED)
+
+    @property
+    def available(self) -> bool:
+        """Whether there is a copy to read; an empty log is one."""
+        return self.end > 0 or self.state is State.OPEN or self.ended
+
+    @property
+    def verdict(self) -> Verdict:
+        """What a reader may believe of the stored copy."""
+        return self._judgement[0]
+
+    @property
+    def verdict_reason(self) -> str:
+        """Why the verdict is what it is, in plain words; empty where it speaks for itself."""
+        return self._judgement[1]
+
+    @property
+    def standing(self) -> str:
+        """The verdict, with its reason in brackets if it has one."""
+        return in_words(*self._judgement)
+
+    @property
+    def _judgement(self) -> tuple[Verdict, str]:
+        if self.state is State.EXPECTED:
+            return Verdict.NEVER_SEEN, self.reason
+        if self.state is State.REFUSED:
+            return Verdict.REFUSED, self.reason
+        if self.state is State.STOPPED:
+            return Verdict.PARTIAL, self.reason
+        if self.losses:
+            missing = "; ".join(map(str, self.losses[:_SHOWN_LOSSES]))
+            more = len(self.losses) - _SHOWN_LOSSES
+            return Verdict.LOST, missing + (f"; and {more} more" if more > 0 else "")
+        if self.state is State.CLOSED:
+            return (Verdict.COMPLETE, "") if self.agreed else (Verdict.PARTIAL, self.reason)
+        if self.silent:
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.last_seen))
+            return Verdict.PARTIAL, f"site silent since {since}"
+        return Verdict.STREAMING, ""
