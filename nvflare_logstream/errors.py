@@ -1,4 +1,6 @@
-"""The package's exceptions: one small tree, told apart by whose fault it is, and the codes that programs know them by."""
+"""The package's exceptions: one small tree, told apart by whose fault it is, and the codes that programs know
+them by.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ class ArgumentError(LogStreamError, ValueError):
 
 
 class WireError(LogStreamError):
-    """A message from the other side cannot be taken: malformed, oversized, damaged or of an unknown version."""
+    """A message from the other side is malformed, oversized, damaged or of an unknown version."""
 
 
 class LinkError(LogStreamError):

@@ -1,8 +1,9 @@
 """What a log line looks like: the only place that knows.
 
-Two forms: the runtime's text form, `2026-04-28 10:00:00,123 - name - LEVEL - message`, with raw continuation lines (tracebacks)
-after it; and its JSON form, one object a line. Times in a log are written without a zone; here they are naive values, and a time
-with a zone is turned into UTC first, as the runtime's own `nvflare job logs` does.
+Two forms: the runtime's text form, `2026-04-28 10:00:00,123 - name - LEVEL - message`, with raw continuation
+lines (tracebacks) after it; and its JSON form, one object a line. Times in a log are written without a zone;
+here they are naive values, and a time with a zone is turned into UTC first, as the runtime's own `nvflare job
+logs` does.
 """
 
 from __future__ import annotations
@@ -21,38 +22,37 @@ _LEVEL = re.compile(r" - (DEBUG|INFO|WARNING|ERROR|CRITICAL) - ")
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _TIME_KEYS = ("asctime", "timestamp", "time")
-_ALLOWED = "a time such as 2026-04-28T10:00:00, the same with Z or an offset such as +02:00, or a duration such as 10m or 1h30m"
+_ALLOWED = (
+    "a time such as 2026-04-28T10:00:00, the same with Z or an offset such as +02:00, "
+    "or a duration such as 10m or 1h30m"
+)
 
 
 def parse_time(text: str) -> datetime.datetime:
-    """Read a timestamp; one with a zone becomes UTC, the result is naive.
+    """Read a timestamp; one with a zone becomes UTC. The result has no zone.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if `text` is no timestamp.
     """
     text = text.strip()
     if text.endswith("Z"):
         text = text[:-1] + "+00:00"
     text = text.replace(" ", "T", 1).replace(",", ".")
-    found = datetime.datetime.fromisoformat(_whole_micros(text))
+    time = datetime.datetime.fromisoformat(_whole_micros(text))
+    if time.tzinfo is None:
+        return time
     try:
-        return (
-            found.astimezone(datetime.timezone.utc).replace(tzinfo=None)
-            if found.tzinfo is not None
-            else found
-        )
-    except OverflowError:  # the first or the last day that there is, in another zone
+        return time.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+    except OverflowError:  # the calendar's first or last day, in another zone
         raise ValueError(f"{text} is out of range") from None
 
 
 def _whole_micros(text: str) -> str:
     # Python 3.10 reads 3 or 6 digits of a second's fraction only; logs have any number.
     match = re.search(r"\.(\d+)", text)
-    return (
-        text
-        if match is None
-        else f"{text[: match.start(1)]}{match.group(1)[:6].ljust(6, '0')}{text[match.end(1) :]}"
-    )
+    if match is None:
+        return text
+    return f"{text[: match.start(1)]}{match.group(1)[:6].ljust(6, '0')}{text[match.end(1) :]}"
 
 
 def parse_since(
@@ -64,10 +64,11 @@ def parse_since(
         argument: the option's name, for the error.
         text: a timestamp without a zone (the log's own clock), one with a zone, or a duration back from now.
         now: the present in UTC, naive.
-        utc_offset: the site's offset from UTC in seconds; None where it is not known: the log's clock is then taken as UTC.
+        utc_offset: the site's offset from UTC in seconds; None where it is not known: the log's clock is then
+            taken as UTC.
 
     Raises:
-        ArgumentError: if it is none of these.
+        ArgumentError: if `text` is neither.
     """
     if not isinstance(text, str):
         raise ArgumentError(argument, text, _ALLOWED)
@@ -75,19 +76,16 @@ def parse_since(
     duration = _DURATION.fullmatch(text.strip())
     try:
         if duration and any(duration.groups()):
-            return (
-                (now or datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None))
-                - _span(duration)
-                + shift
-            )
-        found = parse_time(text)
-        return found + shift if _has_zone(text) else found
+            present = now or datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+            return present - _span(duration) + shift
+        time = parse_time(text)
+        return time + shift if _has_zone(text) else time
     except (ValueError, OverflowError):
         raise ArgumentError(argument, text, _ALLOWED) from None
 
 
 def fixed_time(argument: str, text: str, now: float) -> str:
-    """A value of `--since` or `--until` that means the same at any moment: a duration becomes a time in UTC.
+    """Pin a value of `--since` or `--until` to the present: a duration becomes a time in UTC.
 
     Args:
         argument: the option's name, for the error.
@@ -95,11 +93,11 @@ def fixed_time(argument: str, text: str, now: float) -> str:
         now: the present, in seconds since the epoch.
 
     Raises:
-        ArgumentError: if it is none of what `parse_since` reads.
+        ArgumentError: as `parse_since`.
     """
     present = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).replace(tzinfo=None)
-    found = parse_since(argument, text, now=present)
-    return f"{found.isoformat()}Z" if _DURATION.fullmatch(text.strip()) else text
+    time = parse_since(argument, text, now=present)
+    return f"{time.isoformat()}Z" if _DURATION.fullmatch(text.strip()) else text
 
 
 def _span(duration: re.Match[str]) -> datetime.timedelta:
@@ -149,7 +147,7 @@ def json_level(line: str) -> int | None:
 
 def visible(text: str) -> str:
     """A text whose control characters, except tabs and line ends, are shown as \\x1b and the like."""
-    return text if text.isprintable() else _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return text if text.isprintable() else _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def is_json(text: str) -> bool:
@@ -180,7 +178,7 @@ def _record_as_text(record: dict[str, Any]) -> str:
 
 def _record(line: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(line)
+        record = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return record if isinstance(record, dict) else None

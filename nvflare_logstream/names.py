@@ -1,7 +1,7 @@
 """Names of jobs, sites and files.
 
-A name arrives from the wire, from a job author or from an admin, and becomes part of a path. It is checked and
-refused, never changed into something else.
+A name arrives from the wire, from a job author or from an admin, and becomes part of a path. It is checked
+and refused, never changed into something else.
 """
 
 from __future__ import annotations

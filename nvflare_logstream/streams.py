@@ -1,7 +1,7 @@
 """What a stream is: its key, its losses, its state and verdict, and the one record of it.
 
-The store writes this record, the wire carries it to readers, the client, the manifest and the printers show it. A verdict is
-derived from the record alone, and here alone, so that nobody can come to another one.
+The store writes this record, the wire carries it to readers, the client, the manifest and the printers show
+it. A verdict is derived from the record alone, and here alone, so that nobody can come to another one.
 """
 
 from __future__ import annotations
@@ -98,15 +98,18 @@ class Stream:
         state: what the store holds of it.
         reason: why the stream is in this state, where that needs a reason.
         total: bytes of the whole stream as the site said at its close; -1 before.
-        digest: sha256 (hex) that the site gave at its close, of its bytes from `digest_from` to `total`; empty before.
+        digest: sha256 (hex) that the site gave at its close, of its bytes from `digest_from` to `total`;
+            empty before.
         digest_from: offset in bytes at which `digest` begins; above 0 where rotation had removed older files.
         agreed: the stored copy had the same digest.
         outcome: how the site's job process ended, such as "exit code 0".
-        opened: when the first request for it came; last_seen: the last sign of life; last_data: the last bytes; closed: the close.
+        opened: when the first request for it came; last_seen: the last sign of life; last_data: the last
+            bytes; closed: the close.
         utc_offset: the site's offset from UTC in seconds.
         skew: the site's clock minus the server's, in seconds.
         losses: what could not be delivered, in order of offsets.
-        silent: nothing was heard of it for longer than the receiver's `idle_timeout`, see `as_of`; never stored.
+        silent: nothing was heard of it for longer than the receiver's `idle_timeout`, see `as_of`; never
+            stored.
     """
 
     key: StreamKey
@@ -130,7 +133,9 @@ class Stream:
     silent: bool = False
 
     def as_of(self, now: float, idle_timeout: float) -> Stream:
-        """The same stream, judged at `now`: an open one not heard of for `idle_timeout` seconds (0: never) is silent."""
+        """The same stream, judged at `now`: an open one not heard of for `idle_timeout` seconds (0: never) is
+        silent.
+        """
         silent = self.state is State.OPEN and 0 < idle_timeout < now - self.last_seen
         return self if silent is self.silent else replace(self, silent=silent)
 

@@ -1,7 +1,8 @@
 """Where the wanted part of a stored log begins and ends, found with little reading.
 
-Times are bisected where they are in order. That they are is judged by the places looked at: those of the bisection, and, for a
-clock that once went back by an hour, places at growing distances from what it found. Where they are not, all of the log is read.
+Where times are in order, `since` and `until` are found by bisection. Whether they are in order is judged by
+the places looked at: those of the bisection and, for a clock that once went back by an hour, places at
+growing distances from the bounds found. Where times are not in order, all of the log is read.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from nvflare_logstream import lines
-from nvflare_logstream.filters.reading import BLOCK, Reading, Source, text_lines
+from nvflare_logstream.filters.log import BLOCK, LogLines, text_lines
+from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.filters.rules import Filters
 
 _GUARD = (
@@ -23,59 +25,65 @@ _TIMED_LINE = 1 << 20  # bytes of a line that are looked at for its time; in tex
 _WIDEN = 1.2  # from one of the growing distances to the next
 
 
-def plan(source: Source, filters: Filters) -> Reading:
-    """Where the wanted part of a log begins and ends."""
-    json = is_json(source)
-    reading = Reading(0, source.end, json)
+def plan(log: LogLines, filters: Filters, search: bool = True) -> Reading:
+    """Where the wanted part of a log begins and ends.
+
+    Args:
+        log: the log.
+        filters: what is wanted of it.
+        search: find the bounds of `since` and `until` by bisection instead of looking at all of the log.
+    """
+    json = is_json(log)
+    reading = Reading(0, log.end, json)
     if not filters.drops_lines:
-        return _last(source, reading, filters)
+        return _last(log, reading, filters)
     if filters.since or filters.until:
-        timed = _first_time(source, 0, source.end, json)
+        timed = _first_time(log, 0, log.end, json)
         reading = replace(
             reading, timed=timed is not None, since_applied=timed is not None and filters.since is not None
         )
-        if timed is not None:
-            reading = _between(source, reading, filters)
+        if timed is not None and search:
+            reading = _between(log, reading, filters)
     if filters.tail is None and filters.max_bytes is None:
         return reading
     return replace(reading, counting="bytes" if filters.tail is None else "lines", start=reading.at)
 
 
-def is_json(source: Source) -> bool:
+def is_json(log: LogLines) -> bool:
     """Whether a log is in JSON form."""
-    return lines.is_json(_head(source))
+    return lines.is_json(_head(log))
 
 
-def has_time(source: Source, reading: Reading) -> bool:
+def has_time(log: LogLines, reading: Reading) -> bool:
     """Whether any line from the reading's place on has a time."""
-    return _first_time(source, max(0, reading.at - 1), source.end, reading.json) is not None
+    return _first_time(log, max(0, reading.at - 1), log.end, reading.json) is not None
 
 
-def _head(source: Source) -> str:
+def _head(log: LogLines) -> str:
     """The log's beginning, as far as its first line that is not blank."""
-    for at, block in source.forward(0, source.end):
+    for at, block in log.forward(0, log.end):
         if at >= _FIRST_TIME or any(line.strip() for line in block):
             return "".join(block)
     return ""
 
 
-def _last(source: Source, reading: Reading, filters: Filters) -> Reading:
+def _last(log: LogLines, reading: Reading, filters: Filters) -> Reading:
     """The last `tail` lines, and of these the last `max_bytes` bytes: read backwards."""
     if filters.tail is not None:
-        reading = _last_lines(source, reading, filters.tail)
+        reading = _last_lines(log, reading, filters.tail)
     if filters.max_bytes is None:
         return reading
     size = 0
-    for at, run in source.backward(reading.at, reading.end):
+    for at, run in log.backward(reading.at, reading.end):
         size += len(run.decode("utf-8", errors="replace").encode("utf-8"))
         if size > filters.max_bytes:
             return replace(reading, at=at, skip_bytes=size - filters.max_bytes, truncated=True)
     return reading
 
 
-def _last_lines(source: Source, reading: Reading, tail: int) -> Reading:
+def _last_lines(log: LogLines, reading: Reading, tail: int) -> Reading:
     count = 0
-    for at, run in source.backward(0, reading.end):
+    for at, run in log.backward(0, reading.end):
         found = text_lines(run)
         count += len(found)
         if count > tail:
@@ -84,24 +92,26 @@ def _last_lines(source: Source, reading: Reading, tail: int) -> Reading:
     return reading
 
 
-def _between(source: Source, reading: Reading, filters: Filters) -> Reading:
-    """Narrow the file down to where its times allow lines of the window to be; all of it where they are not in order."""
+def _between(log: LogLines, reading: Reading, filters: Filters) -> Reading:
+    """Narrow the log down to where lines of the window may stand; all of it where times are not in order."""
     probes: dict[int, datetime.datetime] = {}
     start, end = reading.at, reading.end
     if filters.since is not None:
-        start = _bisect(source, reading.json, probes, lambda time: time < filters.since)[0]  # type: ignore[operator]
+        since = filters.since
+        start = _bisect(log, reading.json, probes, lambda time: time < since)[0]
     if filters.until is not None:
-        end = _bisect(source, reading.json, probes, lambda time: time <= filters.until)[1]  # type: ignore[operator]
+        until = filters.until
+        end = _bisect(log, reading.json, probes, lambda time: time <= until)[1]
     # Farther from what was found, before `since` all times must be early, after `until` none may be.
     for at in _distances(start) if filters.since is not None else ():
-        _probe(source, reading.json, probes, start - at)
-    for at in _distances(source.end - end) if filters.until is not None else ():
-        _probe(source, reading.json, probes, end + at)
+        _probe(log, reading.json, probes, start - at)
+    for at in _distances(log.end - end) if filters.until is not None else ():
+        _probe(log, reading.json, probes, end + at)
     times = [probes[at] for at in sorted(probes)]
     if times != sorted(times):
         return reading
-    start = _next_line(source, start - _GUARD) if start > _GUARD else 0
-    end = _next_line(source, end + _GUARD)
+    start = _next_line(log, start - _GUARD) if start > _GUARD else 0
+    end = _next_line(log, end + _GUARD)
     return replace(reading, at=start, end=max(start, end))
 
 
@@ -112,24 +122,26 @@ def _distances(most: int) -> Iterator[int]:
         at *= _WIDEN
 
 
-def _probe(source: Source, json: bool, probes: dict[int, datetime.datetime], at: int) -> None:
-    found = _first_time(source, at, source.end, json)
+def _probe(log: LogLines, json: bool, probes: dict[int, datetime.datetime], at: int) -> None:
+    found = _first_time(log, at, log.end, json)
     if found is not None:
         probes[found[0]] = found[1]
 
 
 def _bisect(
-    source: Source,
+    log: LogLines,
     json: bool,
     probes: dict[int, datetime.datetime],
     early: Callable[[datetime.datetime], bool],
 ) -> tuple[int, int]:
-    """Two line starts, about a block apart: up to the first all times are `early`, from the second on none is."""
-    low, high = 0, source.end
-    before, behind = 0, source.end
+    """Two line starts about a block apart: before the first all times are `early`, from the second on none
+    is.
+    """
+    low, high = 0, log.end
+    before, behind = 0, log.end
     while high - low > BLOCK:
         middle = (low + high) // 2
-        found = _first_time(source, middle, high, json)
+        found = _first_time(log, middle, high, json)
         if found is None:  # one record reaches from before the middle to beyond what was searched
             high = middle
             continue
@@ -142,28 +154,29 @@ def _bisect(
     return before, behind
 
 
-def _next_line(source: Source, at: int) -> int:
+def _next_line(log: LogLines, at: int) -> int:
     """The first line start after `at`, or the end."""
     step = _PROBE
-    while data := source.read(at, step):
+    while data := log.read(at, step):
         cut = data.find(b"\n")
         if cut >= 0:
             return at + cut + 1
         at, step = at + len(data), min(2 * step, BLOCK)
-    return source.end
+    return log.end
 
 
-def _first_time(source: Source, start: int, end: int, json: bool) -> tuple[int, datetime.datetime] | None:
-    """The first line with a time that begins after `start` (or at 0) and before `end`: its place and its time.
+def _first_time(log: LogLines, start: int, end: int, json: bool) -> tuple[int, datetime.datetime] | None:
+    """The first line with a time that begins after `start` (or at 0) and before `end`: its offset and its
+    time.
 
     From the file's start all of it is searched, elsewhere a bounded part.
     """
     time_of = lines.json_time if json else lines.text_time
     limit = end if start == 0 else min(end, start + _FIRST_TIME)
-    line_at = at = 0 if start == 0 else _next_line(source, start)
+    line_at = at = 0 if start == 0 else _next_line(log, start)
     step, rest = _PROBE, b""
     while line_at < limit:
-        data = source.read(at, step)
+        data = log.read(at, step)
         at, step = at + len(data), min(2 * step, BLOCK)
         *whole, rest = (rest + data).split(b"\n")
         too_long = len(rest) > _TIMED_LINE
@@ -178,5 +191,5 @@ def _first_time(source: Source, start: int, end: int, json: bool) -> tuple[int, 
         if not data:
             break
         if too_long:
-            line_at = at = _next_line(source, at)
+            line_at = at = _next_line(log, at)
     return None

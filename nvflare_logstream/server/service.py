@@ -21,8 +21,10 @@ from nvflare_logstream import lines
 from nvflare_logstream.client.model import MAX_PART, MAX_WAIT
 from nvflare_logstream.errors import ArgumentError, LogStreamError, StoreError
 from nvflare_logstream.filters.bounds import has_time, is_json, plan
-from nvflare_logstream.filters.reading import Reading, Source, last_line_end
-from nvflare_logstream.filters.rules import FILTER_NAMES, MAX_BEFORE, Filters, LineState
+from nvflare_logstream.filters.line_filter import MAX_BEFORE, LineState
+from nvflare_logstream.filters.log import FileLog, LogLines, last_line_end
+from nvflare_logstream.filters.reading import Reading
+from nvflare_logstream.filters.rules import FILTER_NAMES, Filters
 from nvflare_logstream.names import check_name
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, Stream, StreamKey
@@ -253,8 +255,8 @@ class LogService:
             job, check_name("site", request.get("site")), check_name("file", request.get("file"))
         )
 
-    def _source(self, info: Stream) -> Source:
-        return Source(self._store.path(info.key), info.end)
+    def _source(self, info: Stream) -> LogLines:
+        return LogLines(FileLog(self._store.path(info.key), info.end))
 
     def _filters(self, request: dict[str, Any], info: Stream) -> Filters:
         given = request.get("filters") or {}
@@ -281,7 +283,7 @@ def _whole(name: str, value: object, high: int) -> int:
     return value
 
 
-def _sha256(source: Source, start: int, end: int) -> str:
+def _sha256(source: LogLines, start: int, end: int) -> str:
     """sha256 (hex) of the bytes from `start` to `end`."""
     hasher, at = hashlib.sha256(), start
     while at < end:

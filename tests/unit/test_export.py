@@ -25,7 +25,7 @@ from nvflare_logstream.client.client import LogClient
 from nvflare_logstream.client.manifest import Manifest
 from nvflare_logstream.client.model import JobStreams
 from nvflare_logstream.errors import RetrievalError
-from nvflare_logstream.filters.reading import Source
+from nvflare_logstream.filters.log import LogLines
 from nvflare_logstream.server import service as query
 from nvflare_logstream.server.service import MAX_HASHING, LogService
 from nvflare_logstream.store.store import LogStore, Quotas
@@ -692,15 +692,15 @@ def test_the_server_hashes_two_at_a_time_and_the_client_comes_back(fed, monkeypa
     fed.add(KEY, TEXT)
     monkeypatch.setattr(query, "_HASH_STEP", 16)
     (stream,) = fed.client.streams(JOB)
-    inside, go_on, real = threading.Semaphore(0), threading.Event(), Source.read
+    inside, go_on, real = threading.Semaphore(0), threading.Event(), LogLines.read
 
-    def slow(source: Source, offset: int, length: int) -> bytes:
+    def slow(source: LogLines, offset: int, length: int) -> bytes:
         if not offset:
             inside.release()
             assert go_on.wait(10)
         return real(source, offset, length)
 
-    monkeypatch.setattr(Source, "read", slow)
+    monkeypatch.setattr(LogLines, "read", slow)
     replies: list[dict[str, Any]] = []
 
     def hash_it() -> None:

@@ -14,11 +14,11 @@ from nvflare.tool.job.job_cli import (
 
 from nvflare_logstream import lines
 from nvflare_logstream.errors import ArgumentError
-from nvflare_logstream.filters import bounds
-from nvflare_logstream.filters import reading as reader
+from nvflare_logstream.filters import apply_filters, bounds, log, reading
 from nvflare_logstream.filters.bounds import plan
-from nvflare_logstream.filters.reading import Source
-from nvflare_logstream.filters.rules import MAX_BEFORE, Filters, LineFilter, apply_filters
+from nvflare_logstream.filters.line_filter import MAX_BEFORE, LineFilter
+from nvflare_logstream.filters.log import FileLog, LogLines, last_line_end
+from nvflare_logstream.filters.rules import Filters
 from nvflare_logstream.server.service import decode_reading, encode_reading
 
 TIMES = st.sampled_from(
@@ -97,7 +97,8 @@ def test_over_a_file_it_gives_what_it_gives_over_the_text(
 ):
     text = raw.decode(errors="replace")
     if given_filters["since"] or given_filters["until"]:
-        # Where times are out of order by more than a block, bisection may not notice: it looks at a few places only.
+        # Where times are out of order by more than a block, bisection may not notice: it looks at a few
+        # places only.
         times = [
             time for line in text.splitlines() if (time := lines.text_time(line) or lines.json_time(line))
         ]
@@ -108,18 +109,18 @@ def test_over_a_file_it_gives_what_it_gives_over_the_text(
     times = {
         name: given_filters[name] and lines.parse_time(given_filters[name]) for name in ("since", "until")
     }
-    filters, source = Filters(**{**given_filters, **times}), Source(path, len(raw))
+    filters, source = Filters(**{**given_filters, **times}), LogLines(FileLog(path, len(raw)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "BLOCK", block)
+        patch.setattr(log, "BLOCK", block)
         patch.setattr(bounds, "BLOCK", block)
         patch.setattr(bounds, "_GUARD", block)
-        patch.setattr(reader, "MOST_READ", most)
-        reading, found = plan(source, filters), ""
-        while not reading.done:
-            reading, more = decode_reading(encode_reading(reading), source.end).part(source, filters, part)
+        patch.setattr(reading, "MOST_READ", most)
+        place, found = plan(source, filters), ""
+        while not place.done:
+            place, more = decode_reading(encode_reading(place), source.end).part(source, filters, part)
             found += more
     assert found == wanted.text
-    assert (reading.since_applied, reading.truncated) == (wanted.since_applied, wanted.truncated)
+    assert (place.since_applied, place.truncated) == (wanted.since_applied, wanted.truncated)
 
 
 @pytest.fixture(scope="module")
@@ -143,13 +144,12 @@ def long_log(tmp_path_factory):
 
 @pytest.mark.parametrize("seconds_from_end", [None, 60])
 def test_the_end_of_a_long_log_costs_little_reading(long_log, seconds_from_end):
-    source = Source(long_log, long_log.stat().st_size)
+    source = LogLines(FileLog(long_log, long_log.stat().st_size))
     filters = Filters(tail=10)
     if seconds_from_end:
         last = apply_filters(long_log.read_text()[-1000:], tail=1).text
         filters = Filters(since=lines.text_time(last) - lines.datetime.timedelta(seconds=seconds_from_end))
-    reading = plan(source, filters)
-    _, text = reading.part(source, filters, 1 << 20)
+    _, text = plan(source, filters).part(source, filters, 1 << 20)
     assert len(text.splitlines()) == (601 if seconds_from_end else 10)
     assert source.bytes_read < 1 << 20
 
@@ -160,26 +160,26 @@ def test_the_end_of_a_long_log_costs_little_reading(long_log, seconds_from_end):
 def test_a_line_without_end_costs_linear_time_and_bounded_memory(tmp_path, filters):
     path = tmp_path / "log.txt"
     path.write_bytes(b"y" * (100 << 20))
-    source = Source(path, path.stat().st_size)
+    source = LogLines(FileLog(path, path.stat().st_size))
     began = time.perf_counter()
     _, text = plan(source, filters).part(source, filters, 1 << 20)
-    assert time.perf_counter() - began < 3.0 and len(text) <= reader.MAX_LINE + reader.BLOCK
+    assert time.perf_counter() - began < 3.0 and len(text) <= log.MAX_LINE + log.BLOCK
 
 
 def test_a_line_that_is_handled_in_pieces_keeps_its_characters(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "MAX_LINE", 50)
-    monkeypatch.setattr(reader, "BLOCK", 16)
+    monkeypatch.setattr(log, "MAX_LINE", 50)
+    monkeypatch.setattr(log, "BLOCK", 16)
     path = tmp_path / "log.txt"
     for shift in range(4):
         text = "a" * shift + "é€x😀" * 40
         path.write_bytes(text.encode())
-        source = Source(path, path.stat().st_size)
+        source = LogLines(FileLog(path, path.stat().st_size))
         assert "".join(line for _, block in source.forward(0, source.end) for line in block) == text
         assert b"".join(run for _, run in reversed(list(source.backward(0, source.end)))).decode() == text
         assert all(run.decode() for _, run in source.backward(0, source.end)), (
             "each piece is whole characters"
         )
-        source.end = reader.last_line_end(source, 0)
+        source.end = last_line_end(source, 0)
         assert source.read(0, source.end).decode()
 
 
@@ -198,10 +198,10 @@ def test_since_in_an_hour_that_the_clock_went_through_twice(tmp_path, hours):
     )
     for minute in range(5, 55, 7):
         since = lines.parse_time(f"2026-10-25 02:{minute:02d}:00")
-        filters, source, found = Filters(since=since), Source(path, path.stat().st_size), ""
-        reading = plan(source, filters)
-        while not reading.done:
-            reading, text = reading.part(source, filters, 1 << 20)
+        filters, source, found = Filters(since=since), LogLines(FileLog(path, path.stat().st_size)), ""
+        place = plan(source, filters)
+        while not place.done:
+            place, text = place.part(source, filters, 1 << 20)
             found += text
         assert found == apply_filters(path.read_text(), since=since).text, minute
 
@@ -227,7 +227,8 @@ def test_a_pattern_built_to_explode_costs_linear_time():
 
 
 def test_a_continuation_line_belongs_to_its_record():
-    log = "2026-04-28 10:00:00,0 - n - ERROR - bad\nTraceback\n  line\n2026-04-28 10:00:01,0 - n - INFO - good\nmore\n"
+    log = "2026-04-28 10:00:00,0 - n - ERROR - bad\nTraceback\n  line\n"
+    log += "2026-04-28 10:00:01,0 - n - INFO - good\nmore\n"
     assert apply_filters(log, level="ERROR").text == log[: log.index("2026-04-28 10:00:01")]
     assert apply_filters(log, until="2026-04-28 10:00:00").text == log[: log.index("2026-04-28 10:00:01")]
     assert apply_filters(log, grep="line", before=1).text == "Traceback\n  line\n"

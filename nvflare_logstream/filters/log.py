@@ -1,0 +1,165 @@
+"""A log as the filters read it: any bytes that can be read by offset, and the lines in them.
+
+Lines are handled as text in which a byte that is not UTF-8 stands as a surrogate, so that offsets stay exact.
+They leave as the runtime's own commands show them, with the replacement character.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from nvflare_logstream.errors import StoreError
+
+BLOCK = 1 << 16  # bytes read at a time
+MAX_LINE = 16 << 20  # bytes; a longer line is handled in pieces: a log must not fill the server's memory
+
+
+class Log(Protocol):
+    """Bytes that can be read by offset: a file, a text, or ranges fetched from a server."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes from `offset` on, fewer at the end.
+
+        Raises:
+            StoreError: if they cannot be read now.
+        """
+
+
+class FileLog:
+    """The first `size` bytes of a file."""
+
+    def __init__(self, path: Path, size: int):
+        self._path, self.size = path, size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes from `offset` on, fewer at the end.
+
+        Raises:
+            StoreError: if the file is gone or cannot be read.
+        """
+        try:
+            with self._path.open("rb", buffering=0) as file:
+                file.seek(offset)
+                return file.read(length)
+        except OSError as error:
+            raise StoreError(f"cannot read {self._path.name}: {error.strerror}") from error
+
+
+class TextLog:
+    """A text in memory; a lone surrogate in it counts as the replacement character."""
+
+    def __init__(self, text: str):
+        self._data = text.encode("utf-8", errors="surrogatepass")
+        self.size = len(self._data)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes from `offset` on, fewer at the end."""
+        return self._data[offset : offset + length]
+
+
+class LogLines:
+    """The lines of a log.
+
+    Args:
+        log: the bytes.
+
+    Attributes:
+        end: offset up to which the log is read; the log's size unless it is changed.
+        bytes_read: bytes read so far.
+    """
+
+    def __init__(self, log: Log):
+        self._log, self.end = log, log.size
+        self.bytes_read = 0
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes from `offset` on, fewer at the end.
+
+        Raises:
+            StoreError: if they cannot be read now.
+        """
+        length = min(length, self.end - offset)
+        if length <= 0:
+            return b""
+        data = self._log.read(offset, length)
+        self.bytes_read += len(data)
+        return data
+
+    def forward(self, start: int, end: int) -> Iterator[tuple[int, list[str]]]:
+        """Whole lines from `start` to `end`, a block at a time, with the offset after them."""
+        rest: list[bytes] = []
+        offset, size = start, 0  # where to read next, and how many bytes `rest` has
+        while offset < end and (data := self.read(offset, min(BLOCK, end - offset))):
+            offset += len(data)
+            cut = data.rfind(b"\n") + 1
+            if not cut and size + len(data) >= MAX_LINE:
+                cut = _last_character_end(data)
+            if cut:
+                yield offset - len(data) + cut, text_lines(b"".join([*rest, data[:cut]]))
+                rest, size, data = [], 0, data[cut:]
+            rest.append(data)
+            size += len(data)
+        if size:
+            yield offset, text_lines(b"".join(rest))
+
+    def backward(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Runs of whole lines from `end` back to `start`, with the offset at which each begins."""
+        rest: list[bytes] = []
+        offset, size = end, 0
+        while offset > start:
+            length = min(BLOCK, offset - start)
+            offset, data = offset - length, self.read(offset - length, length)
+            cut = data.find(b"\n", 0, len(data) if rest else -1) + 1
+            if offset == start:
+                cut = 0
+            elif not cut and size + len(data) >= MAX_LINE:
+                cut = _first_character(data)
+            elif not cut:
+                rest, size = [data, *rest], size + len(data)
+                continue
+            yield offset + cut, b"".join([data[cut:], *rest])
+            rest, size = ([data[:cut]], cut) if cut else ([], 0)
+
+
+def last_line_end(log_lines: LogLines, start: int) -> int:
+    """The offset after the last whole line that ends after `start`; `start` if there is none."""
+    for offset, run in log_lines.backward(start, log_lines.end):
+        cut = run.rfind(b"\n") + 1
+        if cut:
+            return offset + cut
+        if len(run) >= MAX_LINE:
+            return offset + _last_character_end(run)
+    return start
+
+
+def text_lines(data: bytes) -> list[str]:
+    """Lines as text, with their ends; a byte that is not UTF-8 becomes a surrogate."""
+    return data.decode("utf-8", errors="surrogateescape").splitlines(keepends=True)
+
+
+def shown(line: str) -> str:
+    """A line as it is shown: a byte that is not UTF-8 as the replacement character."""
+    if line.isascii():
+        return line
+    return line.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
+
+
+def _first_character(data: bytes) -> int:
+    """Where the first whole UTF-8 character of `data` begins."""
+    return next((start for start in range(min(4, len(data))) if data[start] & 0xC0 != 0x80), 0)
+
+
+def _last_character_end(data: bytes) -> int:
+    """Where the last whole UTF-8 character of `data` ends."""
+    for back in range(1, min(4, len(data)) + 1):
+        if data[-back] >= 0xC0:
+            return len(data) - back
+        if data[-back] < 0x80:
+            break
+    return len(data)
