@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nvflare_logstream.flare.job_log_streamer import JobLogStreamer
     from nvflare_logstream.flare.site_log_streamer import SiteLogStreamer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["JobLogReceiver", "JobLogStreamer", "SiteLogStreamer"]
 
 _HOMES = {

@@ -9,7 +9,11 @@ import pytest
 from nvflare_logstream.streams import Verdict
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "nvflare_logstream"
 README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")] + [
+    PACKAGE / "ARCHITECTURE.md"
+]
 
 
 def blocks(language):
@@ -40,17 +44,21 @@ def test_every_verdict_is_explained():
     assert [verdict for verdict in Verdict if f"| `{verdict}` |" not in README] == []
 
 
-def test_files_named_in_the_readme_exist():
-    step_rows = re.findall(r"^\| [^|`]+ \| (`[a-z_/]+\.py`(?:, `[a-z_/]+\.py`)*) \|$", README, re.M)
-    named = re.findall(r"`([a-z_/]+\.py)`", " ".join(step_rows))
-    assert len(named) > 10
-    assert [file for file in named if not (ROOT / "nvflare_logstream" / file).is_file()] == []
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def test_files_and_links_in_the_documents_exist():
+    notes = (PACKAGE / "ARCHITECTURE.md").read_text()
+    named = re.findall(r"`([a-z_]+/[a-z_]+\.py|[a-z_]+\.py)`", notes)
+    assert len(named) > 40
+    assert [file for file in named if not (PACKAGE / file).is_file()] == []
+    for document in DOCUMENTS:
+        text = document.read_text()
+        links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
+        assert [link for link in links if not (document.parent / link).exists()] == [], document
+        tests = re.findall(r"`(tests/[a-z0-9_/]+\.py)", text)
+        assert [test for test in tests if not (ROOT / test).is_file()] == [], document
 
 
 def test_messages_in_the_troubleshooting_table_are_in_the_code():
-    code = "".join(path.read_text() for path in (ROOT / "nvflare_logstream").rglob("*.py"))
+    code = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     for message in (
         "resources.json also lists ",
         "class_allow_list in resources.json lacks",
