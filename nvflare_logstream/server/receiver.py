@@ -180,7 +180,7 @@ class Receiver:
             if not self._admitted(close.stream, peer, answer) or answer.stopped(close.stream):
                 continue
             try:
-                info = self._store.finish(self._key(close.stream, peer), close)
+                info = self._store.close_stream(self._key(close.stream, peer), close)
             except GapError as gap:
                 answer.put(StreamReply(close.stream, Status.GAP, gap.end, gap.cursor))
             except StoreError as error:
