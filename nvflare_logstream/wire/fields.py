@@ -100,11 +100,12 @@ class Fields:
     ) -> _Kind | _Default:
         """One of the words of an enum."""
         value = self._value.get(name)
+        if value is None and not isinstance(default, _Required):
+            return default
         try:
             return kind(value)
         except ValueError:
-            allowed = f"one of {', '.join(str(word.value) for word in kind)}"
-            return self._default(name, value, default, allowed)
+            raise self.bad(name, value, f"one of {', '.join(str(word.value) for word in kind)}") from None
 
     def octets(self, name: str, most: int, default: _Default | _Required = _REQUIRED) -> bytes | _Default:
         """At most `most` bytes."""
