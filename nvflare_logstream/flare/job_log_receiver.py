@@ -133,7 +133,7 @@ class JobLogReceiver(Widget):
             job = _job_of(fl_ctx)
             self._server_logs.finish(job, self._archive.status(job))
             self._archive.job_archived(job)
-            self._store.tell(job)  # its status has changed
+            self._store.wake_readers(job)  # its status has changed
 
     def _on_end(self, event_type: str, fl_ctx: FLContext) -> None:
         self._stopping.set()

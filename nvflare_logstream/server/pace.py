@@ -1,8 +1,9 @@
-"""How long senders should wait before their next small request, so that many sites cost the server a bounded share.
+"""How long senders should wait before their next request, so that many sites cost the server a bounded share.
 
-A small request (a few lines) costs the server about the same whatever it carries, so the interval grows with the number of
-senders: ten sites still get a line across within 0.2 s, and all together cost a few percent of a core. A full batch is
-cheap for what it carries; only many of them at once are held back, so that they share one core.
+A small request (a few lines) costs the server about the same whatever it carries, so the wait grows with
+the number of senders: ten sites still get a line across within 0.2 s, and all together cost a few percent
+of a core. A full batch is cheap for what it carries; only many of them at once are held back, so that they
+share one core.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-_LIVELY = 10  # senders that still get a line across within 0.2 s
+_LIVELY = 10  # senders; so many still get a line across within 0.2 s
 _INTERVAL = 0.015  # seconds a sender: a small request costs about 1 ms of server CPU, mostly in the runtime
 _INTERVAL_OF_MORE = 0.04  # seconds for each sender beyond: all together then take about 3 % of a core
 _RECENT = 10.0  # seconds in which a sender counts as active
@@ -33,7 +34,16 @@ class Pace:
         self._next_clean = 0.0
 
     def wait(self, sender: str, full: bool, seconds: float) -> float:
-        """The seconds `sender` should wait, after a request (a `full` batch or not) that took `seconds` to handle."""
+        """How long `sender` should wait before its next request.
+
+        Args:
+            sender: a name for the sender.
+            full: whether its request was a full batch.
+            seconds: how long the server took to handle it.
+
+        Returns:
+            Seconds.
+        """
         now = self._clock()
         with self._lock:
             self._last[sender] = (now, full)

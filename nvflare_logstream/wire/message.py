@@ -1,4 +1,4 @@
-"""What the two messages of an upload have in common: their version, their bounds, and how they are unpacked."""
+"""What a request and a reply of an upload have in common: version, bounds, and how they are unpacked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ MAX_OFFSET = (1 << 63) - 1
 
 
 def unpack(payload: object, most: int) -> Fields:
-    """The fields of a message, whatever its version."""
+    """The fields of a message of at most `most` bytes, whatever its version.
+
+    Raises:
+        WireError: if it is too long, or no msgpack map.
+    """
     if not isinstance(payload, (bytes, bytearray, memoryview)):
         raise WireError(f"message: bytes are wanted, {type(payload).__name__} came")
     if len(payload) > most:
@@ -31,7 +35,11 @@ def unpack(payload: object, most: int) -> Fields:
 
 
 def check_version(fields: Fields) -> None:
-    """Refuse a message of another protocol version, naming both."""
+    """Refuse a message of another protocol version.
+
+    Raises:
+        WireError: naming both versions.
+    """
     version = fields.number("v", 1 << 31)
     if version != PROTOCOL_VERSION:
         raise WireError(

@@ -1,9 +1,10 @@
 """What a site sends to the server (protocol version 1): pure, no network.
 
-A request is one msgpack map: what the sender asks (`open`, `known`), what it sends (`frames`, whose data follow one another in
-one zstd-compressed block), what it ends (`close`) and what the site's policy keeps back (`refuse`).
+A request is one msgpack map: what the sender asks (`open`, `known`), what it sends (`frames`, whose data
+follow one another in one zstd-compressed block), what it closes (`close`) and what the site's policy keeps
+back (`refuse`).
 
-Everything is checked here, field by field; unknown fields are ignored, an unknown version is answered with both versions.
+Every field is checked here. Unknown fields are ignored; the error for an unknown version names both versions.
 """
 
 from __future__ import annotations
@@ -37,7 +38,12 @@ _COMPRESS_FROM = 512  # bytes; below, compression costs more than it saves
 
 @dataclass(frozen=True)
 class Frame:
-    """Bytes of one stream from logical `offset` on; `cursor` is where the source stands after them."""
+    """Bytes of one stream from `offset` on.
+
+    Attributes:
+        cursor: where the source stands after these bytes.
+        losses: what the source lost before or within them.
+    """
 
     stream: StreamId
     offset: int
@@ -51,7 +57,7 @@ class Close:
     """The end of a stream.
 
     Attributes:
-        total: bytes of the whole logical sequence.
+        total: length of the whole stream in bytes.
         digest: sha256 (hex) of the bytes from `digest_from` to `total`, hashed again from the site's files.
         outcome: how the job's process ended, such as "exit code 0" or "signal 9".
     """
@@ -85,7 +91,20 @@ class _Head:
 
 @dataclass(frozen=True)
 class Request:
-    """A decoded request; iterate `frames()` once, in order."""
+    """A decoded request.
+
+    Attributes:
+        clock: the site's clock in seconds since the epoch.
+        utc_offset: the site's offset from UTC in seconds.
+        full: it is a full batch: the sender has more than it can hold.
+        opens: streams about which the sender asks where the receiver stands.
+        known: jobs about which it asks what the receiver has of its site.
+        closes: streams that end.
+        refusals: streams that the site's policy keeps back.
+        heads: the frames, without their data; see `frames`.
+        block: the frames' data, one after another.
+        compressed: whether `block` is compressed.
+    """
 
     clock: float
     utc_offset: int
@@ -129,7 +148,7 @@ class _Plain:
 
 
 class RequestWriter:
-    """Gathers one request; data are compressed as they come, so that a batch never stands in memory uncompressed.
+    """Gathers one request. Data are compressed at once, so that no batch stands in memory uncompressed.
 
     Args:
         clock: the site's clock in seconds since the epoch, for the server to learn its skew.
@@ -146,7 +165,7 @@ class RequestWriter:
 
     @property
     def size(self) -> int:
-        """Bytes gathered so far, as they will travel."""
+        """Bytes gathered so far, in the form in which they will travel."""
         return self._heads_size + (self._packer.size if self._packer else self.raw_size)
 
     @property
@@ -161,9 +180,9 @@ class RequestWriter:
         """Ask where the receiver stands in this stream."""
         self._row("open", stream)
 
-    def known(self, job: str) -> None:
-        """Ask which streams of this site the receiver knows of in `job`."""
-        self._fields.setdefault("known", []).append(job)
+    def known(self, job_id: str) -> None:
+        """Ask which streams of this site the receiver has of a job."""
+        self._fields.setdefault("known", []).append(job_id)
 
     def frame(self, frame: Frame) -> None:
         """Add bytes of a stream."""
@@ -208,14 +227,14 @@ class RequestWriter:
 
 
 def _losses(row: Fields) -> tuple[Loss, ...]:
-    found = []
+    losses = []
     for loss in row.rows("lost", 64):
         if not isinstance(loss, list) or len(loss) != 3:
             raise row.bad("lost", loss, "[offset, length or null, reason]")
         entry = Fields(dict(zip(("offset", "length", "reason"), loss, strict=True)), f"{row.where}lost.")
-        length = None if loss[1] is None else entry.number("length", MAX_OFFSET)
-        found.append(Loss(entry.number("offset", MAX_OFFSET), length, entry.text("reason")))
-    return tuple(found)
+        offset, length = entry.number("offset", MAX_OFFSET), entry.number("length", MAX_OFFSET, default=None)
+        losses.append(Loss(offset, length, entry.text("reason")))
+    return tuple(losses)
 
 
 def decode_request(payload: object) -> Request:
@@ -233,8 +252,8 @@ def decode_request(payload: object) -> Request:
         heads.append(_Head(stream_id(row), offset, length, checksum, cursor, _losses(row)))
     for row in fields.maps("close", MAX_STREAMS):
         total = row.number("total", MAX_OFFSET)
-        begins = row.number("from", total)
-        closes.append(Close(stream_id(row), total, row.text("sha256", 64), begins, row.text("outcome")))
+        digest, digest_from = row.text("sha256", 64), row.number("from", total)
+        closes.append(Close(stream_id(row), total, digest, digest_from, row.text("outcome")))
     return Request(
         clock=fields.time("clock"),
         utc_offset=fields.number("utc", 86400, -86400),

@@ -1,4 +1,8 @@
-"""What the server answers to a site: a reply names every stream of the request once, with the stored length, which is the truth."""
+"""What the server answers to a site.
+
+A reply names every stream of the request once, with its stored length. That length is the truth: the sender
+goes on from there.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,8 @@ from nvflare_logstream.wire.message import (
     unpack,
 )
 from nvflare_logstream.words import Word
+
+_MAX_REASON = 4 * MAX_TEXT  # characters
 
 
 class Status(Word):
@@ -52,7 +58,14 @@ class StreamReply:
 
 @dataclass(frozen=True)
 class Reply:
-    """The answer to a request; `not_before` is how many seconds the sender should wait before its next small request."""
+    """The answer to a request.
+
+    Attributes:
+        streams: one entry a stream.
+        not_before: seconds that the sender should wait before its next small request.
+        error: why the whole request was refused, or "".
+        jobs_later: jobs that cannot be judged yet; the sender is to ask again.
+    """
 
     streams: tuple[StreamReply, ...] = ()
     not_before: float = 0.0
@@ -61,34 +74,32 @@ class Reply:
 
     def encode(self) -> bytes:
         """The reply as bytes."""
-        rows = []
-        for s in self.streams:
-            row: dict[str, Any] = {
-                "job": s.stream.job_id,
-                "file": s.stream.file,
-                "st": s.status.value,
-                "end": s.end,
-            }
-            row.update(
-                {
-                    k: v
-                    for k, v in (
-                        ("cur", s.cursor),
-                        ("ver", str(s.verdict or "")),
-                        ("why", s.reason[: 4 * MAX_TEXT]),
-                    )
-                    if v
-                }
-            )
-            rows.append(row)
-        fields = {
+        fields: dict[str, Any] = {
             "v": PROTOCOL_VERSION,
             "wait": self.not_before,
-            "streams": rows,
+            "streams": [_row(stream) for stream in self.streams],
             "later": list(self.jobs_later),
         }
-        encoded: bytes = msgpack.packb({**fields, "err": self.error[:MAX_TEXT]} if self.error else fields)
+        if self.error:
+            fields["err"] = self.error[:MAX_TEXT]
+        encoded: bytes = msgpack.packb(fields)
         return encoded
+
+
+def _row(reply: StreamReply) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "job": reply.stream.job_id,
+        "file": reply.stream.file,
+        "st": reply.status.value,
+        "end": reply.end,
+    }
+    if reply.cursor:
+        row["cur"] = reply.cursor
+    if reply.verdict:
+        row["ver"] = reply.verdict.value
+    if reply.reason:
+        row["why"] = reply.reason[:_MAX_REASON]
+    return row
 
 
 def decode_reply(payload: object) -> Reply:
@@ -103,11 +114,14 @@ def decode_reply(payload: object) -> Reply:
     check_version(fields)
     streams = []
     for row in fields.maps("streams", 4 * MAX_STREAMS):
-        status = row.word("st", Status)
-        cursor = row.octets("cur", MAX_CURSOR) if row.has("cur") else b""
-        verdict = row.word("ver", Verdict) if row.has("ver") else None
-        reason = row.text("why", 4 * MAX_TEXT) if row.has("why") else ""
         streams.append(
-            StreamReply(stream_id(row), status, row.number("end", MAX_OFFSET), cursor, verdict, reason)
+            StreamReply(
+                stream_id(row),
+                row.word("st", Status),
+                row.number("end", MAX_OFFSET),
+                row.octets("cur", MAX_CURSOR, default=b""),
+                row.word("ver", Verdict, default=None),
+                row.text("why", _MAX_REASON, default=""),
+            )
         )
     return Reply(tuple(streams), fields.time("wait"), jobs_later=fields.names("later", MAX_STREAMS))

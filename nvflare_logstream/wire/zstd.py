@@ -12,13 +12,15 @@ else:
 from nvflare_logstream.errors import WireError
 
 _WINDOW_LOG = 23  # a block may ask for at most 8 MiB of history; level 1 itself uses half a MiB
-_LEVEL = (
-    1  # log text shrinks to about a tenth at a few hundred MB/s; higher levels cost the training process more
-)
+_LEVEL = 1  # log text shrinks to a tenth at a few hundred MB/s; higher levels cost the training process more
 
 
 class Packer:
-    """Compresses data as they come; `size` grows block by block."""
+    """Compresses data as they come.
+
+    Attributes:
+        size: compressed bytes so far; it grows block by block.
+    """
 
     def __init__(self) -> None:
         self._compressor = zstd.ZstdCompressor(level=_LEVEL)
@@ -41,7 +43,11 @@ class Packer:
 
 
 class Unpacker:
-    """Decompresses a block step by step; never holds more than what is asked for."""
+    """Decompresses a block step by step, and never holds more than it is asked for.
+
+    Args:
+        block: the compressed bytes.
+    """
 
     def __init__(self, block: bytes):
         self._decompressor = zstd.ZstdDecompressor(

@@ -85,7 +85,7 @@ class Federation:
 
     def close(self, key: StreamKey, content: bytes, digest_from: int = 0) -> None:
         digest = hashlib.sha256(content[digest_from:]).hexdigest()
-        self.store.finish(key, Close(None, len(content), digest, digest_from, "exit code 0"))
+        self.store.close_stream(key, Close(None, len(content), digest, digest_from, "exit code 0"))
 
     def export(self, **options: Any) -> Manifest:
         return self.client.export(JOB, self.dest, **options)

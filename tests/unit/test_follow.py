@@ -77,7 +77,7 @@ class World:
     def end(self, site: str, file: str = "log.txt") -> None:
         key = StreamKey(JOB, site, file)
         content = self.store.path(key).read_bytes()
-        self.store.finish(
+        self.store.close_stream(
             key, Close(None, len(content), hashlib.sha256(content).hexdigest(), 0, "exit code 0")
         )
         self.store.commit()

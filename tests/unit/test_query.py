@@ -74,7 +74,7 @@ def test_following_gives_every_line_once(memory_path_factory, pieces):
         for piece in [*pieces, None]:
             if piece is None:
                 digest = hashlib.sha256(b"".join(pieces)).hexdigest()
-                store.finish(KEY, Close(None, sum(map(len, pieces)), digest, 0, "exit code 0"))
+                store.close_stream(KEY, Close(None, sum(map(len, pieces)), digest, 0, "exit code 0"))
             else:
                 add(store, piece)
             for part in ask(JOB, {"op": "follow", "places": [{**WHERE, "reading": reading}], "wait": 0})[

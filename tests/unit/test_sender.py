@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvflare_logstream.errors import LinkError
-from nvflare_logstream.server.receiver import Admission, Peer, Receiver
+from nvflare_logstream.server.receiver import Admission, Receiver
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.streams import StreamId, StreamKey
 from nvflare_logstream.testing import Clock, ClockWatcher, Fault, FaultyLink
+from nvflare_logstream.wire.peer import Peer
 from nvflare_logstream.wire.upload import decode_request
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply, decode_reply
 from tests.unit.conftest import MEMORY

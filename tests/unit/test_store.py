@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nvflare_logstream import hashing
 from nvflare_logstream.errors import ArgumentError, GapError, QuotaError, StoreError
 from nvflare_logstream.store.index import MAX_LOSSES
 from nvflare_logstream.store.store import LogStore, Quotas
@@ -60,7 +61,7 @@ def store(memory_path, clock):
 def crash(store: LogStore) -> None:
     """Make `store` what the next process finds after a crash of this one."""
     store.index.close()
-    store.__init__(store.root, store._quotas, store._clock)
+    store.__init__(store.root, store._usage.quotas, store._clock)
 
 
 ACTIONS = st.one_of(
@@ -85,7 +86,7 @@ def test_bytes_at_rest_are_always_a_prefix_and_a_crash_goes_back_to_a_committed_
                 crash(store)
                 end = committed
             elif action == "close":
-                assert store.finish(KEY, close_of(SOURCE[:end])).agreed
+                assert store.close_stream(KEY, close_of(SOURCE[:end])).agreed
             else:
                 start = end if action == "next" else start
                 stop = min(start + length, len(SOURCE))
@@ -96,7 +97,7 @@ def test_bytes_at_rest_are_always_a_prefix_and_a_crash_goes_back_to_a_committed_
                 elif start < stop:
                     end = max(end, stop)
                     assert put(store, start, stop) == end
-            if KEY in store._streams:  # looked at since it was opened
+            if KEY in store._loaded.files:  # looked at since it was opened
                 assert store.path(KEY).read_bytes() == SOURCE[:end]
         store.close()
         store = LogStore(store.root)
@@ -118,19 +119,19 @@ def test_files_and_directories_are_private(store):
     }
 
 
-# -- closing ----------------------------------------------------------------------------------------------------
+# -- closing -------------------------------------------------------------------------------------------------
 
 
 def test_a_close_with_another_total_is_a_gap(store):
     put(store, 0, 100)
     with pytest.raises(GapError) as gap:
-        store.finish(KEY, close_of(SOURCE[:120]))
+        store.close_stream(KEY, close_of(SOURCE[:120]))
     assert (gap.value.end, gap.value.cursor) == (100, cursor_at(100))
 
 
 def test_a_close_with_another_digest_is_partial_and_names_both(store, clock):
     put(store, 0, 100)
-    info = store.finish(KEY, close_of(b"x" * 100))
+    info = store.close_stream(KEY, close_of(b"x" * 100))
     assert info.verdict == "partial"
     for named in (b"x" * 100, SOURCE[:100]):
         assert hashlib.sha256(named).hexdigest() in info.verdict_reason
@@ -144,15 +145,15 @@ def test_a_digest_may_begin_anywhere(store, begins, restarted):
     store.commit()
     if restarted:
         crash(store)
-    assert store.finish(KEY, close_of(SOURCE[:100], digest_from=begins)).agreed
+    assert store.close_stream(KEY, close_of(SOURCE[:100], digest_from=begins)).agreed
 
 
 def test_bytes_after_the_close_open_the_stream_again(store, clock):
     put(store, 0, 100)
-    store.finish(KEY, close_of(SOURCE[:100]))
+    store.close_stream(KEY, close_of(SOURCE[:100]))
     put(store, 100, 150)
     assert store.streams()[0].as_of(clock(), 0).verdict == "streaming"
-    assert store.finish(KEY, close_of(SOURCE[:150])).as_of(clock(), 0).verdict == "complete"
+    assert store.close_stream(KEY, close_of(SOURCE[:150])).as_of(clock(), 0).verdict == "complete"
 
 
 @pytest.mark.parametrize("start", [0, 50, 100])
@@ -160,18 +161,18 @@ def test_bytes_after_the_close_open_the_stream_again(store, clock):
 def test_a_frame_that_is_repeated_after_the_close_leaves_it_closed(store, start, losses):
     """A delayed request may come when all is over."""
     put(store, 0, 100, losses=losses)
-    closed = store.finish(KEY, close_of(SOURCE[:100]))
+    closed = store.close_stream(KEY, close_of(SOURCE[:100]))
     assert put(store, start, 100, losses=losses) == 100
     assert store.streams() == [closed]
 
 
 def test_a_repeated_close_changes_nothing(store):
     put(store, 0, 100)
-    first = store.finish(KEY, close_of(SOURCE[:100]))
-    assert store.finish(KEY, close_of(SOURCE[:100])) == first
+    first = store.close_stream(KEY, close_of(SOURCE[:100]))
+    assert store.close_stream(KEY, close_of(SOURCE[:100])) == first
 
 
-# -- what the disk does -----------------------------------------------------------------------------------------
+# -- what the disk does --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("taken", [0, 7])
@@ -193,7 +194,7 @@ def test_a_full_disk_changes_nothing(store, monkeypatch, taken):
     assert store.path(KEY).read_bytes() == SOURCE[:20]
     assert (store.open(KEY).end, store.open(KEY).cursor) == (20, cursor_at(20))
     assert put(store, 20, 90) == 90
-    assert store.finish(KEY, close_of(SOURCE[:90])).agreed
+    assert store.close_stream(KEY, close_of(SOURCE[:90])).agreed
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
@@ -237,7 +238,7 @@ def test_a_damaged_copy_is_taken_again_from_the_start(store, running, damage):
     assert (gap.value.end, gap.value.cursor) == (0, b"")
     put(store, 0, 150)
     assert path.read_bytes() == SOURCE[:150]
-    info = store.finish(KEY, close_of(SOURCE[:150]))
+    info = store.close_stream(KEY, close_of(SOURCE[:150]))
     assert info.agreed and info.lines == SOURCE[:150].count(b"\n")
 
 
@@ -253,11 +254,11 @@ def test_an_index_of_another_version_is_refused(memory_path):
     with sqlite3.connect(memory_path / "index.sqlite") as db:
         db.execute("PRAGMA user_version=99")
     db.close()
-    with pytest.raises(sqlite3.DatabaseError, match="schema version 99"):
+    with pytest.raises(StoreError, match="schema version 99, this release knows versions up to 1"):
         LogStore(memory_path)
 
 
-# -- bounds -----------------------------------------------------------------------------------------------------
+# -- bounds --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("quota", ["stream", "job", "store"])
@@ -290,6 +291,26 @@ def test_quotas_count_what_a_crash_left_and_not_what_was_deleted(memory_path):
     store.close()
 
 
+def test_a_copy_that_cannot_be_read_at_the_close_is_compared_at_the_next(store, monkeypatch):
+    """The digest goes on where the last good reading ended, not where a failed one did."""
+    monkeypatch.setattr(hashing, "HASH_STEP", 30)
+    put(store, 0, 100)
+    store.commit()
+    crash(store)
+    pread, calls = os.pread, []
+
+    def fail_once(fd, length, offset):
+        calls.append(offset)
+        if len(calls) == 3:
+            raise OSError(errno.EIO, "Input/output error")
+        return pread(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", fail_once)
+    with pytest.raises(StoreError, match="Input/output error"):
+        store.close_stream(KEY, close_of(SOURCE[:100]))
+    assert store.close_stream(KEY, close_of(SOURCE[:100])).agreed
+
+
 def test_a_damaged_stream_is_counted_once(memory_path):
     store = LogStore(memory_path, Quotas(job=100))
     put(store, 0, 80)
@@ -314,7 +335,7 @@ def test_a_repeated_loss_is_recorded_once_and_survives_a_crash(store):
     assert store.streams()[0].losses == (loss,) and store.open(KEY).end == 10
 
 
-# -- keeping ----------------------------------------------------------------------------------------------------
+# -- keeping -------------------------------------------------------------------------------------------------
 
 
 def test_delete_job_removes_all_of_it_and_nothing_else(store):
@@ -336,7 +357,7 @@ def test_sweep_removes_the_gone_and_the_old_but_nothing_that_is_busy(store, cloc
     day = 86400
     keys = {name: StreamKey(name, "site-1", "log.txt") for name in ("gone", "old", "new")}
     put(store, 0, 10, keys["old"])
-    store.finish(keys["old"], close_of(SOURCE[:10]))
+    store.close_stream(keys["old"], close_of(SOURCE[:10]))
     clock.advance(80 * day)
     put(store, 0, 10, keys["gone"])
     put(store, 0, 10, keys["new"])
@@ -352,7 +373,7 @@ def test_sweep_frees_the_oldest_when_the_store_is_nearly_full(memory_path, clock
     for number in range(5):
         key = StreamKey(f"job-{number}", "site-1", "log.txt")
         put(store, 0, 190, key)
-        store.finish(key, close_of(SOURCE[:190]))
+        store.close_stream(key, close_of(SOURCE[:190]))
         clock.advance(10)
     store.commit()
     assert store.sweep(1e9, lambda job: True) == ["job-0"]
@@ -361,13 +382,13 @@ def test_sweep_frees_the_oldest_when_the_store_is_nearly_full(memory_path, clock
 
 def test_release_forgets_in_memory_only(store):
     put(store, 0, 100)
-    store.finish(KEY, close_of(SOURCE[:100]))
+    store.close_stream(KEY, close_of(SOURCE[:100]))
     store.release(KEY.job_id)
-    assert store._streams == {}
-    assert store.finish(KEY, close_of(SOURCE[:100])).agreed
+    assert store._loaded.files == {}
+    assert store.close_stream(KEY, close_of(SOURCE[:100])).agreed
 
 
-# -- states and verdicts ----------------------------------------------------------------------------------------
+# -- states and verdicts -------------------------------------------------------------------------------------
 
 
 def test_an_expected_stream_is_never_seen_until_it_comes(store, clock):
@@ -377,6 +398,46 @@ def test_an_expected_stream_is_never_seen_until_it_comes(store, clock):
     put(store, 0, 10)
     store.expect(KEY, "nothing came")
     assert store.streams()[0].as_of(clock(), 30).verdict == "streaming"
+
+
+@pytest.mark.parametrize("came", ["opened", "refused", "sent"])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_site_that_sends_another_file_is_no_longer_expected(store, came, restarted):
+    """The expectation is of the site, whatever file it is noted under."""
+    others = [StreamKey(KEY.job_id, "site-2", KEY.file), StreamKey("job-2", KEY.site, KEY.file)]
+    for key in (KEY, *others):
+        store.expect(key, "nothing came")
+    if restarted:
+        crash(store)
+    other_file = StreamKey(KEY.job_id, KEY.site, "train.log")
+    if came == "opened":
+        store.open(other_file)
+    elif came == "refused":
+        store.refuse(other_file, "the site keeps it")
+    else:
+        put(store, 0, 10, other_file)
+    expected = [other_file, *others]
+    assert [stream.key for stream in store.streams()] == expected
+    store.expect(KEY, "nothing came")  # the server hears of the job's start later than of the stream
+    crash(store)
+    assert [stream.key for stream in store.streams()] == expected
+    assert [str(stream.verdict) for stream in store.streams()][1:] == ["never seen", "never seen"]
+
+
+def test_an_expected_stream_that_comes_is_the_same_stream(store):
+    store.expect(KEY, "nothing came")
+    store.open(KEY)
+    store.open(StreamKey(KEY.job_id, KEY.site, "train.log"))
+    store.commit()
+    crash(store)
+    assert [(s.file, s.state) for s in store.streams()] == [("log.txt", "open"), ("train.log", "open")]
+
+
+def test_a_gap_in_an_expected_stream_opens_it(store):
+    store.expect(KEY, "nothing came")
+    with pytest.raises(GapError):
+        put(store, 10, 20)
+    assert store.streams()[0].state is State.OPEN
 
 
 def test_a_refused_stream_says_why_and_keeps_what_came_before(store, clock):
@@ -398,7 +459,7 @@ def test_a_refusal_before_anything_came_makes_no_file(store, clock):
 
 def test_a_refusal_does_not_undo_a_close(store, clock):
     put(store, 0, 10)
-    store.finish(KEY, close_of(SOURCE[:10]))
+    store.close_stream(KEY, close_of(SOURCE[:10]))
     store.refuse(KEY, "no")
     assert store.streams()[0].as_of(clock(), 30).verdict == "complete"
 

@@ -1,0 +1,71 @@
+"""How much may be stored, and which jobs have to go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from nvflare_logstream.errors import QuotaError
+from nvflare_logstream.store.index import StoredJob
+
+_BUSY = 86400.0  # seconds; an open stream that was heard of within them keeps its job from removal
+
+
+@dataclass(frozen=True)
+class Quotas:
+    """Most bytes that may be stored."""
+
+    stream: int = 16 << 30
+    job: int = 64 << 30
+    store: int = 256 << 30
+
+
+class Usage:
+    """Counts the stored bytes of each job; not thread-safe.
+
+    Args:
+        quotas: most bytes that may be stored.
+        jobs: what is stored now.
+    """
+
+    def __init__(self, quotas: Quotas, jobs: Iterable[StoredJob]):
+        self.quotas = quotas
+        self._bytes = {job.job_id: job.size for job in jobs}
+
+    def add(self, job_id: str, size: int) -> None:
+        """Count `size` bytes more (or fewer, below 0)."""
+        self._bytes[job_id] = self._bytes.get(job_id, 0) + size
+
+    def forget(self, job_id: str) -> None:
+        """Count no bytes of a job any more."""
+        self._bytes.pop(job_id, None)
+
+    def check(self, job_id: str, stored: int, more: int) -> None:
+        """Check that a stream of `stored` bytes may grow by `more`.
+
+        Raises:
+            QuotaError: naming the quota that this would exceed.
+        """
+        for what, used, most in (
+            ("stream", stored, self.quotas.stream),
+            ("job", self._bytes.get(job_id, 0), self.quotas.job),
+            ("store", sum(self._bytes.values()), self.quotas.store),
+        ):
+            if used + more > most:
+                raise QuotaError(
+                    f"server gave up at byte {stored}: the {what} quota of {most} bytes is used up"
+                )
+
+    def jobs_to_remove(
+        self, jobs: Iterable[StoredJob], now: float, keep_seconds: float, job_exists: Callable[[str], bool]
+    ) -> Iterator[str]:
+        """The jobs that are gone from the job store, too old or, oldest first, too much for the store."""
+        jobs = sorted(jobs, key=lambda job: job.last_seen)
+        stored = sum(job.size for job in jobs)
+        for job in jobs:
+            is_busy = job.is_open and now - job.last_seen < _BUSY
+            is_old = now - job.last_seen > keep_seconds
+            is_too_much = stored > self.quotas.store * 9 // 10
+            if not job_exists(job.job_id) or ((is_old or is_too_much) and not is_busy):
+                stored -= job.size
+                yield job.job_id

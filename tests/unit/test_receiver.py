@@ -1,0 +1,253 @@
+"""What the receiver answers, stream by stream, and what it lets nobody do."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+
+import pytest
+
+from nvflare_logstream.server.receiver import Admission, Receiver
+from nvflare_logstream.store.store import LogStore, Quotas
+from nvflare_logstream.streams import State, StreamId, StreamKey, Verdict
+from nvflare_logstream.testing import Clock
+from nvflare_logstream.wire.peer import Peer
+from nvflare_logstream.wire.upload import Close, Frame, Refusal, RequestWriter
+from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply, decode_reply
+
+JOB, SITE = "job-1", "site-1"
+LOG, ERRORS, TRAIN = (StreamId(JOB, name) for name in ("log.txt", "error_log.txt", "train.log"))
+PARENT, JOB_PROCESS = Peer(SITE), Peer(SITE, JOB)
+
+
+class Server:
+    """A receiver over a store, with what it was asked and told."""
+
+    def __init__(self, root, **quotas: int):
+        self.clock = Clock()
+        self.store = LogStore(root, Quotas(**quotas), self.clock)
+        self.admission = Admission()
+        self.asked: list[tuple[str, str]] = []
+        self.opened: list[StreamKey] = []
+        self.closed: list[StreamKey] = []
+        self.receiver = Receiver(
+            self.store, self.admit, self.opened.append, self.closed.append, clock=self.clock
+        )
+
+    def admit(self, site: str, job_id: str) -> Admission:
+        self.asked.append((site, job_id))
+        return self.admission
+
+    def send(self, *parts: object, peer: Peer = PARENT, clock: float = 0.0, utc_offset: int = 0) -> Reply:
+        """One request: a stream is opened, a text is a job to list."""
+        writer = RequestWriter(clock or self.clock(), utc_offset)
+        put = {
+            StreamId: writer.open,
+            str: writer.known,
+            Frame: writer.frame,
+            Close: writer.close,
+            Refusal: writer.refuse,
+        }
+        for part in parts:
+            put[type(part)](part)
+        return decode_reply(self.receiver.handle(writer.encode(), peer))
+
+    def reply(self, *parts: object, **more) -> StreamReply:
+        """The reply to a request about one stream."""
+        (reply,) = self.send(*parts, **more).streams
+        return reply
+
+    def info(self, stream: StreamId = LOG, site: str = SITE):
+        return self.store.info(StreamKey(stream.job_id, site, stream.file))
+
+
+@pytest.fixture
+def server(memory_path):
+    server = Server(memory_path / "store")
+    yield server
+    server.store.close()
+
+
+def close(content: bytes, stream: StreamId = LOG) -> Close:
+    return Close(stream, len(content), hashlib.sha256(content).hexdigest(), 0, "exit code 0")
+
+
+# -- one request ---------------------------------------------------------------------------------------------
+
+
+def test_open_frames_and_close_may_come_in_one_request(server):
+    reply = server.reply(
+        LOG, Frame(LOG, 0, b"one\n", b"c4"), Frame(LOG, 4, b"two\n", b"c8"), close(b"one\ntwo\n")
+    )
+    assert reply == StreamReply(LOG, Status.OK, 8, verdict=Verdict.COMPLETE)
+    key = StreamKey(JOB, SITE, "log.txt")
+    assert server.opened == server.closed == [key]
+    assert server.store.path(key).read_bytes() == b"one\ntwo\n"
+    assert server.store.index.load(key).state is State.CLOSED, "on disk before the sender hears of it"
+
+
+def test_an_open_tells_where_the_stream_stands_and_notes_the_sites_clock(server):
+    server.send(LOG, Frame(LOG, 0, b"12345", b"c5"))
+    reply = server.reply(LOG, clock=server.clock() + 2.5, utc_offset=-3600)
+    assert reply == StreamReply(LOG, Status.OK, 5, b"c5")
+    assert (server.info().skew, server.info().utc_offset) == (2.5, -3600)
+
+
+def test_a_gap_is_answered_with_the_end_and_its_cursor_and_ends_the_streams_part(server):
+    server.send(LOG, Frame(LOG, 0, b"12345", b"c5"))
+    reply = server.send(
+        Frame(LOG, 9, b"x", b"c10"), Frame(LOG, 5, b"6", b"c6"), close(b"12345"), Frame(ERRORS, 0, b"e", b"c")
+    )
+    assert reply.streams == (
+        StreamReply(LOG, Status.GAP, 5, b"c5"),
+        StreamReply(ERRORS, Status.OK, 1),
+    )
+    assert (server.info().end, server.info().state) == (5, State.OPEN)
+
+
+def test_a_close_with_another_total_is_a_gap(server):
+    server.send(LOG, Frame(LOG, 0, b"12345", b"c5"))
+    assert server.reply(close(b"123456")) == StreamReply(LOG, Status.GAP, 5, b"c5")
+    assert not server.closed
+
+
+def test_a_quota_refuses_the_stream_for_good_and_no_other(memory_path):
+    server = Server(memory_path, stream=5)
+    reply = server.send(
+        Frame(LOG, 0, b"123456", b"c"), Frame(LOG, 0, b"1", b"c"), Frame(ERRORS, 0, b"1", b"c")
+    )
+    assert [row.status for row in reply.streams] == [Status.REFUSED, Status.OK]
+    assert "the stream quota of 5 bytes is used up" in reply.streams[0].reason
+    server.store.close()
+
+
+def test_a_disk_that_takes_nothing_makes_the_sender_come_again(server, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    server.send(LOG)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        reply = server.reply(Frame(LOG, 0, b"1", b"c"))
+        assert reply.status is Status.LATER and "No space left" in reply.reason
+        patched.setattr(os, "open", full)
+        reply = server.reply(ERRORS)
+        assert reply.status is Status.LATER and "No space left" in reply.reason
+    assert server.reply(Frame(LOG, 0, b"1", b"c")) == StreamReply(LOG, Status.OK, 1)
+
+
+def test_a_commit_that_fails_at_a_close_is_no_close(server, monkeypatch):
+    def fail(fd):
+        raise OSError(errno.EIO, "Input/output error")
+
+    server.send(LOG, Frame(LOG, 0, b"1", b"c"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        assert "Input/output error" in server.send(close(b"1")).error
+    assert not server.closed
+    assert server.reply(close(b"1")).verdict is Verdict.COMPLETE and len(server.closed) == 1
+
+
+@pytest.mark.parametrize("payload", [b"", b"noise", None, 5, "text"])
+def test_what_is_no_request_is_answered_with_an_error(server, payload):
+    reply = decode_reply(server.receiver.handle(payload, PARENT))
+    assert reply.error and not reply.streams and not server.asked
+
+
+def test_a_frame_that_was_damaged_on_the_way_is_not_stored(server):
+    writer = RequestWriter(server.clock(), 0)
+    writer.frame(Frame(LOG, 0, b"first", b"c"))
+    writer.frame(Frame(LOG, 5, b"other", b"c"))
+    reply = decode_reply(server.receiver.handle(writer.encode().replace(b"other", b"0ther"), PARENT))
+    assert reply.error.startswith("frames[1].checksum")
+    assert server.info().end == 5
+
+
+# -- who may what --------------------------------------------------------------------------------------------
+
+EVERYTHING = (LOG, Frame(LOG, 0, b"1", b"c"), close(b"1"))
+
+
+@pytest.mark.parametrize("status", [Status.LATER, Status.REFUSED])
+@pytest.mark.parametrize("part", EVERYTHING, ids=lambda part: type(part).__name__)
+def test_who_is_not_admitted_writes_nothing_and_hears_why(server, status, part):
+    server.admission = Admission(status, "because")
+    assert server.reply(part) == StreamReply(LOG, status, reason="because")
+    assert server.store.streams() == [] and not server.opened
+
+
+@pytest.mark.parametrize("part", [*EVERYTHING, Refusal(LOG, "policy")], ids=lambda part: type(part).__name__)
+def test_a_jobs_process_writes_its_own_job_only(server, part):
+    reply = server.reply(part, peer=Peer(SITE, "job-2"))
+    assert reply.status is Status.REFUSED
+    assert reply.reason == "a process of job job-2 may not write logs of job job-1"
+    assert server.store.streams() == [] and not server.asked
+    assert server.reply(LOG, peer=JOB_PROCESS).status is Status.OK
+
+
+def test_a_site_writes_under_its_own_name(server):
+    server.send(LOG, Frame(LOG, 0, b"1", b"c"), peer=Peer("site-2"))
+    assert server.asked and {site for site, _ in server.asked} == {"site-2"}
+    assert server.info() is None and server.info(site="site-2").end == 1
+
+
+def test_a_refusal_is_recorded_of_a_site_that_is_kept_out_by_its_own_policy_and_of_no_other(server):
+    server.admission = Admission(Status.REFUSED, "no such job")
+    assert server.reply(Refusal(LOG, "policy")).reason == "no such job"
+    assert server.store.streams() == []
+    server.admission = Admission(Status.REFUSED, "the site does not allow it", by_policy=True)
+    assert server.reply(Refusal(LOG, "policy")).status is Status.REFUSED
+    assert server.info().standing == "refused (policy)"
+
+
+def test_a_refused_stream_takes_no_bytes_from_the_same_request(server):
+    reply = server.reply(Refusal(LOG, "policy"), Frame(LOG, 0, b"1", b"c"), close(b""))
+    assert reply == StreamReply(LOG, Status.REFUSED, reason="policy")
+    assert server.info().state is State.REFUSED and server.info().end == 0
+
+
+# -- what is known, and signs of life ------------------------------------------------------------------------
+
+
+def test_a_site_is_told_of_its_own_streams_and_of_closed_ones_the_verdict(server):
+    server.send(LOG, Frame(LOG, 0, b"1", b"c1"), close(b"1"), ERRORS, Frame(ERRORS, 0, b"22", b"c2"))
+    server.send(LOG, peer=Peer("site-2"))
+    assert server.send(JOB).streams == (
+        StreamReply(ERRORS, Status.OK, 2, b"c2"),
+        StreamReply(LOG, Status.OK, 1, b"c1", Verdict.COMPLETE),
+    )
+
+
+@pytest.mark.parametrize("status, later", [(Status.LATER, (JOB,)), (Status.REFUSED, ())])
+def test_of_a_job_that_cannot_be_judged_yet_the_site_asks_again(server, status, later):
+    server.send(LOG)
+    server.admission = Admission(status, "because")
+    reply = server.send(JOB)
+    assert reply.jobs_later == later and reply.streams == ()
+
+
+def test_a_request_that_says_nothing_is_a_sign_of_life_of_the_senders_streams(server):
+    other = StreamId("job-2", "log.txt")
+    server.send(LOG, other)
+    seen = server.clock()
+    server.clock.advance(10)
+    server.send(peer=JOB_PROCESS)
+    assert (server.info().last_seen, server.info(other).last_seen) == (seen + 10, seen)
+    server.send()
+    assert server.info(other).last_seen == seen + 10
+
+
+# -- sites that are expected ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", [TRAIN, Refusal(TRAIN, "policy")], ids=["opened", "refused"])
+def test_a_site_that_streams_another_file_only_is_not_missed(server, part):
+    """The server expects every site of a job under log.txt."""
+    for site in (SITE, "site-2"):
+        server.store.expect(StreamKey(JOB, site, "log.txt"), "nothing arrived from it")
+    server.send(part)
+    assert [(stream.site, stream.file) for stream in server.store.streams(JOB)] == [
+        (SITE, "train.log"),
+        ("site-2", "log.txt"),
+    ]
