@@ -1,98 +1,159 @@
-"""Typed access to a decoded message, with errors that name the field, its value and what is allowed."""
+"""The one validator of all messages: typed access to a decoded map.
+
+Every error names the field, its value and what is allowed.
+"""
 
 from __future__ import annotations
 
 import reprlib
+import sys
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from nvflare_logstream.errors import ArgumentError, WireError
 from nvflare_logstream.names import check_name
 
 MAX_TEXT = 400  # characters
+_MAX_REAL = sys.float_info.max
 
+
+class _Required(Enum):
+    REQUIRED = 0
+
+
+_REQUIRED = _Required.REQUIRED
 _Kind = TypeVar("_Kind", bound=Enum)
+_Default = TypeVar("_Default")
 
 
 class Fields:
-    """Typed access to a decoded map, with errors that name the field and its value."""
+    """A decoded map, read field by field.
 
-    def __init__(self, value: object, where: str):
+    A method with a `default` returns it where the field is absent or null; without one the field is required.
+    Every method raises WireError for a value that is not allowed.
+
+    Args:
+        value: what was decoded.
+        where: what stands before a name in an error, such as "frames[3]."; empty for a message itself.
+
+    Raises:
+        WireError: if `value` is no map.
+    """
+
+    def __init__(self, value: object, where: str = ""):
         if not isinstance(value, dict):
-            raise WireError(f"{where}: a map is wanted, {type(value).__name__} came")
+            what = where.rstrip(".") or "message"
+            raise WireError(f"{what}: a map is wanted, {type(value).__name__} came")
         self._value, self.where = value, where
 
     def has(self, name: str) -> bool:
-        """Whether the field is there."""
+        """Whether the field is there; it may be null."""
         return name in self._value
 
     def bad(self, name: str, value: object, allowed: str) -> WireError:
-        """The error for a field that is not as it should be."""
+        """The error for a field whose value is not allowed."""
         return WireError(f"{self.where}{name}: {reprlib.repr(value)} is not allowed; {allowed}")
 
-    def number(self, name: str, high: int, low: int = 0) -> int:
+    def number(
+        self, name: str, high: int, low: int = 0, default: _Default | _Required = _REQUIRED
+    ) -> int | _Default:
         """A whole number from `low` to `high`."""
         value = self._value.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self.bad(name, value, f"a whole number from {low} to {high}")
+            return self._default(name, value, default, f"a whole number from {low} to {high}")
         return value
 
-    def time(self, name: str) -> float:
-        """A time in seconds since 1970."""
+    def real(
+        self, name: str, low: float, high: float, default: _Default | _Required = _REQUIRED
+    ) -> float | _Default:
+        """A finite number from `low` to `high`."""
         value = self._value.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e11:
-            raise self.bad(name, value, "a time in seconds since 1970")
+        if not _is_real(value) or not max(low, -_MAX_REAL) <= value <= min(high, _MAX_REAL):
+            return self._default(name, value, default, f"a number from {low:g} to {high:g}")
+        return float(value)
+
+    def time(self, name: str, default: _Default | _Required = _REQUIRED) -> float | _Default:
+        """A time in seconds since 1970, or a length of time in seconds."""
+        value = self._value.get(name)
+        if not _is_real(value) or not 0 <= value < 1e11:
+            return self._default(name, value, default, "a time in seconds since 1970")
         return float(value)
 
     def flag(self, name: str) -> bool:
-        """True or false; false where it is not there."""
+        """True or false; false where the field is absent."""
         value = self._value.get(name, False)
         if not isinstance(value, bool):
             raise self.bad(name, value, "true or false")
         return value
 
-    def text(self, name: str, most: int = MAX_TEXT) -> str:
+    def text(
+        self, name: str, most: int = MAX_TEXT, default: _Default | _Required = _REQUIRED
+    ) -> str | _Default:
         """A text of at most `most` characters."""
         value = self._value.get(name)
         if not isinstance(value, str) or len(value) > most:
-            raise self.bad(name, value, f"a text of at most {most} characters")
+            return self._default(name, value, default, f"a text of at most {most} characters")
         return value
 
-    def word(self, name: str, kind: type[_Kind]) -> _Kind:
+    def word(
+        self, name: str, kind: type[_Kind], default: _Default | _Required = _REQUIRED
+    ) -> _Kind | _Default:
         """One of the words of an enum."""
         value = self._value.get(name)
         try:
             return kind(value)
         except ValueError:
-            raise self.bad(name, value, f"one of {', '.join(str(word.value) for word in kind)}") from None
+            allowed = f"one of {', '.join(str(word.value) for word in kind)}"
+            return self._default(name, value, default, allowed)
 
-    def octets(self, name: str, most: int) -> bytes:
+    def octets(self, name: str, most: int, default: _Default | _Required = _REQUIRED) -> bytes | _Default:
         """At most `most` bytes."""
         value = self._value.get(name)
         if not isinstance(value, bytes) or len(value) > most:
+            if value is None and not isinstance(default, _Required):
+                return default
             raise self.bad(name, type(value).__name__, f"at most {most} bytes")
         return value
 
     def rows(self, name: str, most: int) -> list[Any]:
-        """A list of at most `most` entries; empty where it is not there."""
+        """A list of at most `most` entries; empty where the field is absent."""
         value = self._value.get(name, [])
         if not isinstance(value, list) or len(value) > most:
             raise self.bad(name, type(value).__name__, f"a list of at most {most} entries")
         return value
 
+    def map(self, name: str, default: _Default | _Required = _REQUIRED) -> Fields | _Default:
+        """A map inside this one."""
+        value = self._value.get(name)
+        if not isinstance(value, dict):
+            return self._default(name, value, default, "a map")
+        return Fields(value, f"{self.where}{name}.")
+
     def maps(self, name: str, most: int) -> list[Fields]:
-        """A list of maps."""
+        """A list of at most `most` maps; empty where the field is absent."""
         return [Fields(row, f"{self.where}{name}[{i}].") for i, row in enumerate(self.rows(name, most))]
 
-    def name(self, name: str) -> str:
-        """A plain name."""
-        return _plain_name(f"{self.where}{name}", self._value.get(name))
+    def name(self, name: str, default: _Default | _Required = _REQUIRED) -> str | _Default:
+        """A plain name, of a job, a site or a file."""
+        value = self._value.get(name)
+        if value is None and not isinstance(default, _Required):
+            return default
+        return _plain_name(f"{self.where}{name}", value)
 
     def names(self, name: str, most: int) -> tuple[str, ...]:
-        """A list of at most `most` plain names."""
-        return tuple(
-            _plain_name(f"{self.where}{name}[{i}]", value) for i, value in enumerate(self.rows(name, most))
-        )
+        """A list of at most `most` plain names; empty where the field is absent."""
+        values = self.rows(name, most)
+        return tuple(_plain_name(f"{self.where}{name}[{i}]", value) for i, value in enumerate(values))
+
+    def _default(self, name: str, value: object, default: _Default | _Required, allowed: str) -> _Default:
+        """The default of an optional field that is absent, else the error for its value."""
+        if value is None and not isinstance(default, _Required):
+            return default
+        raise self.bad(name, value, allowed)
+
+
+def _is_real(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _plain_name(where: str, value: object) -> str:

@@ -118,7 +118,7 @@ def test_files_and_directories_are_private(store):
     }
 
 
-# -- closing ----------------------------------------------------------------------------------------------------
+# -- closing -------------------------------------------------------------------------------------------------
 
 
 def test_a_close_with_another_total_is_a_gap(store):
@@ -171,7 +171,7 @@ def test_a_repeated_close_changes_nothing(store):
     assert store.finish(KEY, close_of(SOURCE[:100])) == first
 
 
-# -- what the disk does -----------------------------------------------------------------------------------------
+# -- what the disk does --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("taken", [0, 7])
@@ -257,7 +257,7 @@ def test_an_index_of_another_version_is_refused(memory_path):
         LogStore(memory_path)
 
 
-# -- bounds -----------------------------------------------------------------------------------------------------
+# -- bounds --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("quota", ["stream", "job", "store"])
@@ -314,7 +314,7 @@ def test_a_repeated_loss_is_recorded_once_and_survives_a_crash(store):
     assert store.streams()[0].losses == (loss,) and store.open(KEY).end == 10
 
 
-# -- keeping ----------------------------------------------------------------------------------------------------
+# -- keeping -------------------------------------------------------------------------------------------------
 
 
 def test_delete_job_removes_all_of_it_and_nothing_else(store):
@@ -367,7 +367,7 @@ def test_release_forgets_in_memory_only(store):
     assert store.finish(KEY, close_of(SOURCE[:100])).agreed
 
 
-# -- states and verdicts ----------------------------------------------------------------------------------------
+# -- states and verdicts -------------------------------------------------------------------------------------
 
 
 def test_an_expected_stream_is_never_seen_until_it_comes(store, clock):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from nvflare_logstream.errors import WireError
 from nvflare_logstream.streams import Loss, StreamId, Verdict
 from nvflare_logstream.wire import zstd
+from nvflare_logstream.wire.fields import Fields
 from nvflare_logstream.wire.message import MAX_MESSAGE
 from nvflare_logstream.wire.upload import Close, Frame, Refusal, RequestWriter, decode_request
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply, decode_reply
@@ -110,7 +111,7 @@ def test_a_reply_comes_out_as_it_went_in(streams, wait, later):
     assert decode_reply(reply.encode()) == reply
 
 
-# -- hostile input ----------------------------------------------------------------------------------------------
+# -- hostile input -------------------------------------------------------------------------------------------
 
 
 @given(st.binary(max_size=300))
@@ -251,7 +252,7 @@ def test_an_error_in_a_reply_names_the_field(changes, field):
         decode_reply(msgpack.packb(msgpack.unpackb(Reply().encode()) | changes))
 
 
-# -- compression and memory -------------------------------------------------------------------------------------
+# -- compression and memory ----------------------------------------------------------------------------------
 
 
 def test_a_zstd_bomb_costs_no_more_than_what_was_announced():
@@ -298,3 +299,41 @@ def test_the_writer_counts_cursors_too():
             break
         writer.frame(replace(frame, offset=number))
     assert len(writer.encode()) < 1.2 * (1 << 20)
+
+
+# -- the validator -------------------------------------------------------------------------------------------
+
+
+INFINITE = float("inf")
+
+
+@pytest.mark.parametrize("value", [None, "1", True, float("nan"), INFINITE, -INFINITE, -1, 10**400])
+@pytest.mark.parametrize("high", [2.0, INFINITE])
+def test_a_number_that_is_not_finite_or_out_of_bounds_is_refused(value, high):
+    with pytest.raises(WireError, match=r"row\.x: .* is not allowed; a number from 0 to"):
+        Fields({"x": value}, "row.").real("x", 0.0, high)
+    assert Fields({"x": 2}).real("x", 0.0, high) == 2.0
+
+
+def test_a_default_stands_in_for_a_field_that_is_absent_or_null_and_for_nothing_else():
+    reads = [
+        (lambda fields: fields.number("x", 9, default=None), "9", 9),
+        (lambda fields: fields.real("x", 0, 9, default=None), "9", 9.0),
+        (lambda fields: fields.time("x", default=None), -1, 9.0),
+        (lambda fields: fields.text("x", default=None), 9, "9"),
+        (lambda fields: fields.word("x", Status, default=None), "perhaps", Status.OK),
+        (lambda fields: fields.octets("x", 9, default=None), "9", b"9"),
+        (lambda fields: fields.name("x", default=None), "../9", "9"),
+        (lambda fields: fields.map("x", default=None), [9], {}),
+    ]
+    for read, bad, good in reads:
+        assert read(Fields({})) is None and read(Fields({"x": None})) is None
+        with pytest.raises(WireError, match="x: "):
+            read(Fields({"x": bad}))
+        if good != {}:
+            assert read(Fields({"x": good})) == good
+    assert Fields({"x": {"y": 5}}, "row.").map("x").number("y", 9) == 5
+    with pytest.raises(WireError, match=r"row\.x\.y: 'z' is not allowed; a whole number from 0 to 9"):
+        Fields({"x": {"y": "z"}}, "row.").map("x").number("y", 9)
+    with pytest.raises(WireError, match="x: None is not allowed; a map"):
+        Fields({}).map("x")
