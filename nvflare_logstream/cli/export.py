@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,9 +22,10 @@ from nvflare_logstream.cli.options import (
     say_job,
 )
 from nvflare_logstream.cli.output import Format, notice, print_envelope
-from nvflare_logstream.streams import Verdict
+from nvflare_logstream.streams import Stream, Verdict
 
 if TYPE_CHECKING:
+    from nvflare_logstream.client.exporter import Progress
     from nvflare_logstream.client.manifest import Manifest
 
 EXAMPLES = (
@@ -56,7 +57,8 @@ def export(
 ) -> None:
     """Copy all logs of a job into a directory, byte for byte, with a manifest of their digests and verdicts.
 
-    An export that was interrupted goes on where it was when it is run again. Of a running job it is what the server has now.
+    An export that was interrupted goes on where it was when it is run again. Of a running job it is what the
+    server has now.
     """
     need(form is not Format.JSONL, "--format jsonl: an export is one answer; use text or json")
     with Access(study, kit_id, startup_kit, connect_timeout).client() as client:
@@ -71,42 +73,35 @@ def export(
 
 
 @contextmanager
-def _progress(form: Format) -> Iterator[Callable[[int, int, Any], None] | None]:
+def _progress(form: Format) -> Iterator[Progress | None]:
     """A progress bar on stderr, where somebody looks at it."""
     if form is not Format.TEXT:
         yield None
         return
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("export", total=None)
+    with progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("export", total=None)
 
-        def on_progress(done: int, total: int, stream: Any) -> None:
-            progress.update(task, completed=done, total=total, description=f"{stream.site}/{stream.file}")
+        def on_progress(done: int, total: int, stream: Stream) -> None:
+            bar.update(task, completed=done, total=total, description=f"{stream.site}/{stream.file}")
 
         yield on_progress
 
 
 def _say(manifest: Manifest, output: Path) -> None:
-    there = [stream for stream in manifest.streams if stream.path]
-    size = sum(stream.bytes for stream in there)
-    print(f"exported {len(there)} logs of job {manifest.job_id}, {size:,} bytes, to {output}")
-    for stream in manifest.streams:
-        if stream.verdict != Verdict.COMPLETE:
+    sizes = [entry.stream.end for entry in manifest.streams if entry.path]
+    print(f"exported {len(sizes)} logs of job {manifest.job_id}, {sum(sizes):,} bytes, to {output}")
+    for entry in manifest.streams:
+        stream = entry.stream
+        if stream.verdict is not Verdict.COMPLETE:
             notice(f"{stream.site}/{stream.file}: {stream.standing}")

@@ -38,7 +38,8 @@ SinceOption = Annotated[
     typer.Option(
         "--since",
         metavar="TIME",
-        help="From this time on: 2026-04-28T10:00:00 by the log's own clock, with Z or +02:00 by that zone; or 1h30m ago.",
+        help="From this time on: 2026-04-28T10:00:00 by the log's own clock, with Z or +02:00 by that zone; "
+        "or 1h30m ago.",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -104,7 +105,8 @@ TailOption = Annotated[
         "-n",
         metavar="N",
         parser=whole_number,
-        help=f"The last N lines of each site. Default: {DEFAULT_TAIL}, unless another bound is given or with --follow.",
+        help=f"The last N lines of each site. Default: {DEFAULT_TAIL}, unless another bound is given or with "
+        "--follow.",
         rich_help_panel=_WHAT,
     ),
 ]

@@ -1,168 +1,208 @@
-"""What `nvflare-logstream logs` does once its options are read: one reading or one following."""
+"""What `nvflare-logstream logs` does once its options are read: one reading, or one following."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nvflare_logstream.cli.log_options import DEFAULT_TAIL
 from nvflare_logstream.cli.output import OK, REFUSED, Format, notice, print_envelope, print_json
-from nvflare_logstream.cli.printers import (
-    Collector,
-    EventPrinter,
-    FilePrinter,
-    Printer,
-    TerminalPrinter,
-    in_order,
-)
-from nvflare_logstream.client.model import ALL_SITES, COMPLETED, UNKNOWN, Event, LogQuery, Part, Stream
+from nvflare_logstream.cli.printers import Printer
+from nvflare_logstream.client.merge import in_order
+from nvflare_logstream.client.model import COMPLETED, UNKNOWN, Event, EventKind, JobStreams
+from nvflare_logstream.client.query import ALL_SITES, LogQuery
 from nvflare_logstream.errors import ErrorCode, RetrievalError
+from nvflare_logstream.filters import FILTER_NAMES
+from nvflare_logstream.names import SERVER_SITE
+from nvflare_logstream.streams import Stream, Verdict, in_words
 
 if TYPE_CHECKING:
     from nvflare_logstream.client.client import LogClient
+    from nvflare_logstream.wire.queries import ReadReply
+
+_FORGOTTEN = "the server was restarted during the job, and does not know how it ended"
+_NOTICES = {
+    EventKind.JOINED: "streaming",
+    EventKind.SILENT: "went silent",
+    EventKind.RECONNECTED: "is back",
+    EventKind.REFUSED: "refused by the site",
+    EventKind.LOST: "something could not be delivered",
+    EventKind.ENDED: "ended",
+    EventKind.MISSING: "no log",
+    EventKind.LOST_CONTACT: "no contact with the server, trying again",
+    EventKind.BACK: "in contact with the server again",
+    EventKind.OVER: "over",
+}
 
 
 @dataclass
+class SiteSummary:
+    """What a reading showed of one site.
+
+    Attributes:
+        lines, bytes: of the text that was shown.
+        truncated, since_applied: as in `nvflare_logstream.filters.FilterResult`.
+    """
+
+    file: str
+    verdict: Verdict
+    verdict_reason: str
+    available: bool
+    lines: int = 0
+    bytes: int = 0
+    truncated: bool = False
+    since_applied: bool = False
+
+    @classmethod
+    def of(cls, stream: Stream) -> SiteSummary:
+        """Before anything of the stream was shown."""
+        return cls(stream.file, stream.verdict, stream.verdict_reason, stream.available)
+
+    @property
+    def standing(self) -> str:
+        """The verdict, with its reason in brackets if it has one."""
+        return in_words(self.verdict, self.verdict_reason)
+
+    def add(self, reply: ReadReply) -> None:
+        """Count a piece of the log that is shown."""
+        self.lines += len(reply.text.splitlines())
+        self.bytes += len(reply.text.encode())
+        self.truncated, self.since_applied = reply.truncated, reply.since_applied
+
+    def as_json(self) -> dict[str, Any]:
+        """The site's entry in the JSON answer."""
+        known = {"file": self.file, "verdict": str(self.verdict), "verdict_reason": self.verdict_reason}
+        if not self.available:
+            return {"available": False, "reason": self.standing, **known}
+        size = {"lines": self.lines, "bytes": self.bytes}
+        return {"available": True, **size, **known, "logs_truncated": self.truncated}
+
+
+@dataclass(frozen=True)
 class LogTask:
-    """One reading or following under way."""
+    """One reading or following.
+
+    Attributes:
+        default_tail: the query's `tail` is the default, not what the user asked for.
+    """
 
     client: LogClient
-    job: str
+    job_id: str
     query: LogQuery
     printer: Printer
     form: Format
     default_tail: bool
-    results: dict[str, dict[str, Any]] = field(default_factory=dict)
-    unavailable: dict[str, str] = field(default_factory=dict)
-    now: float = 0.0  # by the server's clock, when the reading began
-    seen: bool = False  # whether any log that was asked for is there
 
     def read(self, merged: bool) -> int:
-        """Show what is there now."""
-        job = self.client.job(self.job)
-        self.now = job.now
+        """Show what is there now; returns the exit code.
+
+        Raises:
+            RetrievalError: LOG_NOT_FOUND, if there is none of the logs that were asked for by name.
+        """
+        job = self.client.job(self.job_id)
         chosen = self.query.choose(job.streams)
-        there = [stream for stream in chosen if stream.available]
-        for stream in chosen:
-            if not stream.available:
-                self.unavailable[stream.site] = stream.standing
-                self.results[stream.site] = {
-                    "available": False,
-                    "reason": stream.standing,
-                    **_described(stream),
-                }
-        if not there and ALL_SITES not in self.query.sites:
-            names = "; ".join(f"{site}: {reason}" for site, reason in self.unavailable.items())
-            hint = f"`nvflare-logstream status {self.job}` shows what there is."
-            raise RetrievalError(ErrorCode.LOG_NOT_FOUND, f"no such log for job {self.job}: {names}", hint)
+        sites = self._summaries(chosen, job)
+        streams = {stream.site: stream for stream in chosen if stream.available}
+        if not streams and ALL_SITES not in self.query.sites:
+            reasons = "; ".join(f"{name}: {site.standing}" for name, site in sites.items())
+            hint = f"`nvflare-logstream status {self.job_id}` shows what there is."
+            text = f"no such log for job {self.job_id}: {reasons}"
+            raise RetrievalError(ErrorCode.LOG_NOT_FOUND, text, hint)
+        query = self.query.fixed(job.now)
+
+        def texts(stream: Stream) -> Iterator[str]:
+            for reply in self.client.parts(self.job_id, stream, query):
+                sites[stream.site].add(reply)
+                yield reply.text
+
         if merged:
-            assert isinstance(self.printer, (TerminalPrinter, EventPrinter))
-            for site, line in in_order(there, self._texts):
-                self.printer.line(site, line)
+            for site, line in in_order(streams.values(), texts):
+                self.printer.text(streams[site], line)
         else:
-            for stream in there:
-                for text in self._texts(stream):
+            for stream in streams.values():
+                for text in texts(stream):
                     self.printer.text(stream, text)
         self.printer.close()
-        self._conclude(job.status)
+        self._conclude(job.status, sites)
         return OK
 
-    def _texts(self, stream: Stream) -> Iterator[str]:
-        """A site's log in pieces; counts what it was."""
-        result = self.results[stream.site] = {"available": True, "lines": 0, "bytes": 0, **_described(stream)}
-        part = Part("", True, {}, False, False)
-        for part in self.client.parts(self.job, stream, self.query.fixed(self.now)):
-            result["lines"] += len(part.text.splitlines())
-            result["bytes"] += len(part.text.encode())
-            yield part.text
-        result["logs_truncated"], result["since_applied"] = part.truncated, part.since_applied
+    def _summaries(self, chosen: list[Stream], job: JobStreams) -> dict[str, SiteSummary]:
+        """Every site and pattern that was asked for, the server first."""
+        sites = {stream.site: SiteSummary.of(stream) for stream in chosen}
+        for name, reason in self.query.unmatched(job.streams).items():
+            sites[name] = SiteSummary(self.query.file, Verdict.NEVER_SEEN, reason, available=False)
+        return dict(sorted(sites.items(), key=lambda item: (item[0] != SERVER_SITE, item[0])))
 
-    def _conclude(self, status: str) -> None:
-        """What is to be said after the text."""
-        cut = any(result.get("logs_truncated") for result in self.results.values())
-        since_applied = any(result.pop("since_applied", False) for result in self.results.values())
-        filters = {name: value for name, value in self.query.filters().items() if value}
-        filters |= {name: getattr(self.query, name) for name in ("tail", "since", "max_bytes")}
-        filters |= {"since_applied": since_applied, "default_tail_applied": self.default_tail}
+    def _conclude(self, status: str, sites: dict[str, SiteSummary]) -> None:
+        """Say what is to be said after the text."""
+        if self.form is Format.TEXT:
+            self._explain(sites)
+            return
+        bounds = {name: value for name in FILTER_NAMES if (value := getattr(self.query, name))}
+        bounds |= {name: getattr(self.query, name) for name in ("tail", "since", "max_bytes")}
+        since_applied = any(site.since_applied for site in sites.values())
+        unavailable = {name: site.standing for name, site in sites.items() if not site.available}
         data = {
-            "job_id": self.job, "job_status": status, "target": ",".join(self.query.sites), "file": self.query.file,
-            "logs_truncated": cut, "sites": self.results, "filters": filters,
-        }  # fmt: skip
-        data |= {"unavailable": self.unavailable} if self.unavailable else {}
-        if isinstance(self.printer, FilePrinter):
-            data["files"] = {site: str(path) for site, path in self.printer.paths.items()}
-        if isinstance(self.printer, Collector):
-            data["logs"] = self.printer.logs
+            "job_id": self.job_id,
+            "job_status": status,
+            "target": ",".join(self.query.sites),
+            "file": self.query.file,
+            "logs_truncated": any(site.truncated for site in sites.values()),
+            "sites": {name: site.as_json() for name, site in sites.items()},
+            "filters": bounds | {"since_applied": since_applied, "default_tail_applied": self.default_tail},
+            **({"unavailable": unavailable} if unavailable else {}),
+            **self.printer.answer(),
+        }
         if self.form is Format.JSON:
             print_envelope(data)
-        elif self.form is Format.JSONL:
-            print_json({"event": "terminal", "terminal": True, "status": "ok", "exit_code": OK, "data": data})
         else:
-            self._say(cut, since_applied)
+            end = {"event": "terminal", "terminal": True, "status": "ok", "exit_code": OK}
+            print_json({**end, "data": data})
 
-    def _say(self, cut: bool, since_applied: bool) -> None:
-        for site, reason in self.unavailable.items():
-            notice(f"{site}: {reason}")
-        if cut and self.default_tail:
+    def _explain(self, sites: dict[str, SiteSummary]) -> None:
+        """Tell a person what the text does not show."""
+        for name, site in sites.items():
+            if not site.available:
+                notice(f"{name}: {site.standing}")
+        available = [site for site in sites.values() if site.available]
+        if self.default_tail and any(site.truncated for site in available):
             notice(f"(the last {DEFAULT_TAIL} lines of each site; --tail N shows more)")
-        if (
-            self.query.since
-            and not since_applied
-            and any(result["available"] for result in self.results.values())
-        ):
+        if self.query.since and available and not any(site.since_applied for site in available):
             notice("(no line of this log has a time: --since was not applied)")
 
     def follow(self) -> int:
-        """Show what is there and what comes, until the job and its logs are over; the exit code is the job's outcome."""
-        self.seen = ALL_SITES in self.query.sites
-        for event in self.client.follow(self.job, self.query):
-            self.seen = self.seen or event.kind in ("text", "joined", "ended")
-            if event.kind == "text" and event.stream:
+        """Show what is there and what comes, until the job and its logs are over.
+
+        Returns the exit code: 0 if the job ended well and there was any of the logs, otherwise 1.
+        """
+        any_log, code = ALL_SITES in self.query.sites, REFUSED
+        for event in self.client.follow(self.job_id, self.query):
+            any_log |= event.kind in (EventKind.TEXT, EventKind.JOINED, EventKind.ENDED)
+            if event.kind is EventKind.TEXT and event.stream:
                 self.printer.text(event.stream, event.text)
-            elif event.kind == "caught up":
-                self.printer.pause()
-            else:
-                self.printer.pause()
-                code = self._tell(event)
+                continue
+            self.printer.pause()
+            if event.kind is EventKind.OVER:
+                code = OK if event.text == COMPLETED and any_log else REFUSED
+                self._say_over(event, code)
+            elif event.kind is not EventKind.CAUGHT_UP:
+                self._say(event)
+        self.printer.close()
         return code
 
-    def _tell(self, event: Event) -> int:
-        code = OK if event.text == COMPLETED and self.seen else REFUSED
+    def _say(self, event: Event) -> None:
         if self.form is Format.TEXT:
-            text = _FORGOTTEN if event.text == UNKNOWN else event.text
-            notice(f"{event.site or 'job'}: {_WORDS[event.kind]}{f': {text}' if text else ''}")
-        elif event.kind == "over":
-            end = {"status": "ok" if code == OK else "error", "job_status": event.text, "exit_code": code}
-            print_json({"event": "terminal", "terminal": True, "job_id": self.job, **end})
+            text = f": {event.text}" if event.text else ""
+            notice(f"{event.site or 'job'}: {_NOTICES[event.kind]}{text}")
         else:
-            print_json(
-                {
-                    "event": event.kind.replace(" ", "_"),
-                    "site": event.site,
-                    "text": event.text,
-                    "terminal": False,
-                }
-            )
-        if event.kind == "over":
-            self.printer.close()
-        return code
+            kind = event.kind.replace(" ", "_")
+            print_json({"event": kind, "site": event.site, "text": event.text, "terminal": False})
 
-
-_FORGOTTEN = "the server was restarted during the job, and does not know how it ended"
-_WORDS = {
-    "joined": "streaming",
-    "silent": "went silent",
-    "reconnected": "is back",
-    "refused": "refused by the site",
-    "lost": "something could not be delivered",
-    "ended": "ended",
-    "missing": "no log",
-    "lost contact": "no contact with the server, trying again",
-    "back": "in contact with the server again",
-    "over": "over",
-}
-
-
-def _described(stream: Stream) -> dict[str, Any]:
-    return {"file": stream.file, "verdict": stream.verdict, "verdict_reason": stream.reason}
+    def _say_over(self, event: Event, code: int) -> None:
+        if self.form is Format.TEXT:
+            self._say(replace(event, text=_FORGOTTEN) if event.text == UNKNOWN else event)
+        else:
+            end = {"event": "terminal", "terminal": True, "job_id": self.job_id}
+            status = {"status": "error" if code else "ok", "job_status": event.text, "exit_code": code}
+            print_json(end | status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import typer
 
@@ -49,7 +50,7 @@ from nvflare_logstream.cli.printers import (
     Printer,
     TerminalPrinter,
 )
-from nvflare_logstream.client.model import ALL_SITES, LogQuery
+from nvflare_logstream.client.query import ALL_SITES, LogQuery
 from nvflare_logstream.names import SERVER_SITE
 
 EXAMPLES = (
@@ -90,27 +91,18 @@ def logs(
 ) -> None:
     """Read, search and follow the logs of a job, while it runs and after it.
 
-    The server sends what the options ask for and no more: --tail 10 of a huge log is as quick as of a small one. The bounds
-    apply in this order: since and until, level, grep, tail, max-bytes.
+    The server sends what the options ask for and no more: --tail 10 of a huge log is as quick as of a small
+    one. The bounds apply in this order: since and until, level, grep, tail, max-bytes.
 
     With --follow the exit code is 0 only if the job ended well.
     """
     access = Access(study, kit_id, startup_kit, connect_timeout)
+    _check_form(form, follow, merge, output)
+    with_grep = ignore_case or invert or before or after or context
     need(
-        not (follow and form is Format.JSON),
-        "--follow with --format json: no envelope could hold what has no end; use jsonl",
+        grep is not None or not with_grep,
+        "--ignore-case, --invert, --before, --after and --context: add --grep",
     )
-    need(not (merge and output), "--merge makes one stream, --output one file a site; use one of them")
-    need(
-        not (merge and form is Format.JSON),
-        "--merge with --format json: the envelope has each site's text; use text or jsonl",
-    )
-    need(
-        not (output and form is Format.JSONL),
-        "--output with --format jsonl: it writes files; use text or json",
-    )
-    how = ignore_case or invert or before or after or context
-    need(grep is not None or not how, "--ignore-case, --invert, --before, --after and --context: add --grep")
     default_tail = not follow and all(bound is None for bound in (tail, since, until, max_bytes))
     query = LogQuery(
         sites=tuple(site or (SERVER_SITE,)),
@@ -126,11 +118,12 @@ def logs(
         tail=DEFAULT_TAIL if default_tail else tail,
         max_bytes=max_bytes,
     )
-    printer: Printer = Collector() if form is Format.JSON else EventPrinter()
     if output:
-        printer = FilePrinter(output)
+        printer: Printer = FilePrinter(output)
     elif form is Format.TEXT:
         printer = _terminal(query, prefix, follow, merge, color.wanted(sys.stdout))
+    else:
+        printer = Collector() if form is Format.JSON else EventPrinter()
     with access.client() as client:
         job_id = client.find_job(job)
         say_job(job_id, job)
@@ -138,19 +131,36 @@ def logs(
         raise typer.Exit(task.follow() if follow else task.read(merge))
 
 
+def _check_form(form: Format, follow: bool, merge: bool, output: Path | None) -> None:
+    """Refuse what no form of output could hold."""
+    need(
+        not (follow and form is Format.JSON),
+        "--follow with --format json: no envelope could hold what has no end; use jsonl",
+    )
+    need(not (merge and output), "--merge makes one stream, --output one file a site; use one of them")
+    need(
+        not (merge and form is Format.JSON),
+        "--merge with --format json: the envelope has each site's text; use text or jsonl",
+    )
+    need(
+        not (output and form is Format.JSONL),
+        "--output with --format jsonl: it writes files; use text or json",
+    )
+
+
 def _terminal(
     query: LogQuery, prefix: bool | None, follow: bool, merge: bool, colour: bool
 ) -> TerminalPrinter:
-    """Where there may be several sites, each line, or where they come one after the other each text, says whose it is."""
-    several = (
-        len(query.sites) > 1
-        or query.sites[0] == ALL_SITES
-        or any(character in query.sites[0] for character in "*?[")
-    )
-    named = prefix if prefix is not None else several and (follow or merge)
+    """A printer that says whose the text is where there may be several sites.
+
+    Each line says it where the sites' lines are mixed; where one site comes after the other, a header does.
+    """
+    first = query.sites[0]
+    several = len(query.sites) > 1 or first == ALL_SITES or any(character in first for character in "*?[")
+    prefixed = prefix if prefix is not None else several and (follow or merge)
     return TerminalPrinter(
-        prefix=named,
+        prefix=prefixed,
         merged=merge and follow,
-        headers=several and not (named or merge or follow),
+        headers=several and not (prefixed or merge or follow),
         colour=colour,
     )

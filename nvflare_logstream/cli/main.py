@@ -1,4 +1,4 @@
-"""The `nvflare-logstream` command: its subcommands, and what becomes of wrong arguments and errors."""
+"""The `nvflare-logstream` command: finds the subcommand, and answers wrong arguments and errors."""
 
 from __future__ import annotations
 
@@ -14,20 +14,15 @@ from typing import Any
 import typer
 
 from nvflare_logstream import __version__
-from nvflare_logstream.cli.output import (
-    INTERNAL,
-    INTERRUPTED,
-    OK,
-    REFUSED,
-    Format,
-    notice,
-    print_error,
-    print_json,
-)
+from nvflare_logstream.cli.output import INTERRUPTED, OK, REFUSED, Format, notice, print_error, print_json
 from nvflare_logstream.cli.schema import schema_of
 from nvflare_logstream.errors import ArgumentError, ErrorCode, RetrievalError
 
-_COMMANDS = ("logs", "status", "export", "verify", "demo")  # each a function in the module of the same name
+_COMMANDS = ("logs", "status", "export", "verify", "demo")  # each a function in the module of its name
+_BUG = (
+    "This is likely a bug; please report it, with the output of the same command and "
+    "NVFLARE_LOGSTREAM_DEBUG=1."
+)
 
 
 def _version(wanted: bool) -> None:
@@ -45,7 +40,7 @@ def _main(
 
 
 def _command_line(command: str) -> Callable[..., Any]:
-    """The command line with one subcommand, or with all where none is named: nobody waits for what is not used."""
+    """The command line with one subcommand, or with all if `command` is none: each takes time to load."""
     app = typer.Typer(
         name="nvflare-logstream",
         help="Job logs of an NVIDIA FLARE federation, live on the server and byte for byte.",
@@ -62,7 +57,7 @@ def _command_line(command: str) -> Callable[..., Any]:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command line and return its exit code; whatever happens is said as a person or a program wants to hear it."""
+    """Run the command line and return its exit code; errors are answered in the format that was asked for."""
     arguments = arguments or ["--help"]
     form = _format_of(arguments)
     command = next((word for word in arguments if not word.startswith("-")), "")
@@ -75,58 +70,49 @@ def run(arguments: Sequence[str]) -> int:
         return _wrong_arguments(error, command, form)
     except RetrievalError as error:
         return print_error(error, form)
-    except (
-        BrokenPipeError,
-        SystemExit,
-    ):  # whoever reads our output, `head` say, has had enough; rich makes an exit of it
+    except (BrokenPipeError, SystemExit):
+        # The reader of our output, such as `head`, has had enough; rich turns that into an exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except OSError as error:
-        hint = "Is there room where the output goes?"
-        return print_error(
-            RetrievalError(
-                ErrorCode.OUTPUT_NOT_WRITABLE, f"cannot write the output: {error.strerror or error}", hint
-            ),
-            form,
+        text, hint = (
+            f"cannot write the output: {error.strerror or error}",
+            "Is there room where the output goes?",
         )
+        return print_error(RetrievalError(ErrorCode.OUTPUT_NOT_WRITABLE, text, hint), form)
     except Exception as error:  # the last resort: a traceback is no answer
-        hint = "This is likely a bug; please report it, with the output of the same command and NVFLARE_LOGSTREAM_DEBUG=1."
         if os.environ.get("NVFLARE_LOGSTREAM_DEBUG"):
             raise
-        code = print_error(
-            RetrievalError(ErrorCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}", hint), form
-        )
-        assert code == INTERNAL
-        return code
+        text, hint = f"{type(error).__name__}: {error}", _BUG
+        return print_error(RetrievalError(ErrorCode.INTERNAL_ERROR, text, hint), form)
 
 
 def _format_of(arguments: Sequence[str]) -> Format:
-    """The wanted format, also of arguments that are wrong otherwise."""
+    """The format that was asked for, also where other arguments are wrong."""
     words = " ".join(arguments).replace("--format=", "--format ").split()
     value = words[words.index("--format") + 1] if "--format" in words[:-1] else ""
     return Format(value) if value in ("json", "jsonl") else Format.TEXT
 
 
 def _wrong_arguments(error: typer.TyperException | ArgumentError, command: str, form: Format) -> int:
-    """For a person help comes first, then what is wrong; for a program only the error."""
+    """Answer wrong arguments: a person gets help first, then what is wrong; a program only the error."""
     text = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+    known = [command] if command in _COMMANDS else []
     if form is Format.TEXT:
         with redirect_stdout(sys.stderr):
-            _command_line(command)([*([command] if command in _COMMANDS else []), "--help"])
+            _command_line(command)([*known, "--help"])
         notice("")
-    hint = f"`nvflare-logstream {f'{command} ' if command in _COMMANDS else ''}--help` says what is allowed."
+    hint = f"`{' '.join(['nvflare-logstream', *known, '--help'])}` says what is allowed."
     return print_error(RetrievalError(ErrorCode.INVALID_ARGS, text, hint), form)
 
 
 def main() -> None:
     """The console script."""
-    # Closed by whoever started us: what would be written there is not wanted.
-    sys.stdout, sys.stderr = (
-        sys.stdout or Path(os.devnull).open("w"),
-        sys.stderr or Path(os.devnull).open("w"),
-    )
+    # They are None where whoever started us closed them, and nobody wants what would be written there.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
@@ -135,7 +121,7 @@ def main() -> None:
     except OSError as error:
         notice(f"cannot write the output: {error.strerror}")
         code = REFUSED
-    # The runtime's threads would keep the process for a tenth of a second; there is nothing left that could be lost.
+    # The runtime's threads would keep the process for a tenth of a second, and nothing is left to be done.
     os._exit(code)
 
 

@@ -26,7 +26,7 @@ def whole_number(given: object) -> int:
     Raises:
         typer.BadParameter: if it is no whole number from 0 on.
     """
-    text = str(given)  # a default comes as the number that it is
+    text = str(given)  # typer gives a default as the number that it is
     if not text.isascii() or not text.isdecimal() or len(text) > 15:
         raise typer.BadParameter(f"{text!r} is not allowed; a whole number from 0 on")
     return int(text)
@@ -62,7 +62,8 @@ KitOption = Annotated[
     typer.Option(
         "--startup-kit",
         metavar="DIR",
-        help="Use the admin start-up kit in this directory. Default: $NVFLARE_STARTUP_KIT_DIR, then the active kit.",
+        help="Use the admin start-up kit in this directory. "
+        "Default: $NVFLARE_STARTUP_KIT_DIR, then the active kit.",
         rich_help_panel=_KIT,
     ),
 ]
@@ -79,7 +80,7 @@ TimeoutOption = Annotated[
 FormatOption = Annotated[
     Format, typer.Option("--format", help="text for people, json or jsonl for programs.")
 ]
-# Answered before any other argument is looked at (main.run): here for --help.
+# Here for --help only: main.run answers it before any other argument is looked at.
 SchemaOption = Annotated[bool, typer.Option("--schema", help="Print the command's schema as JSON and exit.")]
 
 
@@ -100,25 +101,26 @@ class Access:
 
     @contextmanager
     def client(self) -> Iterator[LogClient]:
-        """A logged-in client; errors of the runtime come out with a code and a hint.
+        """A logged-in client.
 
         Raises:
-            RetrievalError: if there is no start-up kit, no connection, or the server says no.
+            RetrievalError: with a code and a hint, if there is no start-up kit, no connection, or the server
+                says no.
         """
-        gc.disable()  # loading the runtime makes many objects that all stay: looking for garbage among them costs a tenth
+        # Loading the runtime makes many objects that all stay: looking for garbage would cost a tenth more.
+        gc.disable()
         try:
-            from nvflare_logstream.flare.admin_session import explained, open_client
+            from nvflare_logstream.flare.admin_session import open_client
 
             client = open_client(self.kit_id, self.startup_kit, self.study, self.timeout)
         finally:
             gc.freeze()
             gc.enable()
-        logging.lastResort = None  # what the runtime has to say of lost connections, we say in our own words
+        logging.lastResort = None  # the runtime writes of lost connections there; we say it in our own words
         try:
-            with explained(self.study):
-                yield client
+            yield client
         except KeyboardInterrupt:
-            raise  # the process ends now, and with it the connection: a logout would wait for a server that may be frozen
+            raise  # the process ends, and the connection with it: a logout would wait for a frozen server
         except RetrievalError as error:
             if exit_code_of(error) not in (CONNECTION, TIMEOUT):
                 client.close()
@@ -139,7 +141,7 @@ def need(condition: bool, text: str) -> None:
         raise typer.BadParameter(text)
 
 
-def say_job(job: str, asked: str) -> None:
+def say_job(job_id: str, typed: str) -> None:
     """Tell which job was found, where the id was not typed in full."""
-    if job != asked:
-        notice(f"job {job}")
+    if job_id != typed:
+        notice(f"job {job_id}")

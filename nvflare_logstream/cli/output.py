@@ -1,17 +1,17 @@
-"""What every command says, and how it ends: text for people, one JSON envelope for machines, and the exit codes.
+"""How every command answers: text for people, one JSON envelope for programs, and the exit codes.
 
-As the runtime's own commands do. Its output helpers are not used: they rewrite whatever looks like a secret, also inside a log's
-lines, and loading the runtime would make a wrong option cost half a second.
+They are those of the runtime's own commands. Its output helpers are not used: they rewrite whatever looks
+like a secret, also inside a log's lines, and loading the runtime takes half a second.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from enum import Enum
 from typing import Any
 
-from nvflare_logstream.errors import RetrievalError
+from nvflare_logstream.errors import ErrorCode, RetrievalError
+from nvflare_logstream.words import Word
 
 SCHEMA_VERSION = "1"
 
@@ -19,16 +19,16 @@ OK, REFUSED, CONNECTION, TIMEOUT, ARGUMENTS, INTERNAL = range(6)
 INTERRUPTED = 130
 
 _EXIT_CODES = {
-    "CONNECTION_FAILED": CONNECTION,
-    "AUTH_FAILED": CONNECTION,
-    "STARTUP_KIT_MISSING": CONNECTION,
-    "TIMEOUT": TIMEOUT,
-    "INVALID_ARGS": ARGUMENTS,
-    "INTERNAL_ERROR": INTERNAL,
+    ErrorCode.CONNECTION_FAILED: CONNECTION,
+    ErrorCode.AUTH_FAILED: CONNECTION,
+    ErrorCode.STARTUP_KIT_MISSING: CONNECTION,
+    ErrorCode.TIMEOUT: TIMEOUT,
+    ErrorCode.INVALID_ARGS: ARGUMENTS,
+    ErrorCode.INTERNAL_ERROR: INTERNAL,
 }
 
 
-class Format(str, Enum):
+class Format(Word):
     """How a command answers."""
 
     TEXT = "text"
@@ -42,13 +42,13 @@ def exit_code_of(error: RetrievalError) -> int:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One JSON document on a line of its own."""
+    """Print one JSON document on a line of its own."""
     sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **value}) + "\n")
     sys.stdout.flush()
 
 
 def print_envelope(data: dict[str, Any], exit_code: int = OK) -> None:
-    """The answer of a command in JSON mode."""
+    """Print the answer of a command in JSON mode."""
     print_json({"status": "ok", "exit_code": exit_code, "data": data})
 
 
@@ -61,21 +61,19 @@ def print_error(error: RetrievalError, form: Format) -> int:
             notice(f"Hint: {error.hint}")
         notice(f"Code: {error.code} (exit {code})")
         return code
+    answer = {
+        "status": "error",
+        "exit_code": code,
+        "error_code": error.code,
+        "message": str(error),
+        "hint": error.hint,
+    }
     end = {"event": "terminal", "terminal": True} if form is Format.JSONL else {}
-    print_json(
-        {
-            "status": "error",
-            "exit_code": code,
-            "error_code": error.code,
-            "message": str(error),
-            "hint": error.hint,
-            **end,
-        }
-    )
+    print_json(answer | end)
     return code
 
 
 def notice(text: str) -> None:
-    """A line for the person at the terminal, never part of the answer."""
+    """Print a line for the person at the terminal, never part of the answer."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()

@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from enum import Enum
+from abc import ABC, abstractmethod
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Any, TextIO
 
 import typer
 
 from nvflare_logstream import lines
 from nvflare_logstream.cli.output import notice, print_json
 from nvflare_logstream.client.disk import writing
-from nvflare_logstream.client.merge import Clock, merge, timed
-from nvflare_logstream.client.model import Stream
+from nvflare_logstream.client.merge import Clock, merge, split_lines, timed
 from nvflare_logstream.errors import ErrorCode, RetrievalError
+from nvflare_logstream.streams import Stream
+from nvflare_logstream.words import Word
 
 _COLOURS = (
-    "cyan",
-    "magenta",
-    "green",
-    "blue",
-    "bright_yellow",
-    "bright_cyan",
-    "bright_magenta",
-    "bright_green",
-)
+    "cyan", "magenta", "green", "blue", "bright_yellow", "bright_cyan", "bright_magenta", "bright_green",
+)  # fmt: skip
 
 
-class Colour(str, Enum):
+class Colour(Word):
     """When to use colours."""
 
     AUTO = "auto"
@@ -45,27 +38,33 @@ class Colour(str, Enum):
         return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-class Printer(Protocol):
-    """Takes text as it comes, whole lines of one site at a time."""
+class Printer(ABC):
+    """Takes text as it comes: whole lines of one site at a time."""
 
+    @abstractmethod
     def text(self, stream: Stream, text: str) -> None:
-        """More of a site's log."""
+        """Take more of a site's log."""
 
-    def pause(self) -> None:
-        """All text that was there has been given."""
+    def pause(self) -> None:  # noqa: B027 - most printers keep nothing
+        """Show what was kept: all text that was there has been given."""
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Show what was kept: nothing more will come."""
+        self.pause()
+
+    def answer(self) -> dict[str, Any]:
+        """The fields that the printer adds to the JSON answer."""
+        return {}
 
 
-class TerminalPrinter:
+class TerminalPrinter(Printer):
     """Text as a person reads it, on stdout.
 
     Args:
         prefix: put the site's name before each line; otherwise, with `headers`, before each site's text.
         merged: hold text until `pause`, then put the lines of all sites in order.
-        headers: a line with the site's name before its text, as the runtime's command has it.
-        colour: colour names and levels, and show control characters of the log instead of sending them to the terminal.
+        headers: print a line with the site's name before its text, as the runtime's command does.
+        colour: colour names and levels, and show the log's control characters instead of sending them.
     """
 
     def __init__(self, *, prefix: bool, merged: bool, headers: bool, colour: bool):
@@ -94,14 +93,6 @@ class TerminalPrinter:
         self._waiting.clear()
         sys.stdout.flush()
 
-    def close(self) -> None:
-        """Print what was kept."""
-        self.pause()
-
-    def line(self, site: str, line: str) -> None:
-        """Print one line that is already in order."""
-        self._write(site, line)
-
     def _header(self, site: str, has_text: bool) -> None:
         if self._shown != site:
             sys.stdout.write(("\n" if self._shown else "") + f"===== {site} =====\n")
@@ -110,7 +101,9 @@ class TerminalPrinter:
                 sys.stdout.write("(no log content)\n")
 
     def _write(self, site: str, text: str) -> None:
-        if self._json.setdefault(site, lines.is_json(text)):
+        if site not in self._json:
+            self._json[site] = lines.is_json(text)
+        if self._json[site]:
             text = lines.json_as_text(text)
         if not (self._prefix or self._safe):
             sys.stdout.write(text)
@@ -118,9 +111,8 @@ class TerminalPrinter:
         name = typer.style(site, fg=self._colour_of(site), bold=True) if self._colour else site
         for line in split_lines(text):
             end = "\n" if line.endswith("\n") or self._prefix else ""
-            sys.stdout.write(
-                f"{name + ' ' if self._prefix else ''}{self._styled(line.removesuffix(chr(10)))}{end}"
-            )
+            prefix = f"{name} " if self._prefix else ""
+            sys.stdout.write(f"{prefix}{self._styled(line.removesuffix(chr(10)))}{end}")
 
     def _styled(self, line: str) -> str:
         level = lines.text_level(line) if self._colour else None
@@ -134,11 +126,11 @@ class TerminalPrinter:
         return self._colours.setdefault(site, _COLOURS[len(self._colours) % len(_COLOURS)])
 
 
-class FilePrinter:
+class FilePrinter(Printer):
     """One file a site, `DIR/<site>/<file>`, exactly as the log is.
 
     Raises:
-        RetrievalError: OUTPUT_DIR_NOT_WRITABLE, or OUTPUT_DIR_EXISTS if a file is there already: nothing is overwritten.
+        RetrievalError: OUTPUT_DIR_NOT_WRITABLE, or OUTPUT_DIR_EXISTS: no file is overwritten.
     """
 
     def __init__(self, directory: Path):
@@ -167,18 +159,21 @@ class FilePrinter:
                 file.close()
             notice(f"wrote {self.paths[site]}")
 
+    def answer(self) -> dict[str, Any]:
+        """The files, by site."""
+        return {"files": {site: str(path) for site, path in self.paths.items()}}
+
 
 def _open_new(path: Path) -> TextIOWrapper:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         return path.open("x", encoding="utf-8", newline="")
     except FileExistsError:
-        raise RetrievalError(
-            ErrorCode.OUTPUT_DIR_EXISTS, f"{path} exists", "Choose another directory, or remove it."
-        ) from None
+        hint = "Choose another directory, or remove it."
+        raise RetrievalError(ErrorCode.OUTPUT_DIR_EXISTS, f"{path} exists", hint) from None
 
 
-class Collector:
+class Collector(Printer):
     """Text by site, for the JSON envelope."""
 
     def __init__(self) -> None:
@@ -188,49 +183,16 @@ class Collector:
         """Keep it."""
         self._texts.setdefault(stream.site, []).append(text)
 
-    @property
-    def logs(self) -> dict[str, str]:
-        """The whole text by site."""
-        return {site: "".join(texts) for site, texts in self._texts.items()}
-
-    def pause(self) -> None:
-        """Nothing to do."""
-
-    def close(self) -> None:
-        """Nothing to do."""
+    def answer(self) -> dict[str, Any]:
+        """The whole text, by site."""
+        return {"logs": {site: "".join(texts) for site, texts in self._texts.items()}}
 
 
-class EventPrinter:
+class EventPrinter(Printer):
     """One JSON event a line of log."""
 
     def text(self, stream: Stream, text: str) -> None:
         """Print its lines."""
         for line in split_lines(text):
-            self.line(stream.site, line)
-
-    def line(self, site: str, line: str) -> None:
-        """Print one line."""
-        print_json({"event": "line", "site": site, "line": line.removesuffix("\n"), "terminal": False})
-
-    def pause(self) -> None:
-        """Nothing is kept."""
-
-    def close(self) -> None:
-        """Nothing is kept."""
-
-
-def split_lines(text: str) -> list[str]:
-    """Lines with their ends; only a newline ends a line, whatever else a log contains."""
-    found = text.split("\n")
-    return [f"{line}\n" for line in found[:-1]] + ([found[-1]] if found[-1] else [])
-
-
-def in_order(streams: list[Stream], parts: Callable[[Stream], Iterator[str]]) -> Iterator[tuple[str, str]]:
-    """The lines of several logs by corrected time, as (site, line), without holding the logs."""
-
-    def log_lines(stream: Stream) -> Iterator[str]:
-        for text in parts(stream):
-            yield from split_lines(text)
-
-    for _, site, line in merge(timed(Clock(stream), stream.site, log_lines(stream)) for stream in streams):
-        yield site, line
+            event = {"event": "line", "site": stream.site, "line": line.removesuffix("\n"), "terminal": False}
+            print_json(event)

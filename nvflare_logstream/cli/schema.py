@@ -17,12 +17,12 @@ def schema_of(name: str) -> dict[str, Any]:
     """Describe the command `name`, which is a function in the module of the same name."""
     module = import_module(f"nvflare_logstream.cli.{name}")
     command = getattr(module, name)
-    signature = inspect.signature(command, eval_str=True)
-    modes = _choices(signature.parameters["form"].annotation) if "form" in signature.parameters else ["text"]
+    parameters = inspect.signature(command, eval_str=True).parameters
+    modes = _choices(parameters["form"].annotation) if "form" in parameters else ["text"]
     return {
         "command": f"nvflare-logstream {name}",
         "description": inspect.getdoc(command),
-        "args": [_argument(parameter) for parameter in signature.parameters.values()],
+        "args": [_argument(parameter) for parameter in parameters.values()],
         "examples": list(module.EXAMPLES),
         "streaming": "jsonl" in modes,
         "output_modes": modes,
@@ -38,24 +38,20 @@ def _argument(parameter: inspect.Parameter) -> dict[str, Any]:
     declared = (info.default, *(info.param_decls or ())) if isinstance(info, OptionInfo) else ()
     names = [name.split("/")[0] for name in declared if isinstance(name, str)]
     kinds = [entry for entry in get_args(kind) or (kind,) if entry is not type(None)]
-    repeated = get_origin(kinds[0]) is list
-    default = parameter.default
+    required = parameter.default is inspect.Parameter.empty
+    default = parameter.default.value if isinstance(parameter.default, Enum) else parameter.default
     entry: dict[str, Any] = {
         "name": next((name for name in names if name.startswith("--")), parameter.name),
         "type": _TYPES.get(kinds[0], "string") if isinstance(kinds[0], type) else "string",
-        "required": default is inspect.Parameter.empty,
+        "required": required,
         "description": info.help or "",
-        "default": None
-        if default is inspect.Parameter.empty
-        else default.value
-        if isinstance(default, Enum)
-        else default,
+        "default": None if required else default,
     }
     if choices := _choices(parameter.annotation):
         entry["choices"] = choices
     if len(names) > 1:
         entry["aliases"] = [name for name in names if name != entry["name"]]
-    if repeated:
+    if get_origin(kinds[0]) is list:
         entry["nargs"] = "+"
     return entry
 

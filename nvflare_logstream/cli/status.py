@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,9 +22,10 @@ from nvflare_logstream.cli.options import (
     seconds,
 )
 from nvflare_logstream.cli.output import Format, print_envelope, print_json
-from nvflare_logstream.client.model import JobStreams, Stream
+from nvflare_logstream.client.freshness import lag, rate
+from nvflare_logstream.client.model import JobStreams
 from nvflare_logstream.names import SERVER_SITE
-from nvflare_logstream.streams import Verdict
+from nvflare_logstream.streams import Stream, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -38,6 +38,8 @@ EXAMPLES = (
     "nvflare-logstream status 8f3c --format json | jq '.data.streams[] | select(.verdict != \"complete\")'",
 )
 _WIDE = 160  # columns
+_COLUMNS = ("site", "file", "verdict", "bytes", "lines", "rate", "lag", "seen")
+_NUMBERS = ("bytes", "lines", "rate", "lag")
 _STYLES = {
     Verdict.COMPLETE: "green",
     Verdict.STREAMING: "cyan",
@@ -46,6 +48,8 @@ _STYLES = {
     Verdict.PARTIAL: "red",
     Verdict.LOST: "red",
 }
+
+Refresh = tuple[JobStreams, JobStreams | None]  # the streams as they are, and as they were a refresh before
 
 
 def status(
@@ -66,8 +70,8 @@ def status(
 ) -> None:
     """Show each log of a job: what the server has of it, and whether that is all.
 
-    Lag is the time since the site last sent something or said that there is nothing new. Rate is that of the last refresh with
-    --watch, otherwise the average while the log was written.
+    Lag is the time since the site last sent something or said that there is nothing new. Rate is that of the
+    last refresh with --watch, otherwise the average while the log was written.
     """
     need(
         not (watch and form is Format.JSON),
@@ -76,126 +80,121 @@ def status(
     with Access(study, kit_id, startup_kit, connect_timeout).client() as client:
         job_id = client.find_job(job)
         say_job(job_id, job)
+        refreshes = _refreshes(client, job_id, interval if watch else None)
         if form is Format.TEXT:
-            _show(client, job_id, interval if watch else None)
+            _show(refreshes, watch)
         elif form is Format.JSON:
-            print_envelope(_data(job_id, *next(_looks(client, job_id, None))))
+            print_envelope(_data(*next(refreshes)))
         else:
-            for found, rates in _looks(client, job_id, interval if watch else None):
-                end = _finished(found) or not watch
-                print_json({"event": "status", "terminal": end, "data": _data(job_id, found, rates)})
+            for present, before in refreshes:
+                end = _finished(present) or not watch
+                print_json({"event": "status", "terminal": end, "data": _data(present, before)})
 
 
-def _looks(
-    client: LogClient, job: str, interval: float | None
-) -> Iterator[tuple[JobStreams, dict[tuple[str, str], float]]]:
-    """The job's streams, with their rates in bytes a second; again and again if there is an interval, until all is over."""
+def _refreshes(client: LogClient, job_id: str, interval: float | None) -> Iterator[Refresh]:
+    """The job's streams: once, or every `interval` seconds until the job and its logs are over."""
     before: JobStreams | None = None
     while True:
-        found = client.job(job)
-        yield found, {(stream.site, stream.file): _rate(stream, found, before) for stream in found.streams}
-        if interval is None or _finished(found):
+        job = client.job(job_id)
+        yield job, before
+        if interval is None or _finished(job):
             return
-        before = found
+        before = job
         time.sleep(interval)
-
-
-def _rate(stream: Stream, now: JobStreams, before: JobStreams | None) -> float:
-    start, size = stream.opened, 0
-    end = stream.last_data
-    for earlier in before.streams if before else ():
-        if (earlier.site, earlier.file) == (stream.site, stream.file):
-            start, size, end = before.now if before else 0.0, earlier.bytes, now.now
-    return max(0, stream.bytes - size) / max(1.0, end - start)  # what came in one go has no rate
 
 
 def _finished(job: JobStreams) -> bool:
     return job.over and not any(stream.live for stream in job.streams)
 
 
-def _lag(stream: Stream, found: JobStreams) -> float | None:
-    """Seconds since the site last sent something or said that there is nothing; None for a stream that has ended."""
-    heard = max(other.last_seen for other in found.streams if other.site == stream.site)
-    return max(0.0, found.now - heard) if stream.state == "open" else None
+def _data(job: JobStreams, before: JobStreams | None) -> dict[str, Any]:
+    entries = [_entry(stream, job, before) for stream in job.streams]
+    return {"job_id": job.job_id, "job_status": job.status, "streams": entries}
 
 
-def _data(job: str, found: JobStreams, rates: dict[tuple[str, str], float]) -> dict[str, Any]:
-    streams = []
-    for stream in found.streams:
-        lag = _lag(stream, found)
-        entry = {
-            **asdict(stream),
-            "rate": round(rates[stream.site, stream.file], 1),
-            "lag": None if lag is None else round(lag, 3),
-        }
-        entry["losses"] = [
-            {"offset": at, "length": length, "reason": reason} for at, length, reason in stream.losses
-        ]
-        streams.append(entry)
-    return {"job_id": job, "job_status": found.status, "streams": streams}
+def _entry(stream: Stream, job: JobStreams, before: JobStreams | None) -> dict[str, Any]:
+    seconds_behind = lag(stream, job)
+    losses = [{"offset": loss.offset, "length": loss.length, "reason": loss.reason} for loss in stream.losses]
+    return {
+        "site": stream.site,
+        "file": stream.file,
+        "bytes": stream.end,
+        "lines": stream.lines,
+        "verdict": str(stream.verdict),
+        "reason": stream.verdict_reason,
+        "state": str(stream.state),
+        "live": stream.live,
+        "outcome": stream.outcome,
+        "digest": stream.digest,
+        "digest_from": stream.digest_from,
+        "opened": stream.opened,
+        "last_seen": stream.last_seen,
+        "last_data": stream.last_data,
+        "utc_offset": stream.utc_offset,
+        "skew": stream.skew,
+        "losses": losses,
+        "rate": round(rate(stream, job, before), 1),
+        "lag": None if seconds_behind is None else round(seconds_behind, 3),
+    }
 
 
-def _show(client: LogClient, job: str, interval: float | None) -> None:
+def _show(refreshes: Iterator[Refresh], watch: bool) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDE  # a file has room for everything
-    if interval is None or not console.is_terminal:
-        for found, rates in _looks(client, job, interval):
-            console.print(_view(job, found, rates))
+    if not (watch and console.is_terminal):
+        for job, before in refreshes:
+            console.print(_view(job, before))
         return
     from rich.live import Live
 
     with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
-        for found, rates in _looks(client, job, interval):
-            live.update(_view(job, found, rates), refresh=True)
+        for job, before in refreshes:
+            live.update(_view(job, before), refresh=True)
 
 
-def _view(job: str, found: JobStreams, rates: dict[tuple[str, str], float]) -> Group:
+def _view(job: JobStreams, before: JobStreams | None) -> Group:
     from rich import box
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=f"job {job}: {found.status or 'not known'}", title_justify="left", box=box.SIMPLE_HEAD
-    )
+    title = f"job {job.job_id}: {job.status or 'not known'}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     table.pad_edge, table.padding = False, (0, 1, 0, 0)
-    for name in ("site", "file", "verdict", "bytes", "lines", "rate", "lag", "seen"):
-        table.add_column(
-            name, justify="right" if name in ("bytes", "lines", "rate", "lag") else "left", no_wrap=True
-        )
-    notes: dict[str, None] = {}
+    for name in _COLUMNS:
+        table.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=True)
+    notes: dict[str, None] = {}  # in order, each once
     site = ""
-    for stream in sorted(
-        found.streams, key=lambda stream: (stream.site != SERVER_SITE, stream.site, stream.file)
-    ):
-        verdict = Text(stream.verdict, style=_STYLES.get(Verdict(stream.verdict), ""))
+    for stream in sorted(job.streams, key=_server_first):
         name, site = (stream.site if stream.site != site else ""), stream.site
-        table.add_row(
-            Text(name, style="bold"), stream.file, verdict, *_figures(stream, found, rates[site, stream.file])
-        )
-        if stream.reason:
-            notes[f"{site}: {stream.verdict}: {stream.reason}"] = None
-    return Group(table, *(Text(note) for note in notes))
+        verdict = Text(stream.verdict, style=_STYLES[stream.verdict])
+        figures = _figures(stream, job, before) if stream.available else ()
+        table.add_row(Text(name, style="bold"), stream.file, verdict, *figures)
+        if stream.verdict_reason:
+            notes[f"{site}: {stream.verdict}: {stream.verdict_reason}"] = None
+    return Group(table, *map(Text, notes))
 
 
-def _figures(stream: Stream, found: JobStreams, rate: float) -> tuple[str, ...]:
-    if not stream.available:
-        return ()
-    lag = _lag(stream, found)
-    seen = time.strftime("%H:%M:%S", time.localtime(stream.last_seen))
+def _server_first(stream: Stream) -> tuple[bool, str, str]:
+    return stream.site != SERVER_SITE, stream.site, stream.file
+
+
+def _figures(stream: Stream, job: JobStreams, before: JobStreams | None) -> tuple[str, ...]:
+    seconds_behind = lag(stream, job)
     return (
-        f"{stream.bytes:,}",
+        f"{stream.end:,}",
         f"{stream.lines:,}",
-        f"{_amount(rate)}/s",
-        "" if lag is None else f"{lag:.1f} s",
-        seen,
+        f"{_amount(rate(stream, job, before))}/s",
+        "" if seconds_behind is None else f"{seconds_behind:.1f} s",
+        time.strftime("%H:%M:%S", time.localtime(stream.last_seen)),
     )
 
 
 def _amount(size: float) -> str:
+    """A number of bytes with a unit."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

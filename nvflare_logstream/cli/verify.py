@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from nvflare_logstream import lines
 from nvflare_logstream.cli.options import (
     Access,
     FormatOption,
@@ -20,7 +21,7 @@ from nvflare_logstream.cli.options import (
     say_job,
 )
 from nvflare_logstream.cli.output import OK, REFUSED, Format, print_envelope
-from nvflare_logstream.client.checks import EQUAL, Finding, verify_export
+from nvflare_logstream.client.checks import Finding, Result, verify_export
 
 EXAMPLES = (
     "nvflare-logstream verify @latest",
@@ -42,10 +43,12 @@ def verify(
     connect_timeout: TimeoutOption = 5.0,
     schema: SchemaOption = False,
 ) -> None:
-    """Check every log of a job, or every file of an export; the exit code is 1 if anything is not as it should be.
+    """Check every log of a job, or every file of an export; the exit code is 1 if anything is not as it
+    should be.
 
-    Of a job, the server hashes its copies again and compares them with what the sites said at the end. Of a directory, the files
-    are compared with its manifest; that needs no server. A log that a site keeps back is as it should be.
+    Of a job, the server hashes its copies again and compares them with what the sites said at the end. Of a
+    directory, the files are compared with its manifest; that needs no server. A log that a site keeps back is
+    as it should be.
     """
     need(form is not Format.JSONL, "--format jsonl: a check is one answer; use text or json")
     if Path(target).is_dir():
@@ -71,13 +74,12 @@ def _show(findings: list[Finding], bad: list[Finding]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     for finding in findings:
-        detail = (
-            "" if finding.result == EQUAL else f": {finding.detail}"
-        )  # of what is equal nobody wants to read the digests
         mark = Text("✓", style="green") if finding.good else Text("✗", style="bold red")
-        console.print(
-            Text.assemble(mark, " ", (f"{finding.site}/{finding.file}", "bold"), f" {finding.result}{detail}")
-        )
+        # File names and a manifest's texts are others': shown, and never sent to the terminal raw.
+        name = (lines.visible(f"{finding.site}/{finding.file}"), "bold")
+        # The digests of equal copies interest nobody.
+        detail = "" if finding.result is Result.EQUAL else f": {lines.visible(finding.detail)}"
+        console.print(Text.assemble(mark, " ", name, f" {finding.result}{detail}"))
     if not findings:
         console.print("there is nothing to check: the server has no log of this job", style="red")
     elif bad:

@@ -1,4 +1,4 @@
-"""Compares copies of logs: the server's with what the sites said at their close, an export's with its manifest."""
+"""Compares copies of logs: the server's with the sites' digests, an export's with its manifest."""
 
 from __future__ import annotations
 
@@ -9,70 +9,81 @@ from pathlib import Path
 
 from nvflare_logstream.client.disk import sha256_of
 from nvflare_logstream.client.manifest import MANIFEST, ExportedStream, Manifest
-from nvflare_logstream.client.model import Stream
 from nvflare_logstream.errors import ErrorCode, RetrievalError
-from nvflare_logstream.streams import Verdict
+from nvflare_logstream.streams import State, Stream, Verdict
+from nvflare_logstream.words import Word
 
-EQUAL = "equal"
-DIFFERS = "differs"
-NOT_CLOSED = "not closed"
-INCOMPLETE = "incomplete"
-KEPT_BACK = "refused"
-MISSING = "missing"
-UNEXPECTED = "unexpected"
-NOT_EXPORTED = "not exported"
+
+class Result(Word):
+    """What the check of one log found."""
+
+    EQUAL = "equal"
+    DIFFERS = "differs"
+    NOT_CLOSED = "not closed"  # still streaming
+    INCOMPLETE = "incomplete"  # partial, lost or never seen
+    REFUSED = "refused"  # the site keeps the log back
+    MISSING = "missing"  # the manifest has it, the export's directory does not
+    UNEXPECTED = "unexpected"  # the export's directory has it, the manifest does not
+    NOT_EXPORTED = "not exported"  # there was nothing to export
+
+
+# What the server may say of one log; any other error, such as a lost connection, ends the check.
+_OF_ONE_LOG = (ErrorCode.LOG_CHANGED, ErrorCode.LOG_NOT_FOUND, ErrorCode.INTERNAL_ERROR)
+_GOOD = (Result.EQUAL, Result.REFUSED, Result.NOT_EXPORTED)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What comparing found of one log.
-
-    Attributes:
-        result: "equal", "differs", "not closed" (still streaming), "incomplete" (partial, lost or never seen) or "refused"
-            (by the site); of an export also "missing" (a file of the manifest), "unexpected" (one that it does not have) and
-            "not exported" (there was nothing to be had).
-        detail: in plain words.
-    """
+    """What the check of one log found; `detail` says it in plain words."""
 
     site: str
     file: str
-    result: str
+    result: Result
     detail: str
 
     @property
     def good(self) -> bool:
-        """Whether all is as it should be; a site may keep a log back, and what was not there cannot be exported."""
-        return self.result in (EQUAL, KEPT_BACK, NOT_EXPORTED)
+        """Whether all is as it should be.
+
+        A site may keep a log back, and what was not there cannot be exported.
+        """
+        return self.result in _GOOD
 
 
 def verify_streams(streams: Iterable[Stream], digest: Callable[[Stream, int], str]) -> list[Finding]:
-    """Compare the server's copy of every closed stream with the sha256 that the site gave at the close.
+    """Compare the server's copy of every closed stream with the sha256 that its site gave at the close.
 
     Args:
         streams: of one job.
-        digest: gives the server's sha256 (hex) of a stream's bytes from a place on, hashed now.
+        digest: gives the sha256 (hex) of the server's copy of a stream from an offset on, hashed now.
+
+    Raises:
+        RetrievalError: from `digest`, unless the error is about that log alone, which becomes a finding.
     """
-    return [Finding(stream.site, stream.file, *_compare(stream, digest)) for stream in streams]
+    return [Finding(stream.site, stream.file, *_check_stream(stream, digest)) for stream in streams]
 
 
-def _compare(stream: Stream, digest: Callable[[Stream, int], str]) -> tuple[str, str]:
-    verdict = stream.standing
-    if stream.verdict == Verdict.REFUSED:
-        return KEPT_BACK, stream.reason
-    if stream.verdict == Verdict.STREAMING:
-        return NOT_CLOSED, f"still streaming, {stream.bytes} bytes so far"
-    if stream.state != "closed":
-        return INCOMPLETE, verdict
+def _check_stream(stream: Stream, digest: Callable[[Stream, int], str]) -> tuple[Result, str]:
+    if stream.verdict is Verdict.REFUSED:
+        return Result.REFUSED, stream.verdict_reason
+    if stream.verdict is Verdict.STREAMING:
+        return Result.NOT_CLOSED, f"still streaming, {stream.end} bytes so far"
+    if stream.state is not State.CLOSED:
+        return Result.INCOMPLETE, stream.standing
     try:
         stored = digest(stream, stream.digest_from)
     except RetrievalError as error:
-        return INCOMPLETE, f"cannot be compared: {error}"
+        if error.code not in _OF_ONE_LOG:
+            raise
+        return Result.INCOMPLETE, f"cannot be compared: {error}"
     part = f"from byte {stream.digest_from} on, " if stream.digest_from else ""
     if stored != stream.digest:
-        return DIFFERS, f"{part}the site's file has sha256 {stream.digest}, the server's copy {stored}"
-    if stream.verdict != Verdict.COMPLETE:
-        return INCOMPLETE, verdict
-    return EQUAL, f"{stream.bytes} bytes; {part}the site's file and the server's copy have sha256 {stored}"
+        text = f"{part}the site's file has sha256 {stream.digest}, the server's copy {stored}"
+        return Result.DIFFERS, text
+    if stream.verdict is not Verdict.COMPLETE:
+        return Result.INCOMPLETE, stream.standing
+    text = f"{stream.end} bytes; {part}the site's file and the server's copy have sha256 {stored}"
+    return Result.EQUAL, text
 
 
 def verify_export(dest: Path) -> list[Finding]:
@@ -89,37 +100,43 @@ def verify_export(dest: Path) -> list[Finding]:
             f"{dest / MANIFEST}: finished: the export was interrupted; run it again into the same directory"
         )
         raise RetrievalError(ErrorCode.EXPORT_UNFINISHED, text)
-    findings = [Finding(row.site, row.file, *_look(dest, row)) for row in manifest.streams]
-    expected = {row.path for row in manifest.streams}
-    for site in sorted({row.site for row in manifest.streams}):
+    findings = [
+        Finding(entry.stream.site, entry.stream.file, *_check_entry(dest, entry))
+        for entry in manifest.streams
+    ]
+    exported = {entry.path for entry in manifest.streams}
+    for site in sorted({entry.stream.site for entry in manifest.streams}):
         for file in sorted(_files(dest / site)):
-            if f"{site}/{file}" not in expected:
-                findings.append(Finding(site, file, UNEXPECTED, "the manifest does not have it"))
+            if f"{site}/{file}" not in exported:
+                findings.append(Finding(site, file, Result.UNEXPECTED, "the manifest does not have it"))
     return findings
 
 
-def _look(dest: Path, row: ExportedStream) -> tuple[str, str]:
-    if row.path is None:
-        return (KEPT_BACK, row.reason) if row.verdict == Verdict.REFUSED else (NOT_EXPORTED, row.standing)
-    path, wanted = dest / row.path, f"{row.bytes} bytes with sha256 {row.sha256}"
+def _check_entry(dest: Path, entry: ExportedStream) -> tuple[Result, str]:
+    stream = entry.stream
+    if entry.path is None:
+        if stream.verdict is Verdict.REFUSED:
+            return Result.REFUSED, stream.verdict_reason
+        return Result.NOT_EXPORTED, stream.standing
+    path, wanted = dest / entry.path, f"{stream.end} bytes with sha256 {entry.sha256}"
     for place in (path.parent, path):
         if place.is_symlink():
-            return DIFFERS, f"{place} is a symbolic link; exported were {wanted}"
+            return Result.DIFFERS, f"{place} is a symbolic link; exported were {wanted}"
     try:
         size, digest = sha256_of(path)
     except FileNotFoundError:
-        return MISSING, f"exported were {wanted}"
+        return Result.MISSING, f"exported were {wanted}"
     except OSError as error:
-        return DIFFERS, f"cannot be read: {error.strerror}; exported were {wanted}"
-    if size != row.bytes:
-        return DIFFERS, f"has {size} bytes, exported were {row.bytes}"
-    if digest != row.sha256:
-        return DIFFERS, f"has sha256 {digest}, exported was {row.sha256}"
-    return EQUAL, f"{wanted}; the log was {row.standing}"
+        return Result.DIFFERS, f"cannot be read: {error.strerror}; exported were {wanted}"
+    if size != stream.end:
+        return Result.DIFFERS, f"has {size} bytes, exported were {stream.end}"
+    if digest != entry.sha256:
+        return Result.DIFFERS, f"has sha256 {digest}, exported was {entry.sha256}"
+    return Result.EQUAL, f"{wanted}; the log was {stream.standing}"
 
 
 def _files(directory: Path) -> Iterator[str]:
-    """All that is below a directory and is not one, by its path from there; links are not followed."""
+    """The paths, relative to `directory`, of everything below it but directories; links are not followed."""
     if directory.is_symlink():
         return
     for place, names, files in os.walk(directory):

@@ -1,4 +1,4 @@
-"""Files on the reader's own disk: never reached through a symbolic link, private, and on disk before they get their name."""
+"""Files on the reader's own disk: private, not behind a symbolic link, synced before they get a name."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nvflare_logstream.errors import ErrorCode, RetrievalError
+from nvflare_logstream.hashing import hash_range
 
 PART = ".part"  # ends the name of a file that is not complete
-_HASH_STEP = 1 << 20
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say of a system error what it hit and what to do.
+    """Turn a system error into one that names `path` and says what to do.
 
     Raises:
         RetrievalError: OUTPUT_DIR_NOT_WRITABLE.
@@ -31,13 +31,12 @@ def writing(path: Path) -> Iterator[None]:
             advice = "make room and run it again; an export goes on from there"
         else:
             advice = "see to it that it can be written, or choose another directory"
-        raise RetrievalError(
-            ErrorCode.OUTPUT_DIR_NOT_WRITABLE, f"cannot write {path}: {error.strerror}; {advice}"
-        ) from error
+        text = f"cannot write {path}: {error.strerror}; {advice}"
+        raise RetrievalError(ErrorCode.OUTPUT_DIR_NOT_WRITABLE, text) from error
 
 
 def make_directory(path: Path) -> None:
-    """Make a private directory where there is none yet; OSError if something else is in its place."""
+    """Make a private directory, unless there is one; OSError if something else has its name."""
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
     if path.is_symlink() or not path.is_dir():
@@ -52,28 +51,28 @@ def is_regular(path: Path) -> bool:
         return False
 
 
-def open_anew(path: Path) -> int:
-    """A descriptor to write a new, private file; what had its name before is removed, and never written to."""
+def open_new(path: Path) -> int:
+    """Open a new, private file for writing; a file that had its name is removed, and never written to."""
     path.unlink(missing_ok=True)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
-def open_at_end(path: Path) -> int:
-    """A descriptor to write on at the end of a file that is there."""
+def open_to_append(path: Path) -> int:
+    """Open a file that exists for appending, and make it private."""
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
     os.fchmod(fd, 0o600)
     return fd
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write all of `data`."""
+    """Write all of `data`, however little the system takes at a time."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
 
 def rename_synced(part: Path, final: Path) -> None:
-    """Give a synced file its name, for good."""
+    """Give a synced file its name, and sync that too."""
     os.replace(part, final)
     fd = os.open(final.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -83,9 +82,9 @@ def rename_synced(part: Path, final: Path) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a whole file so that there is, at every moment, the old or the new one."""
+    """Write a whole file; at every moment there is either the old one or the new one."""
     part = path.with_name(path.name + PART)
-    fd = open_anew(part)
+    fd = open_new(part)
     try:
         write_all(fd, data)
         os.fsync(fd)
@@ -96,9 +95,8 @@ def write_file(path: Path, data: bytes) -> None:
 
 def open_to_read(path: Path) -> BinaryIO:
     """Open a regular file; OSError if it is a link, a pipe or the like."""
-    fd = os.open(
-        path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    )  # opening a pipe would wait for its writer
+    # O_NONBLOCK: opening a pipe would otherwise wait for its writer.
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     file = os.fdopen(fd, "rb")
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         file.close()
@@ -107,10 +105,9 @@ def open_to_read(path: Path) -> BinaryIO:
 
 
 def sha256_of(path: Path) -> tuple[int, str]:
-    """A file's length in bytes and its sha256 (hex)."""
-    hasher, size = hashlib.sha256(), 0
+    """A file's length in bytes and its sha256 (hex); OSError if it cannot be read."""
+    hasher = hashlib.sha256()
     with open_to_read(path) as file:
-        while data := file.read(_HASH_STEP):
-            hasher.update(data)
-            size += len(data)
+        fd = file.fileno()
+        size = hash_range(hasher, lambda at, length: os.pread(fd, length, at), 0, os.fstat(fd).st_size)
     return size, hasher.hexdigest()

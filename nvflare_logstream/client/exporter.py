@@ -1,14 +1,16 @@
-"""Brings a job's logs to the reader's disk, as the bytes they are, with a manifest that says what each of them is worth.
+"""Copies a job's logs to the reader's disk, byte for byte, with a manifest that has their verdicts.
 
 Layout: `DEST/<site>/<file>` and `DEST/manifest.json`. Rules:
 
 * An export covers the bytes that the streams had when it began; of a running job it is a prefix of each log.
-* A log is written as `<file>.part`, compared with the server's sha256 of the same bytes, synced, and only then gets its name.
-* What an interrupted export left behind is gone on with, and not trusted: where the whole does not agree, it is fetched anew.
+* A log is written as `<file>.part`, compared with the server's sha256 of the same bytes, synced, and only
+  then gets its name.
+* An interrupted export is continued from the files that it left. They are not trusted: if a log's sha256 does
+  not agree in the end, that log is fetched anew.
 * Nothing is written through a symbolic link, and no file is removed but those that an export writes.
 
-Streams are brought in the order of their names, so that a log that is really called "x.part" comes after, and never under, the
-beginning of "x".
+Logs are copied in the order of their names, so that the log "x" has its final name before a log that is
+really called "x.part" is written.
 """
 
 from __future__ import annotations
@@ -24,121 +26,120 @@ from nvflare_logstream.client.disk import (
     PART,
     is_regular,
     make_directory,
-    open_anew,
-    open_at_end,
+    open_new,
+    open_to_append,
     rename_synced,
     sha256_of,
     write_all,
     writing,
 )
 from nvflare_logstream.client.manifest import MANIFEST, ExportedStream, Manifest
-from nvflare_logstream.client.model import JobStreams, Stream
+from nvflare_logstream.client.model import JobStreams
 from nvflare_logstream.errors import ErrorCode, RetrievalError
+from nvflare_logstream.streams import Stream
 
-Fetch = Callable[
-    [Stream, int], Iterator[bytes]
-]  # the bytes of a stream from a place on, as far as `stream.bytes`
+Fetch = Callable[[Stream, int], Iterator[bytes]]  # stored bytes of a stream, from an offset to `stream.end`
 Digest = Callable[[Stream, int], str]  # the server's sha256 (hex) of the same bytes
-Progress = Callable[[int, int, Stream], None]  # bytes that are here, bytes in all, the stream they belong to
+Progress = Callable[[int, int, Stream], None]  # bytes copied so far, bytes in all, the stream being copied
 
 
 def export_job(
-    job: str,
-    joined: JobStreams,
+    job: JobStreams,
     dest: Path,
     fetch: Fetch,
     digest: Digest,
     force: bool = False,
     on_progress: Progress | None = None,
 ) -> Manifest:
-    """Export the streams of a job into `dest`; an export of this job that was interrupted there is gone on with.
+    """Export the streams of a job into `dest`, or continue an export of this job that was interrupted there.
 
     Args:
-        job: the job's id.
-        joined: its status and its streams, with the bytes to export of each.
+        job: the job's status and streams; of each stream, the bytes up to its `end` are exported.
         dest: a directory that is new, empty, or an unfinished export of this job.
-        fetch: gives a stream's bytes; what it or `digest` raises passes through, and the export can be gone on with.
+        fetch: gives a stream's bytes; what it or `digest` raises passes through, and the export can be
+            continued.
         digest: gives the server's sha256 of them.
         force: take any directory; files of an earlier export in it are removed, others stay.
-        on_progress: told after each part that has come.
+        on_progress: called after each part of a log.
 
     Raises:
-        RetrievalError: OUTPUT_DIR_EXISTS, OUTPUT_DIR_NOT_WRITABLE, LOG_CHANGED if the server's copy is not what it sent, or
-            INVALID_REPLY if it gave a name that cannot be one of a file.
+        RetrievalError: OUTPUT_DIR_EXISTS; OUTPUT_DIR_NOT_WRITABLE; LOG_CHANGED if the server's copy is not
+            what it sent; INVALID_REPLY if it gave a name that a file here cannot have.
     """
-    streams = _checked(joined.streams)
-    resume = _prepare(dest, job, force)
+    streams = _in_order(job.streams)
+    resume = _prepare(dest, job.job_id, force)
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    manifest = Manifest(job, joined.status, began, False, tuple(map(ExportedStream.of, streams)))
+    manifest = Manifest(job.job_id, job.status, began, False, tuple(map(ExportedStream.of, streams)))
     manifest.save(dest)
-    copies = _Copies(dest, resume, fetch, digest, on_progress, sum(stream.bytes for stream in streams))
-    rows = []
-    for stream, row in zip(streams, manifest.streams, strict=True):
-        rows.append(replace(row, sha256=copies.copy(stream)) if row.path else row)
-    manifest = replace(manifest, finished=True, streams=tuple(rows))
+    copier = _Copier(dest, resume, fetch, digest, on_progress, sum(stream.end for stream in streams))
+    entries = (
+        replace(entry, sha256=copier.copy(entry.stream)) if entry.path else entry
+        for entry in manifest.streams
+    )
+    manifest = replace(manifest, finished=True, streams=tuple(entries))
     manifest.save(dest)
     return manifest
 
 
-def _checked(streams: Iterable[Stream]) -> list[Stream]:
-    """The streams in order of their names, which become paths here."""
-    found = {}
+def _in_order(streams: Iterable[Stream]) -> list[Stream]:
+    """The streams in the order of their names, which become paths here."""
+    by_name: dict[tuple[str, str], Stream] = {}
     for stream in streams:
-        key = (stream.site, stream.file)
-        if stream.site in (MANIFEST, MANIFEST + PART) or key in found:
-            raise RetrievalError(
-                ErrorCode.INVALID_REPLY, f"the server gave a name that is taken: {stream.site}/{stream.file}"
-            )
-        found[key] = stream
-    return [found[key] for key in sorted(found)]
+        name = (stream.site, stream.file)
+        if stream.site in (MANIFEST, MANIFEST + PART) or name in by_name:
+            text = f"the server gave a name that is taken: {stream.site}/{stream.file}"
+            raise RetrievalError(ErrorCode.INVALID_REPLY, text)
+        by_name[name] = stream
+    return [by_name[name] for name in sorted(by_name)]
 
 
-def _prepare(dest: Path, job: str, force: bool) -> bool:
-    """Make the directory ready; returns whether there is an export to go on with."""
+def _prepare(dest: Path, job_id: str, force: bool) -> bool:
+    """Make the directory ready; returns whether there is an export to continue."""
     with writing(dest):
         dest.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
             dest.mkdir(mode=0o700)
         if not dest.is_dir():
-            raise RetrievalError(
-                ErrorCode.OUTPUT_DIR_EXISTS, f"{dest} is there and not a directory; choose another name"
-            )
+            text = f"{dest} is there and not a directory; choose another name"
+            raise RetrievalError(ErrorCode.OUTPUT_DIR_EXISTS, text)
         names = set(os.listdir(dest))
     if names <= {MANIFEST + PART}:
         return False
     try:
-        old = Manifest.load(dest)
+        earlier = Manifest.load(dest)
     except RetrievalError:
-        old = None
-    if old and not old.finished and old.job_id == job:
+        earlier = None
+    if earlier and not earlier.finished and earlier.job_id == job_id:
         return True
     if not force:
-        what = f"{dest} is not empty and not an unfinished export of job {job}"
-        raise RetrievalError(
-            ErrorCode.OUTPUT_DIR_EXISTS,
-            f"{what}; choose another directory, or force the export to write into it",
-        )
-    if old:
-        _remove(dest, old)
+        what = f"{dest} is not empty and not an unfinished export of job {job_id}"
+        advice = "choose another directory, or force the export to write into it"
+        raise RetrievalError(ErrorCode.OUTPUT_DIR_EXISTS, f"{what}; {advice}")
+    if earlier:
+        _remove(dest, earlier)
     return False
 
 
-def _remove(dest: Path, old: Manifest) -> None:
-    """Remove the files of an earlier export; its manifest stays until the new one takes its place."""
-    for row in old.streams:
-        directory = dest / row.site
-        if row.path is None or directory.is_symlink():
+def _remove(dest: Path, earlier: Manifest) -> None:
+    """Remove the files of an earlier export; its manifest stays until the new one replaces it."""
+    for entry in earlier.streams:
+        site, file = entry.stream.site, entry.stream.file
+        directory = dest / site
+        if entry.path is None or directory.is_symlink():
             continue
         with writing(directory):
-            for name in (row.file, row.file + PART):
+            for name in (file, file + PART):
                 with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
                     (directory / name).unlink()
-        with suppress(OSError):  # there are files of others in it
+        with suppress(OSError):  # other files are in it
             directory.rmdir()
 
 
-class _Copies:
-    """Copies logs into an export's directory; with `resume`, files that are there may be the beginnings of logs."""
+class _Copier:
+    """Copies logs into an export's directory.
+
+    With `resume`, files that are there may be the beginnings of logs.
+    """
 
     def __init__(
         self, dest: Path, resume: bool, fetch: Fetch, digest: Digest, on_progress: Progress | None, total: int
@@ -147,47 +148,50 @@ class _Copies:
         self._on_progress, self._total, self._done = on_progress, total, 0
 
     def copy(self, stream: Stream) -> str:
-        """Bring one log here and return its sha256."""
+        """Copy one log and return its sha256."""
         final = self._dest / stream.site / stream.file
         part = final.with_name(stream.file + PART)
         with writing(final.parent):
             make_directory(final.parent)
-        start = self._take_up(stream, final, part) if self._resume else 0
-        here, there = self._complete(stream, part, start), self._digest(stream, 0)
-        if here != there and start:
-            here = self._complete(stream, part, 0)
-        if here != there:
-            what = f"{stream.site}/{stream.file}: the copy that came has sha256 {here}, the server's {there}"
-            raise RetrievalError(ErrorCode.LOG_CHANGED, f"{what}; it changed meanwhile, run the export again")
+        start = self._recover(stream, final, part) if self._resume else 0
+        copied, stored = self._complete(stream, part, start), self._digest(stream, 0)
+        if copied != stored and start:
+            copied = self._complete(stream, part, 0)
+        if copied != stored:
+            name = f"{stream.site}/{stream.file}"
+            text = f"{name}: the copy that came has sha256 {copied}, the server's {stored}"
+            raise RetrievalError(ErrorCode.LOG_CHANGED, f"{text}; it changed meanwhile, run the export again")
         with writing(final):
             rename_synced(part, final)
-        self._done += stream.bytes
-        return here
+        self._done += stream.end
+        return copied
 
-    def _take_up(self, stream: Stream, final: Path, part: Path) -> int:
-        """Make what is here of a log its part, also where it was complete before it grew; returns its length."""
+    def _recover(self, stream: Stream, final: Path, part: Path) -> int:
+        """Make what is here of a log its part, also a copy that was complete before the log grew.
+
+        Returns the part's length in bytes; 0 if it is to be fetched anew.
+        """
         with writing(part):
             if is_regular(final):
                 os.replace(final, part)
             size = part.lstat().st_size if is_regular(part) else 0
-        return size if size <= stream.bytes else 0
+        return size if size <= stream.end else 0
 
     def _complete(self, stream: Stream, part: Path, start: int) -> str:
-        """Fetch what is missing from `start` on, and return the sha256 of the file as it is then on disk."""
+        """Fetch the log from `start` on, and return the sha256 of the whole file, read back from the disk."""
         with writing(part):
-            fd = open_at_end(part) if start else open_anew(part)
+            fd = open_to_append(part) if start else open_new(part)
         try:
-            self._tell(start, stream)
-            at = start
+            self._report(start, stream)
+            offset = start
             for data in self._fetch(stream, start):
-                at += len(data)
-                if at > stream.bytes:
-                    raise RetrievalError(
-                        ErrorCode.LOG_CHANGED, f"{stream.site}/{stream.file}: more came than the server said"
-                    )
+                offset += len(data)
+                if offset > stream.end:
+                    text = f"{stream.site}/{stream.file}: more came than the server said"
+                    raise RetrievalError(ErrorCode.LOG_CHANGED, text)
                 with writing(part):
                     write_all(fd, data)
-                self._tell(at, stream)
+                self._report(offset, stream)
             with writing(part):
                 os.fsync(fd)
         finally:
@@ -195,6 +199,6 @@ class _Copies:
         with writing(part):
             return sha256_of(part)[1]
 
-    def _tell(self, at: int, stream: Stream) -> None:
-        if self._on_progress and at:
-            self._on_progress(self._done + at, self._total, stream)
+    def _report(self, offset: int, stream: Stream) -> None:
+        if self._on_progress and offset:
+            self._on_progress(self._done + offset, self._total, stream)

@@ -1,119 +1,145 @@
 """What an export says of itself: `manifest.json` in its directory.
 
-Read back it is as little trusted as anything else: every field is checked, and refused with an error that names it.
+A manifest may have been edited or damaged since it was written: every field is checked, and refused with an
+error that names it. One of release 0.1.0 has no `state`, which is then derived from the verdict.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nvflare_logstream import __version__
 from nvflare_logstream.client.disk import open_to_read, write_file, writing
-from nvflare_logstream.client.model import Stream
-from nvflare_logstream.errors import ArgumentError, ErrorCode, RetrievalError
-from nvflare_logstream.names import check_name
-from nvflare_logstream.streams import in_words
+from nvflare_logstream.errors import ErrorCode, RetrievalError, WireError
+from nvflare_logstream.streams import Loss, State, Stream, StreamKey, Verdict
+from nvflare_logstream.wire.fields import Fields
+from nvflare_logstream.wire.message import MAX_OFFSET
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 
+_MAX_ENTRIES = 1 << 20  # of a list
+_MAX_TEXT = 1 << 16  # characters
+_MAX_SKEW = 1e11  # seconds
+_MAX_UTC_OFFSET = 86400  # seconds
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# A state from which the verdict follows again, for a manifest of release 0.1.0.
+_STATES = {
+    Verdict.STREAMING: State.OPEN,
+    Verdict.COMPLETE: State.CLOSED,
+    Verdict.PARTIAL: State.STOPPED,
+    Verdict.REFUSED: State.REFUSED,
+    Verdict.LOST: State.CLOSED,
+    Verdict.NEVER_SEEN: State.EXPECTED,
+}
 
 
 @dataclass(frozen=True)
 class ExportedStream:
-    """One log of one site at the time of the export.
+    """One log of one site.
 
     Attributes:
-        path: the log's file below the export's directory; None where nothing of it could be had.
-        bytes, lines: of the exported copy.
-        sha256: of the exported copy; None without one, and while the export is under way.
-        verdict, reason, outcome: as the server gave them.
-        site_digest, digest_from: sha256 the site gave at its close, of its log from that byte on; "" before the close.
-        losses: (byte, length or None, reason) of what the site could not read any more.
-        utc_offset: the site's offset from UTC in seconds; skew: its clock minus the server's, in seconds.
+        stream: what the server said of it when the export began; its `end` is the length of the exported copy
+            in bytes.
+        path: the log's file, relative to the export's directory; None where there was nothing to export.
+        sha256: of the exported copy, in hex; None without one, and while the export is under way.
     """
 
-    site: str
-    file: str
+    stream: Stream
     path: str | None
-    bytes: int
-    lines: int
     sha256: str | None
-    verdict: str
-    reason: str
-    outcome: str
-    site_digest: str
-    digest_from: int
-    losses: tuple[tuple[int, int | None, str], ...]
-    utc_offset: int
-    skew: float
-
-    @property
-    def standing(self) -> str:
-        """The verdict, with its reason if it has one."""
-        return in_words(self.verdict, self.reason)
 
     @classmethod
     def of(cls, stream: Stream) -> ExportedStream:
-        """Begin with what the server says of a stream."""
-        same = (
-            "site",
-            "file",
-            "bytes",
-            "lines",
-            "verdict",
-            "reason",
-            "outcome",
-            "digest_from",
-            "losses",
-            "utc_offset",
-            "skew",
-        )
-        path = f"{stream.site}/{stream.file}" if stream.available else None
-        return cls(
-            **{name: getattr(stream, name) for name in same},
-            path=path,
-            sha256=None,
-            site_digest=stream.digest,
-        )
+        """The entry of a stream that is not copied yet."""
+        return cls(stream, f"{stream.site}/{stream.file}" if stream.available else None, None)
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry as a JSON object."""
+        stream = self.stream
+        return {
+            "site": stream.site,
+            "file": stream.file,
+            "path": self.path,
+            "bytes": stream.end,
+            "lines": stream.lines,
+            "sha256": self.sha256,
+            "verdict": str(stream.verdict),
+            "reason": stream.verdict_reason,
+            "outcome": stream.outcome,
+            "site_digest": stream.digest,
+            "digest_from": stream.digest_from,
+            "losses": [[loss.offset, loss.length, loss.reason] for loss in stream.losses],
+            "utc_offset": stream.utc_offset,
+            "skew": stream.skew,
+            "state": str(stream.state),
+            "state_reason": stream.reason,
+            "silent": stream.silent,
+            "agreed": stream.agreed,
+            "total": stream.total,
+            "opened": stream.opened,
+            "last_seen": stream.last_seen,
+            "last_data": stream.last_data,
+            "closed": stream.closed,
+        }
 
     @classmethod
-    def from_json(cls, where: str, values: object, finished: bool) -> ExportedStream:
-        """Read one entry; `where` is its place in the manifest.
+    def from_json(cls, job_id: str, fields: Fields, finished: bool) -> ExportedStream:
+        """Read an entry of a manifest.
 
         Raises:
-            ArgumentError: naming the field.
+            WireError: naming the field.
         """
-        found = _Fields(where, values)
-        for name in ("site", "file"):
-            check_name(f"{where}.{name}", found.text(name))
-        path, digest, losses = found.get("path"), found.get("sha256"), found.get("losses")
-        if path not in (None, f"{found.text('site')}/{found.text('file')}"):
-            raise ArgumentError(f"{where}.path", path, "null or SITE/FILE")
-        if digest is None:
-            if path is not None and finished:
-                raise ArgumentError(f"{where}.sha256", digest, "a sha256 in hexadecimal, as there is a path")
-        elif not isinstance(digest, str) or not _SHA256.fullmatch(digest):
-            raise ArgumentError(f"{where}.sha256", digest, "null or a sha256 in hexadecimal")
-        if not isinstance(losses, list) or not all(map(_is_loss, losses)):
-            raise ArgumentError(f"{where}.losses", losses, "a list of [byte, length or null, reason]")
-        same: dict[str, Any] = {
-            name: found.text(name) for name in ("site", "file", "verdict", "reason", "outcome", "site_digest")
-        }
-        same |= {name: found.count(name) for name in ("bytes", "lines", "digest_from")}
-        return cls(
-            path=path,
-            sha256=digest,
-            losses=tuple((at, length, reason) for at, length, reason in losses),
-            skew=found.number("skew"),
-            utc_offset=int(found.number("utc_offset")),
-            **same,
-        )
+        stream = _stream(job_id, fields)
+        path = fields.text("path", _MAX_TEXT, default=None)
+        if path not in (None, f"{stream.site}/{stream.file}"):
+            raise fields.bad("path", path, "null or SITE/FILE")
+        sha256 = fields.text("sha256", _MAX_TEXT, default=None)
+        if sha256 is None and path is not None and finished:
+            raise fields.bad("sha256", sha256, "a sha256 in hexadecimal, as there is a path")
+        if sha256 is not None and not _SHA256.fullmatch(sha256):
+            raise fields.bad("sha256", sha256, "null or a sha256 in hexadecimal")
+        return cls(stream, path, sha256)
+
+
+def _stream(job_id: str, fields: Fields) -> Stream:
+    verdict = fields.word("verdict", Verdict)
+    reason = fields.text("reason", _MAX_TEXT)
+    losses = [_loss(fields, row) for row in fields.rows("losses", _MAX_ENTRIES)]
+    stream = Stream(
+        key=StreamKey(job_id, fields.name("site"), fields.name("file")),
+        end=fields.number("bytes", MAX_OFFSET),
+        lines=fields.number("lines", MAX_OFFSET),
+        state=fields.word("state", State, default=_STATES[verdict]),
+        reason=fields.text("state_reason", _MAX_TEXT, default=reason),
+        silent=fields.flag("silent"),
+        agreed=fields.flag("agreed") if fields.has("agreed") else verdict is Verdict.COMPLETE,
+        total=fields.number("total", MAX_OFFSET, -1, default=-1),
+        digest=fields.text("site_digest", _MAX_TEXT),
+        digest_from=fields.number("digest_from", MAX_OFFSET),
+        outcome=fields.text("outcome", _MAX_TEXT),
+        opened=fields.time("opened", default=0.0),
+        last_seen=fields.time("last_seen", default=0.0),
+        last_data=fields.time("last_data", default=0.0),
+        closed=fields.time("closed", default=0.0),
+        utc_offset=fields.number("utc_offset", _MAX_UTC_OFFSET, -_MAX_UTC_OFFSET),
+        skew=fields.real("skew", -_MAX_SKEW, _MAX_SKEW),
+        losses=tuple(losses),
+    )
+    if stream.verdict is not verdict:
+        raise fields.bad("verdict", verdict, f"the other fields make it {stream.verdict}")
+    return stream
+
+
+def _loss(fields: Fields, row: object) -> Loss:
+    match row:
+        case [int(offset), int() | None as length, str(reason)] if offset >= 0:
+            return Loss(offset, length, reason)
+    raise fields.bad("losses", row, "each is [byte, length or null, reason]")
 
 
 @dataclass(frozen=True)
@@ -121,10 +147,12 @@ class Manifest:
     """What was exported of a job.
 
     Attributes:
-        exported: the UTC time at which the export began, which is what its content is as of, such as "2026-04-28T10:00:00Z".
+        job_status: in the runtime's words.
+        exported: the UTC time at which the export began, such as "2026-04-28T10:00:00Z"; its content is as of
+            then.
         finished: False from the export's beginning to its end.
-        streams: every stream of the job, also those of which nothing could be had.
-        package_version, format: of the writer, and of the manifest.
+        streams: every stream of the job, also those of which there was nothing to export.
+        package_version: of the writer.
     """
 
     job_id: str
@@ -133,20 +161,27 @@ class Manifest:
     finished: bool
     streams: tuple[ExportedStream, ...]
     package_version: str = __version__
-    format: int = FORMAT
 
     def save(self, dest: Path) -> None:
         """Write it into the export's directory.
 
         Raises:
-            RetrievalError: if the disk does not take it.
+            RetrievalError: OUTPUT_DIR_NOT_WRITABLE.
         """
         with writing(dest / MANIFEST):
             write_file(dest / MANIFEST, json.dumps(self.as_json(), indent=2).encode() + b"\n")
 
     def as_json(self) -> dict[str, Any]:
-        """The manifest as a JSON document, what it is first."""
-        return {"format": self.format, "package_version": self.package_version, **asdict(self)}
+        """The manifest as a JSON object."""
+        return {
+            "format": FORMAT,
+            "package_version": self.package_version,
+            "job_id": self.job_id,
+            "job_status": self.job_status,
+            "exported": self.exported,
+            "finished": self.finished,
+            "streams": [entry.as_json() for entry in self.streams],
+        }
 
     @classmethod
     def load(cls, dest: Path) -> Manifest:
@@ -158,69 +193,32 @@ class Manifest:
         path = dest / MANIFEST
         try:
             with open_to_read(path) as file:
-                return cls._from_json(json.load(file))
+                return cls._from_json(Fields(json.load(file), ""))
         except OSError as error:
             reason = error.strerror or str(error)
-        except ArgumentError as error:
+        except WireError as error:
             reason = str(error)
         except (ValueError, RecursionError) as error:
             reason = f"not JSON: {error}"
         raise RetrievalError(ErrorCode.INVALID_MANIFEST, f"{path}: {reason}")
 
     @classmethod
-    def _from_json(cls, values: object) -> Manifest:
-        found = _Fields("", values)
-        if found.get("format") != FORMAT:
-            raise ArgumentError("format", found.get("format"), f"this version reads {FORMAT}")
-        finished, streams = found.get("finished"), found.get("streams")
-        if not isinstance(finished, bool):
-            raise ArgumentError("finished", finished, "true or false")
-        if not isinstance(streams, list):
-            raise ArgumentError("streams", streams, "a list")
-        rows = tuple(
-            ExportedStream.from_json(f"streams[{i}]", row, finished) for i, row in enumerate(streams)
+    def _from_json(cls, fields: Fields) -> Manifest:
+        version = fields.number("format", MAX_OFFSET)
+        if version != FORMAT:
+            raise fields.bad("format", version, f"this release reads {FORMAT}")
+        for name in ("finished", "streams"):
+            if not fields.has(name):
+                raise fields.bad(name, None, "it must be there")
+        job_id, finished = fields.name("job_id"), fields.flag("finished")
+        return cls(
+            job_id=job_id,
+            job_status=fields.text("job_status", _MAX_TEXT),
+            exported=fields.text("exported", _MAX_TEXT),
+            finished=finished,
+            streams=tuple(
+                ExportedStream.from_json(job_id, entry, finished)
+                for entry in fields.maps("streams", _MAX_ENTRIES)
+            ),
+            package_version=fields.text("package_version", _MAX_TEXT),
         )
-        texts: dict[str, Any] = {
-            name: found.text(name) for name in ("job_id", "job_status", "exported", "package_version")
-        }
-        return cls(**texts, finished=finished, streams=rows)
-
-
-def _is_loss(value: object) -> bool:
-    if not isinstance(value, list) or len(value) != 3:
-        return False
-    at, length, reason = value
-    return isinstance(at, int) and isinstance(length, (int, type(None))) and isinstance(reason, str)
-
-
-class _Fields:
-    """The fields of a JSON object, checked as they are taken."""
-
-    def __init__(self, where: str, values: object):
-        if not isinstance(values, dict):
-            raise ArgumentError(where or MANIFEST, values, "an object")
-        self._values: dict[str, Any] = values
-        self._prefix = f"{where}." if where else ""
-
-    def get(self, name: str) -> Any:
-        if name not in self._values:
-            raise ArgumentError(self._prefix + name, None, "it must be there")
-        return self._values[name]
-
-    def text(self, name: str) -> str:
-        value = self.get(name)
-        if not isinstance(value, str):
-            raise ArgumentError(self._prefix + name, value, "a text")
-        return value
-
-    def number(self, name: str) -> float:
-        value = self.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ArgumentError(self._prefix + name, value, "a number")
-        return value
-
-    def count(self, name: str) -> int:
-        value = self.get(name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ArgumentError(self._prefix + name, value, "a whole number from 0 on")
-        return value

@@ -1,18 +1,18 @@
-"""One stream out of several sites' logs: lines in the order of their corrected time.
+"""Merges the logs of several sites: lines in the order of their corrected time.
 
-A log's times are written in its site's local time. With the site's offset from UTC and its clock's deviation from the server's,
-both known to the server, they become comparable. Within a site the order of lines never changes: a line without a time, or with
-an earlier one, counts as written together with the line before it.
+A log's times are written in its site's local time. They become comparable with the site's offset from UTC and
+its clock's skew against the server, which the server knows. The order within a site never changes: a line
+without a time, or with an earlier one than the line before, counts as written together with that line.
 """
 
 from __future__ import annotations
 
 import datetime
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from nvflare_logstream import lines
-from nvflare_logstream.client.model import Stream
+from nvflare_logstream.streams import Stream
 
 _UTC = datetime.timezone.utc
 
@@ -26,9 +26,9 @@ class Clock:
 
     def time(self, line: str) -> float:
         """When `line` was written, by the server's clock."""
-        found = lines.json_time(line) if line.startswith("{") else lines.text_time(line)
-        if found is not None:
-            local = found.replace(tzinfo=_UTC).timestamp()
+        stamp = lines.json_time(line) if line.startswith("{") else lines.text_time(line)
+        if stamp is not None:
+            local = stamp.replace(tzinfo=_UTC).timestamp()
             self._last = max(self._last, local - self._stream.utc_offset - self._stream.skew)
         return self._last
 
@@ -42,3 +42,27 @@ def timed(clock: Clock, site: str, log_lines: Iterable[str]) -> Iterator[tuple[f
 def merge(logs: Iterable[Iterator[tuple[float, str, str]]]) -> Iterator[tuple[float, str, str]]:
     """Merge logs from `timed`, each in order, without holding more than a line of each."""
     return heapq.merge(*logs, key=lambda line: line[0])
+
+
+def in_order(
+    streams: Iterable[Stream], texts: Callable[[Stream], Iterator[str]]
+) -> Iterator[tuple[str, str]]:
+    """The lines of several logs by corrected time, as (site, line), without holding the logs.
+
+    Args:
+        streams: which logs.
+        texts: gives the text of one in pieces of whole lines.
+    """
+
+    def log_lines(stream: Stream) -> Iterator[str]:
+        for text in texts(stream):
+            yield from split_lines(text)
+
+    for _, site, line in merge(timed(Clock(stream), stream.site, log_lines(stream)) for stream in streams):
+        yield site, line
+
+
+def split_lines(text: str) -> list[str]:
+    """Lines with their ends; only a newline ends a line, whatever else a log contains."""
+    *whole, last = text.split("\n")
+    return [f"{line}\n" for line in whole] + ([last] if last else [])

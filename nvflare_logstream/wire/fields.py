@@ -105,7 +105,8 @@ class Fields:
         try:
             return kind(value)
         except ValueError:
-            raise self.bad(name, value, f"one of {', '.join(str(word.value) for word in kind)}") from None
+            allowed = f"one of {', '.join(str(word.value) for word in kind)}"
+            return self._default(name, value, default, allowed)
 
     def octets(self, name: str, most: int, default: _Default | _Required = _REQUIRED) -> bytes | _Default:
         """At most `most` bytes."""

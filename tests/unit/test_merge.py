@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nvflare_logstream.cli.printers import in_order
-from nvflare_logstream.client.merge import Clock, merge, timed
-from nvflare_logstream.client.model import Stream
+from nvflare_logstream.client.merge import Clock, in_order, merge, split_lines, timed
+from nvflare_logstream.streams import Stream, StreamKey
 
 NOON = datetime(2026, 4, 28, 12)
 
 
 def stream(site: str, utc_offset: int = 0, skew: float = 0.0) -> Stream:
-    return replace(Stream.missing(site, "log.txt", ""), utc_offset=utc_offset, skew=skew)
+    return Stream(StreamKey("job-1", site, "log.txt"), utc_offset=utc_offset, skew=skew)
 
 
 def stamp(seconds: float) -> str:
@@ -67,13 +65,8 @@ def test_what_precedes_the_first_time_comes_first():
 
 
 def test_sites_of_the_same_time_come_in_the_order_asked_for():
-    assert [
-        site for site, _ in merged({stream(name): [record(0, name)] for name in ("server", "b", "a")})
-    ] == [
-        "server",
-        "b",
-        "a",
-    ]
+    names = ["server", "b", "a"]
+    assert [site for site, _ in merged({stream(name): [record(0, name)] for name in names})] == names
 
 
 def test_no_more_than_a_line_of_each_log_is_held():
@@ -84,12 +77,8 @@ def test_no_more_than_a_line_of_each_log_is_held():
             taken.append(number)
             yield record(number, "x")
 
-    lines = merge(
-        [
-            timed(Clock(stream("one")), "one", endless()),
-            timed(Clock(stream("two")), "two", [record(1e6, "y")]),
-        ]
-    )
+    two = timed(Clock(stream("two")), "two", [record(1e6, "y")])
+    lines = merge([timed(Clock(stream("one")), "one", endless()), two])
     for _ in range(10):
         next(lines)
     assert len(taken) <= 11
@@ -102,7 +91,7 @@ SITES = st.tuples(st.integers(-12, 14), st.floats(-1000, 1000), st.booleans(), s
 @settings(max_examples=80, deadline=None)
 @given(st.lists(SITES, min_size=1, max_size=4), st.data())
 def test_each_sites_order_stays_and_records_come_by_corrected_time(sites, data):
-    """A line without a time, or with an earlier one than before, counts as written with the line before it."""
+    """A line without a time, or with an earlier one, counts as written with the line before it."""
     logs, wanted = {}, []
     for number, (hours, skew, as_json, pieces) in enumerate(sites):
         of, log, last = stream(f"site-{number}", hours * 3600, skew), [], float("-inf")
@@ -130,6 +119,13 @@ def test_each_sites_order_stays_and_records_come_by_corrected_time(sites, data):
 
 
 def times(found: list[tuple[str, str]], wanted: list[tuple[float, int, str]]) -> list[float]:
-    """The corrected time of each line of the result: a site's lines are in its order, so its times are too."""
+    """The corrected time of each line of the result: a site's lines are in its order, so its times are."""
     waiting = {f"site-{number}": [last for last, of, _ in wanted if of == number] for _, number, _ in wanted}
     return [waiting[site].pop(0) for site, _ in found]
+
+
+@given(st.text(alphabet=st.sampled_from("a\n\r\x0b\x0c\x1c\x85\u2028")))
+def test_only_a_newline_ends_a_line(text):
+    assert "".join(split_lines(text)) == text
+    assert all("\n" not in line[:-1] and line for line in split_lines(text))
+    assert len(split_lines(text)) == text.count("\n") + bool(text and not text.endswith("\n"))
