@@ -1,9 +1,9 @@
 """The exchange of requests and replies with the receiver.
 
-IDLE ──begin──> UNDER_WAY ──prepare──> AHEAD        (only while a full batch is under way)
-UNDER_WAY ──answered──> IDLE,  AHEAD ──answered──> UNDER_WAY: what was prepared is the next request
-a failure changes nothing: a request without an answer is sent again as it was
-any ──drop──> IDLE: nobody knows what was taken
+* `begin` goes from IDLE to UNDER_WAY; `prepare` from there to AHEAD, while a full batch is under way.
+* `answered` goes from UNDER_WAY to IDLE, or from AHEAD to UNDER_WAY: what was prepared is the next request.
+* `failed` stays: a request without an answer is sent again as it was.
+* `drop` goes to IDLE from anywhere: nobody knows what the receiver took.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
 """A followed log: how far it is with the receiver.
 
-A stream is in one phase at a time; `_NEXT` is the whole of what moves it to another:
+A stream is in one phase at a time, and `_NEXT` says what moves it to another:
 
-    ASKING ────placed──> FOLLOWING        where the receiver stands is known: what is written is sent
-    FOLLOWING ─lost────> ASKING           an answer did not fit, or none came: ask anew
-    the same two for a job that is over: ASKING_LAST ──placed──> CLOSING ──lost──> ASKING_LAST
-    ASKING, FOLLOWING ──job over──> ASKING_LAST, CLOSING
-    any ───────ended───> ENDED            the receiver took the close, or wants nothing of this stream
+* While the job runs: from ASKING to FOLLOWING once the receiver's place is known, and back when it is not.
+* When the job is over: from ASKING to ASKING_LAST, from FOLLOWING to CLOSING; between these two as before.
+* It has ENDED when the receiver took its close, or wants nothing more of it.
 """
 
 from __future__ import annotations
@@ -31,34 +29,34 @@ class Phase(Enum):
 class Event(Enum):
     """What happens to a stream."""
 
-    PLACED = "the receiver said where it stands, and the source is there"
-    LOST = "where the receiver stands is not known any more"
+    PLACE_KNOWN = "the receiver said where it stands, and the source is there"
+    PLACE_UNKNOWN = "an answer did not fit, or there was none"
     JOB_OVER = "no process writes to the log any more"
     ENDED = "the receiver takes no more"
 
 
 _NEXT: dict[Phase, dict[Event, Phase]] = {
     Phase.ASKING: {
-        Event.PLACED: Phase.FOLLOWING,
-        Event.LOST: Phase.ASKING,
+        Event.PLACE_KNOWN: Phase.FOLLOWING,
+        Event.PLACE_UNKNOWN: Phase.ASKING,
         Event.JOB_OVER: Phase.ASKING_LAST,
         Event.ENDED: Phase.ENDED,
     },
     Phase.FOLLOWING: {
-        Event.PLACED: Phase.FOLLOWING,
-        Event.LOST: Phase.ASKING,
+        Event.PLACE_KNOWN: Phase.FOLLOWING,
+        Event.PLACE_UNKNOWN: Phase.ASKING,
         Event.JOB_OVER: Phase.CLOSING,
         Event.ENDED: Phase.ENDED,
     },
     Phase.ASKING_LAST: {
-        Event.PLACED: Phase.CLOSING,
-        Event.LOST: Phase.ASKING_LAST,
+        Event.PLACE_KNOWN: Phase.CLOSING,
+        Event.PLACE_UNKNOWN: Phase.ASKING_LAST,
         Event.JOB_OVER: Phase.ASKING_LAST,
         Event.ENDED: Phase.ENDED,
     },
     Phase.CLOSING: {
-        Event.PLACED: Phase.CLOSING,
-        Event.LOST: Phase.ASKING_LAST,
+        Event.PLACE_KNOWN: Phase.CLOSING,
+        Event.PLACE_UNKNOWN: Phase.ASKING_LAST,
         Event.JOB_OVER: Phase.CLOSING,
         Event.ENDED: Phase.ENDED,
     },
@@ -105,15 +103,15 @@ class FollowedStream:
             OSError: if the log cannot be read now.
         """
         if end and not cursor:  # an offset alone is no place in the source: ask for the cursor
-            self.lose_place()
+            self.forget_place()
             return
         if not self.source.stands_at(end, cursor):
             self.source.seek(end, cursor)
-        self._happen(Event.PLACED)
+        self._happen(Event.PLACE_KNOWN)
 
-    def lose_place(self) -> None:
+    def forget_place(self) -> None:
         """Ask the receiver where it stands before anything else is sent."""
-        self._happen(Event.LOST)
+        self._happen(Event.PLACE_UNKNOWN)
 
     def job_is_over(self, outcome: str) -> None:
         """Send the rest and close, with `outcome`."""

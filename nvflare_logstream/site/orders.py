@@ -116,7 +116,7 @@ class Orders:
         return self._wait(lambda: self._all_ended and not self._orders, seconds, look_again=False)
 
     def _wait(self, reached: Callable[[], bool], seconds: float, look_again: bool) -> bool:
-        """Wait, and wake the sender at first and every so often; with `look_again` also after each progress."""
+        """Wait; wake the sender at first and every so often, with `look_again` after each progress too."""
         deadline = self._clock() + seconds
         with self._progress:
             self._waiting += 1

@@ -170,8 +170,8 @@ class SenderState:
 
     def _rotate_turns(self) -> None:
         """Begin the next batch with another stream: one that grows without end must not block the others."""
-        for stream in islice(list(self.streams), 1):
-            self.streams[stream] = self.streams.pop(stream)
+        first = next(iter(self.streams))
+        self.streams[first] = self.streams.pop(first)
 
     def _hold_unreadable(self, stream: FollowedStream, error: OSError, now: float) -> None:
         if not stream.unreadable:
@@ -186,7 +186,7 @@ class SenderState:
         self.exchange.drop()
         self.look_at_once = True
         for stream in self.streams.values():
-            stream.lose_place()
+            stream.forget_place()
 
     def take_answer(self, batch: Batch, reply: Reply, now: float) -> list[Ended]:
         """Take the answer to a request, and return the streams that it ends."""
@@ -215,7 +215,7 @@ class SenderState:
             ended.append(self._end(stream, Verdict.REFUSED, row.reason))
         elif row.status is Status.LATER:
             self.look_at_once = True
-            stream.lose_place()
+            stream.forget_place()
             stream.held_until = now + _RETRY_LATER
         elif row.status is Status.OK and row.stream in batch.closing:
             ended.append(self._end(stream, row.verdict or Verdict.PARTIAL, ""))
@@ -230,7 +230,7 @@ class SenderState:
         try:
             stream.go_to(row.end, row.cursor)
         except OSError as error:
-            stream.lose_place()
+            stream.forget_place()
             self._hold_unreadable(stream, error, now)
 
     def _take_refusal(self, row: StreamReply, now: float) -> None:

@@ -22,7 +22,7 @@ class RequestTimer:
         self._not_before = float("-inf")
 
     def sent(self, now: float, size: int, full: bool, server_wait: float) -> None:
-        """Note an answered request with `size` bytes of log; the answer asks to wait for `server_wait` seconds."""
+        """Note an answered request with `size` bytes of log; the answer asks for `server_wait` seconds."""
         passed = max(now - self._last, 0.001)
         weight = min(1.0, passed / _MEMORY)
         self._rate += weight * (size / max(passed, _SHORTEST) - self._rate)

@@ -26,8 +26,8 @@ STREAM = StreamId(JOB, "log.txt")
 # -- a stream ------------------------------------------------------------------------------------------------
 
 EVENTS = {
-    "placed": lambda stream: stream.go_to(0, b""),
-    "lost": lambda stream: stream.lose_place(),
+    "place known": lambda stream: stream.go_to(0, b""),
+    "place unknown": lambda stream: stream.forget_place(),
     "job over": lambda stream: stream.job_is_over("exit code 0"),
     "ended": lambda stream: stream.end(),
 }
@@ -40,7 +40,7 @@ def stream_in(phase: Phase) -> FollowedStream:
 
 
 @pytest.mark.parametrize(
-    "phase, placed, lost, job_over",
+    "phase, known, unknown, job_over",
     [
         (Phase.ASKING, Phase.FOLLOWING, Phase.ASKING, Phase.ASKING_LAST),
         (Phase.FOLLOWING, Phase.FOLLOWING, Phase.ASKING, Phase.CLOSING),
@@ -48,8 +48,8 @@ def stream_in(phase: Phase) -> FollowedStream:
         (Phase.CLOSING, Phase.CLOSING, Phase.ASKING_LAST, Phase.CLOSING),
     ],
 )
-def test_every_event_leads_from_every_phase_to_the_next(phase, placed, lost, job_over):
-    expected = {"placed": placed, "lost": lost, "job over": job_over, "ended": Phase.ENDED}
+def test_every_event_leads_from_every_phase_to_the_next(phase, known, unknown, job_over):
+    expected = {"place known": known, "place unknown": unknown, "job over": job_over, "ended": Phase.ENDED}
     for event, after in expected.items():
         stream = stream_in(phase)
         EVENTS[event](stream)
