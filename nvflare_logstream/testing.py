@@ -1,14 +1,20 @@
-"""Fakes for tests of code that uses this package: a clock that stands still, a watcher on it, a link that fails on request."""
+"""Fakes for tests of code that uses this package.
+
+A clock that stands still, a watcher on that clock, a link that fails on request, and a source in memory.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
 
 from nvflare_logstream.errors import LinkError
 from nvflare_logstream.site.link import Link
+from nvflare_logstream.site.source import Chunk
 from nvflare_logstream.site.watch import Watcher
+from nvflare_logstream.streams import Loss
 
 
 class Clock:
@@ -38,7 +44,7 @@ class ClockWatcher(Watcher):
 
     Attributes:
         waits: how many seconds were waited, each time.
-        changed: set it to tell that a file has changed.
+        changed: set it to say that a file has changed.
     """
 
     def __init__(self, clock: Clock):
@@ -86,7 +92,8 @@ class FaultyLink(Link):
     """A link in memory; after the given faults it works.
 
     Args:
-        deliver: takes a request and gives the reply, such as a `Receiver`'s `handle` for one peer; may be replaced at any time.
+        deliver: takes a request and gives the reply, such as a `Receiver`'s `handle` for one peer; it may be
+            replaced.
         faults: what to do to each request, in turn.
 
     Attributes:
@@ -116,3 +123,71 @@ class FaultyLink(Link):
         if fault is Fault.REPEAT:
             reply = self.deliver(payload)
         return reply[:-1] if fault is Fault.DAMAGE_REPLY else reply
+
+
+class MemorySource:
+    """A source that reads bytes in memory, for a `Sender` without any file.
+
+    Its cursor is the position in the log, in decimal digits. A position that the log does not reach is
+    reported as a loss.
+
+    Args:
+        log: what it reads; the test may append to it at any time. A sender started anew is given the same log
+            again.
+
+    Examples:
+        >>> log = bytearray(b"first line")
+        >>> source = MemorySource(log)
+        >>> source.read(5)
+        Chunk(offset=0, data=b'first', cursor=b'5', losses=())
+        >>> again = MemorySource(log)
+        >>> again.seek(5, b"5")
+        >>> again.read(100).data
+        b' line'
+    """
+
+    def __init__(self, log: bytearray):
+        self._log = log
+        self._position = 0  # in the log
+        self._base = 0  # place in the stream at which the log begins; above 0 after a loss
+        self._cursor = b""
+        self._losses: tuple[Loss, ...] = ()
+
+    @property
+    def offset(self) -> int:
+        """Place in the stream, in bytes, of the next byte to read."""
+        return self._base + self._position
+
+    @property
+    def descriptor(self) -> None:
+        """There is no file to watch."""
+
+    def read(self, limit: int) -> Chunk | None:
+        """Return up to `limit` bytes that follow, or None if there is nothing new."""
+        data, start = bytes(self._log[self._position : self._position + limit]), self.offset
+        if not data and not self._losses:
+            return None
+        self._position += len(data)
+        self._cursor = b"%d" % self._position
+        losses, self._losses = self._losses, ()
+        return Chunk(start, data, self._cursor, losses)
+
+    def seek(self, offset: int, cursor: bytes) -> None:
+        """Go to a place that a chunk's cursor describes (empty: the start)."""
+        position = int(cursor) if cursor.isdigit() else 0 if not offset else -1
+        self._cursor, self._losses = cursor, ()
+        if not 0 <= position <= min(offset, len(self._log)):
+            position = 0
+            self._losses = (Loss(offset, None, "the log in memory does not reach this place"),)
+        self._position, self._base = position, offset - position
+
+    def stands_at(self, offset: int, cursor: bytes) -> bool:
+        """Whether this is the place after the last chunk or seek."""
+        return (offset, cursor) == (self.offset, self._cursor)
+
+    def digest(self) -> tuple[str, int]:
+        """The sha256 (hex) of what was read, and the place in the stream it begins at."""
+        return hashlib.sha256(self._log[: self._position]).hexdigest(), self._base
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -1,1 +1,1 @@
-"""The sending side: files into requests."""
+"""The site's side: follows log files and sends what is written to them."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nvflare_logstream.site.cursor import fingerprint
+from nvflare_logstream.site.cursor import Segment, fingerprint
+
+_COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
 
 
 @dataclass(frozen=True)
-class Found:
+class ChainFile:
     """A file of the rotation chain as a directory scan saw it."""
 
     path: Path
@@ -19,9 +22,9 @@ class Found:
     size: int
 
 
-def scan(log: Path) -> list[Found]:
-    """The rotation chain, oldest first; looked at until two looks agree, since a rotation renames file by file."""
-    last: list[Found] | None = None
+def scan(log: Path) -> list[ChainFile]:
+    """The rotation chain, oldest first. A rotation renames file by file: scan until two scans agree."""
+    last: list[ChainFile] | None = None
     while True:
         chain = _scan_once(log)
         if last is not None and [(f.path, f.inode) for f in last] == [(f.path, f.inode) for f in chain]:
@@ -29,10 +32,10 @@ def scan(log: Path) -> list[Found]:
         last = chain
 
 
-def _scan_once(log: Path) -> list[Found]:
+def _scan_once(log: Path) -> list[ChainFile]:
     prefix = log.name + "."
-    rotated: list[tuple[tuple[int, int], Found]] = []
-    current: list[Found] = []
+    rotated: list[tuple[tuple[int, int], ChainFile]] = []
+    current: list[ChainFile] = []
     try:
         entries = list(os.scandir(log.parent))
     except FileNotFoundError:
@@ -46,17 +49,18 @@ def _scan_once(log: Path) -> list[Found]:
             continue
         if not stat.S_ISREG(status.st_mode):
             continue  # opening a named pipe would block
-        found = Found(Path(entry.path), status.st_ino, status.st_size)
+        file = ChainFile(Path(entry.path), status.st_ino, status.st_size)
         if entry.name == log.name:
-            current.append(found)
+            current.append(file)
             continue
         suffix = entry.name[len(prefix) :]
-        if suffix.endswith((".gz", ".xz", ".bz2", ".zst")):
-            continue  # a compressed backup is no longer the file that was written
-        # Numbered backups are oldest at the highest number; any other naming is ordered by last write.
+        if suffix.endswith(_COMPRESSED):
+            continue  # a compressed backup no longer holds the bytes that were written
+        # Numbered backups are oldest at the highest number; backups named otherwise are in the order of their
+        # last write.
         rank = (0, -int(suffix)) if suffix.isdecimal() else (1, status.st_mtime_ns)
-        rotated.append((rank, found))
-    return [found for _, found in sorted(rotated, key=lambda item: item[0])] + current
+        rotated.append((rank, file))
+    return [file for _, file in sorted(rotated, key=lambda item: item[0])] + current
 
 
 def head_of(path: Path, length: int) -> str:
@@ -66,3 +70,28 @@ def head_of(path: Path, length: int) -> str:
             return fingerprint(file.read(length))
     except FileNotFoundError:
         return ""
+
+
+def unread(chain: list[ChainFile], segments: Iterable[Segment]) -> list[ChainFile]:
+    """The files of the chain that follow the last one from which something was read."""
+    read = [number for number, file in enumerate(chain) if _was_read(file, segments)]
+    return chain[read[-1] + 1 :] if read else chain
+
+
+def _was_read(file: ChainFile, segments: Iterable[Segment]) -> bool:
+    return any(
+        segment.inode == file.inode
+        and segment.head_length > 0
+        and head_of(file.path, segment.head_length) == segment.head
+        for segment in segments
+    )
+
+
+def holder(chain: list[ChainFile], segment: Segment) -> ChainFile | None:
+    """The file that holds a segment: of the same inode and head, or else of the same head alone."""
+    for file in sorted(chain, key=lambda f: f.inode != segment.inode):
+        if file.inode != segment.inode and segment.head_length == 0:
+            continue
+        if file.size >= segment.head_length and head_of(file.path, segment.head_length) == segment.head:
+            return file
+    return None

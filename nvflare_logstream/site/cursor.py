@@ -1,4 +1,4 @@
-"""Where a tailer stands in its source: the opaque cursor that the receiver keeps beside the data."""
+"""Where a tailer stands in its log: the opaque cursor that the receiver keeps beside the data."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import json
 from dataclasses import dataclass
 from typing import ClassVar
 
+VERSION = 1  # of the cursor's JSON; release 0.1.0 wrote the same form without a version
+_LONGEST = 16 << 10  # bytes of a cursor; one with all its segments has under 2,000
+_FAR = 1 << 62  # bytes; the system takes no position far above
+_LONGEST_HEAD = 1 << 16  # bytes of a head: it is read again at once
+
 
 def fingerprint(head: bytes) -> str:
     """Short digest of a file's first bytes."""
@@ -16,7 +21,14 @@ def fingerprint(head: bytes) -> str:
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of the logical sequence that stands in one file: `length` bytes from byte `start` of that file."""
+    """A run of the stream that stands in one file.
+
+    Attributes:
+        inode: the file's inode.
+        start: position in the file at which the run begins, in bytes.
+        length: bytes of the run.
+        head: fingerprint of the file's first `head_length` bytes.
+    """
 
     inode: int
     start: int
@@ -32,10 +44,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class Cursor:
-    """A place in the source.
+    """A place in the log.
 
     Attributes:
-        base: logical offset at which `segments` begin; what lies before can no longer be read again.
+        base: place in the stream at which `segments` begin; what lies before can no longer be read again.
         anchor: the last bytes before the place, to find out whether the file is still the same there.
         segments: the files read since `base`, oldest first; the place is the end of the last one.
     """
@@ -47,27 +59,38 @@ class Cursor:
     segments: tuple[Segment, ...]
 
     def encode(self) -> bytes:
-        """The cursor as bytes (compact JSON: it is looked at when things go wrong)."""
+        """The cursor as bytes: compact JSON, because people look at it when things go wrong."""
         rows = [[s.inode, s.start, s.length, s.head, s.head_length] for s in self.segments]
         anchor = base64.b64encode(self.anchor).decode()
-        return json.dumps(
-            {"base": self.base, "anchor": anchor, "files": rows}, separators=(",", ":")
-        ).encode()
+        fields = {"v": VERSION, "base": self.base, "anchor": anchor, "files": rows}
+        return json.dumps(fields, separators=(",", ":")).encode()
 
     @property
     def offset(self) -> int:
-        """The place's logical offset."""
+        """The cursor's place in the stream."""
         return self.base + sum(segment.length for segment in self.segments)
 
     @classmethod
     def decode(cls, data: bytes) -> Cursor | None:
-        """Read back what `encode` gave; None for anything else, since it comes from another process."""
+        """Read back what `encode` gave; None for another version or anything else: it comes from outside."""
+        if len(data) > _LONGEST:
+            return None
         try:
             fields = json.loads(data)
-            rows = [Segment(int(i), int(s), int(n), str(h), int(k)) for i, s, n, h, k in fields["files"]]
-            place = cls(int(fields["base"]), base64.b64decode(fields["anchor"], validate=True), tuple(rows))
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            if "v" in fields and fields["v"] != VERSION:
+                return None
+            segments = tuple(Segment(*row) for row in fields["files"])
+            cursor = cls(fields["base"], base64.b64decode(fields["anchor"], validate=True), segments)
+            return cursor if cursor._is_sound() else None
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
-        sound = all(0 <= n < 1 << 62 for s in rows for n in (s.start, s.length)) and place.base >= 0
-        sound = sound and all(0 <= s.head_length <= 1 << 16 for s in rows)
-        return place if sound and len(place.anchor) <= (rows[-1].end if rows else 0) else None
+
+    def _is_sound(self) -> bool:
+        """Whether every field has the type and the range that `encode` gives it."""
+        places = [self.base, *(place for s in self.segments for place in (s.start, s.length))]
+        return (
+            all(type(place) is int and 0 <= place < _FAR for place in places)
+            and all(type(s.inode) is int and isinstance(s.head, str) for s in self.segments)
+            and all(type(s.head_length) is int and 0 <= s.head_length <= _LONGEST_HEAD for s in self.segments)
+            and len(self.anchor) <= (self.segments[-1].end if self.segments else 0)
+        )

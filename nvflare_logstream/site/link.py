@@ -7,13 +7,13 @@ from functools import partial
 
 
 class Link:
-    """One request is under way at a time; a link needs to have `send` only."""
+    """Carries one request at a time; a subclass needs to define `send` only."""
 
     def send(self, payload: bytes) -> bytes:
         """Send a request and return the reply.
 
         Raises:
-            LinkError: if there was none; the request may or may not have been taken.
+            LinkError: if there was no reply; the receiver may or may not have taken the request.
         """
         raise NotImplementedError
 
@@ -21,6 +21,6 @@ class Link:
         """Send a request and return at once, so that the next can be prepared meanwhile.
 
         Returns:
-            A function that waits for the reply, as `send` does.
+            A function that waits for the reply; it returns and raises what `send` does.
         """
         return partial(self.send, payload)

@@ -1,7 +1,8 @@
 """Wake a thread when a followed file changes: inotify where the system has it, else the poll interval alone.
 
-Polling fast enough for a line to arrive at once would cost an idle job more than all its log lines; the kernel tells for free.
-File systems that do not tell (network mounts written elsewhere) are still looked at every poll interval.
+Polling fast enough for a line to arrive at once would cost an idle job more than all its log lines; the
+kernel reports changes for free. File systems that report none (network mounts written elsewhere) are still
+looked at every poll interval.
 """
 
 from __future__ import annotations
@@ -23,9 +24,8 @@ class Watcher:
 
     def __init__(self) -> None:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._wake_lock = (
-            threading.Lock()
-        )  # a descriptor closed meanwhile may already be a file of the training code
+        # A descriptor closed meanwhile may already be a file of the training code.
+        self._wake_lock = threading.Lock()
         self._closed = False
         self._inotify = -1
         self._watched: dict[object, int] = {}
@@ -44,10 +44,18 @@ class Watcher:
                     os.close(fd)
 
     def watch(self, directory: Path, descriptor: int | None, owner: object) -> bool:
-        """Watch `directory` for new files, and the file open at `descriptor` for new bytes, in place of `owner`'s last one.
+        """Watch a directory for new files, and an open file for new bytes.
+
+        Args:
+            directory: the directory; it may not be there yet.
+            descriptor: the open file, if there is one.
+            owner: who watches; the file takes the place of the one it watched before.
 
         Returns:
             Whether anything is watched that was not before.
+
+        Raises:
+            OSError: if the descriptor is not open.
         """
         file = None if descriptor is None else (descriptor, os.fstat(descriptor).st_ino)
         if self._last.get(owner) == (directory, file) and self._watched.get(directory, -1) >= 0:
@@ -56,7 +64,8 @@ class Watcher:
         if self._watched.get(directory, -1) < 0:  # not yet, or it was not there yet
             self._watched[directory] = self._add(str(directory), _IN_CREATE | _IN_MOVED_TO)
         if descriptor is not None:
-            # Adding the same file again gives the same watch; through /proc it is the open file, whatever its name is now.
+            # Adding the same file again gives the same watch. Through /proc it is the open file, whatever its
+            # name is now.
             added = self._add(f"/proc/self/fd/{descriptor}", _IN_MODIFY)
             before = self._watched.get(owner, -1)
             self._watched[owner] = added
@@ -65,7 +74,7 @@ class Watcher:
         return self._inotify >= 0
 
     def forget(self, owner: object) -> None:
-        """End what `watch` began for `owner` (a file's owner, or a directory)."""
+        """End what `watch` began for `owner` (whoever watches a file, or a directory)."""
         self._last.pop(owner, None)
         before = self._watched.pop(owner, -1)
         if before >= 0 and before not in self._watched.values():
@@ -78,17 +87,17 @@ class Watcher:
         return added
 
     def wake(self) -> None:
-        """End a wait that is under way, or the next one."""
+        """End the wait that is under way, or else the next one."""
         with self._wake_lock, suppress(BlockingIOError):  # a wake is already waiting
             if not self._closed:
                 os.write(self._wake_write, b"!")
 
     def wait(self, seconds: float) -> None:
-        """Wait until a file changes, `wake` is called or `seconds` are over."""
+        """Wait until a file changes, `wake` is called or `seconds` have passed."""
         self._wait(seconds, [self._wake_read] + ([self._inotify] if self._inotify >= 0 else []))
 
     def pause(self, seconds: float) -> None:
-        """Wait until `wake` is called or `seconds` are over, whatever the files do meanwhile."""
+        """Wait until `wake` is called or `seconds` have passed, whatever the files do meanwhile."""
         self._wait(seconds, [self._wake_read])
 
     @staticmethod

@@ -9,22 +9,22 @@ import time
 import pytest
 
 from nvflare_logstream.server.pace import Pace
-from nvflare_logstream.site.interval import Pacer
+from nvflare_logstream.site.timer import RequestTimer
 from nvflare_logstream.site.watch import Watcher
 from nvflare_logstream.testing import Clock
 
-# -- the site ---------------------------------------------------------------------------------------------------
+# -- the site ------------------------------------------------------------------------------------------------
 
 
 def test_the_first_request_and_the_first_after_a_quiet_time_go_at_once():
-    pacer = Pacer()
+    pacer = RequestTimer()
     assert pacer.not_before <= 0
     pacer.sent(100.0, 50_000, full=False, server_wait=0.0)
     assert pacer.not_before < 101
 
 
 def test_few_bytes_travel_soon_and_many_together():
-    slow, fast = Pacer(), Pacer()
+    slow, fast = RequestTimer(), RequestTimer()
     for now in range(10):
         slow.sent(float(now), 100, full=False, server_wait=0.0)
         fast.sent(float(now), 1_000_000, full=False, server_wait=0.0)
@@ -33,7 +33,7 @@ def test_few_bytes_travel_soon_and_many_together():
 
 
 def test_after_a_full_batch_the_next_goes_at_once_unless_the_server_asks_to_wait():
-    pacer = Pacer()
+    pacer = RequestTimer()
     pacer.sent(5.0, 1 << 20, full=True, server_wait=0.0)
     assert pacer.not_before == 5.0
     pacer.sent(6.0, 1 << 20, full=True, server_wait=2.5)
@@ -43,13 +43,13 @@ def test_after_a_full_batch_the_next_goes_at_once_unless_the_server_asks_to_wait
 def test_failures_wait_longer_and_longer_up_to_five_seconds():
     waits = []
     for attempt in (1, 2, 3, 5, 10, 10_000):
-        pacer = Pacer()
+        pacer = RequestTimer()
         pacer.failed(0.0, attempt)
         waits.append(pacer.not_before)
     assert waits == sorted(waits) and waits[0] < 1 and waits[-1] == 5.0
 
 
-# -- the server -------------------------------------------------------------------------------------------------
+# -- the server ----------------------------------------------------------------------------------------------
 
 
 def settled(pace: Pace, clock: Clock, senders: int) -> float:
@@ -90,7 +90,7 @@ def test_full_batches_of_many_senders_share_one_core():
     assert all(0.1 <= wait <= 0.2 for wait in waits)
 
 
-# -- waking -----------------------------------------------------------------------------------------------------
+# -- waking --------------------------------------------------------------------------------------------------
 
 FOREVER = 60.0  # a test that waits it out fails: far beyond `SOON`
 SOON = 20.0

@@ -15,78 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvflare_logstream.errors import LinkError
-from nvflare_logstream.server.receiver import Admission, Receiver
+from nvflare_logstream.server.receiver import Admission
+from nvflare_logstream.site.exchange import Step
 from nvflare_logstream.site.sender import Sender
-from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.streams import StreamId, StreamKey
-from nvflare_logstream.testing import Clock, ClockWatcher, Fault, FaultyLink
-from nvflare_logstream.wire.peer import Peer
+from nvflare_logstream.testing import Fault
 from nvflare_logstream.wire.upload import decode_request
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply, decode_reply
 from tests.unit.conftest import MEMORY
-
-JOB, SITE = "job-1", "site-1"
-
-
-class World:
-    """A site, a server and a link between them, on one clock that nobody has to wait for."""
-
-    def __init__(self, root: Path, **quotas: int):
-        self.clock = Clock()
-        self.root, self.logs = root / "store", root / "logs"
-        self.logs.mkdir()
-        self.quotas = Quotas(**quotas)
-        self.admission = Admission()
-        self.watcher = ClockWatcher(self.clock)
-        self.link = FaultyLink(self.deliver)
-        self.verdicts: dict[StreamId, str] = {}
-        self.store = LogStore(self.root, self.quotas, self.clock)
-        self.senders: list[Sender] = []
-
-    def deliver(self, payload: bytes, job: str = "") -> bytes:
-        return Receiver(self.store, lambda site, job: self.admission, clock=self.clock).handle(
-            payload, Peer(SITE, job)
-        )
-
-    def crash_server(self) -> None:
-        self.store.index.close()  # the files' descriptors are not kept open: nothing else dies with a process
-        self.store = LogStore(self.root, self.quotas, self.clock)
-
-    def sender(self, *files: str, link: object = None) -> Sender:
-        def ended(stream: StreamId, verdict: str, reason: str) -> None:
-            self.verdicts[stream] = verdict
-
-        sender = Sender(
-            link or self.link, on_verdict=ended, clock=self.clock, wall_clock=self.clock, watcher=self.watcher
-        )
-        self.senders.append(sender)
-        for file in files:
-            sender.follow(JOB, self.logs, file)
-        return sender
-
-    def write(self, data: bytes, file: str = "log.txt") -> None:
-        with (self.logs / file).open("ab") as log:
-            log.write(data)
-        self.watcher.changed = True
-
-    def stored(self, file: str = "log.txt") -> bytes:
-        return (self.root / JOB / SITE / file).read_bytes()
-
-    def info(self, file: str = "log.txt"):
-        return next(info for info in self.store.streams(JOB) if info.key.file == file)
-
-    def finish(self, sender: Sender, files: tuple[str, ...] = (), **more: bool) -> None:
-        sender.finish(JOB, self.logs, files, "exit code 0", **more)
-        self.run(sender, turns=60)
-
-    def run(self, sender: Sender, turns: int = 30) -> None:
-        for _ in range(turns):
-            sender.turn()
-
-    def close(self) -> None:
-        for sender in self.senders:
-            sender.stop()
-        self.store.close()
+from tests.unit.site_world import JOB, SITE, World
 
 
 @pytest.fixture
@@ -96,7 +33,7 @@ def world(memory_path):
     world.close()
 
 
-# -- faults -----------------------------------------------------------------------------------------------------
+# -- faults --------------------------------------------------------------------------------------------------
 
 ACTIONS = st.one_of(
     st.tuples(st.just("write"), st.integers(8, 3000)),
@@ -117,9 +54,8 @@ def test_nothing_is_lost_or_doubled_whatever_the_link_the_server_and_the_sender_
         sender = world.sender("log.txt")
         for action, value in actions:
             if action == "write":
-                data = random.Random(len(written)).randbytes(
-                    value
-                )  # logs do not repeat themselves from their first byte on
+                # Logs do not repeat themselves from their first byte on.
+                data = random.Random(len(written)).randbytes(value)
                 world.write(data)
                 written += data
             elif action == "turn":
@@ -225,7 +161,7 @@ def test_a_loss_in_a_batch_that_was_refused_is_told_again(world):
     assert [loss.offset for loss in world.info().losses] == [6]
 
 
-# -- what is sent, and when -------------------------------------------------------------------------------------
+# -- what is sent, and when ----------------------------------------------------------------------------------
 
 
 def test_the_first_line_after_a_quiet_time_goes_at_once(world):
@@ -292,9 +228,8 @@ def test_without_faults_every_byte_is_sent_once(world):
     world.finish(sender)
     assert {file: world.stored(file) for file in written} == written
     requests = list(map(decode_request, world.link.requests))
-    assert (
-        sum(len(request.opens) for request in requests) == 2
-    )  # nobody had to ask again where the receiver stands
+    opens = sum(len(request.opens) for request in requests)
+    assert opens == 2  # nobody had to ask again where the receiver stands
     frames = [frame for request in requests for frame in request.frames()]
     assert sum(len(frame.data) for frame in frames) == sum(map(len, written.values()))
 
@@ -409,8 +344,48 @@ def test_a_log_that_cannot_be_read_now_is_sent_when_it_can(world, monkeypatch, c
     assert world.stored() == b"late\n"
 
 
+def test_a_log_that_cannot_be_read_when_its_place_is_known_does_not_hold_up_the_others(
+    world, monkeypatch, caplog
+):
+    """A sender started anew goes to the place of each log; at one of them it is not let in."""
+    files = ("log.txt", "other.txt")
+    for file in files:
+        world.write(b"first\n", file)
+    world.run(world.sender(*files), turns=5)
+    for file in files:
+        world.write(b"second\n", file)
+    real = Path.open
+
+    def open_but_one(path: Path, *args: object, **more: object) -> object:
+        if path == world.logs / "log.txt":
+            raise PermissionError(13, "no")
+        return real(path, *args, **more)
+
+    sender = world.sender(*files)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", open_but_one)
+        world.run(sender, turns=10)
+        assert world.info("other.txt").end == 13 and world.info("log.txt").end == 6
+    assert len([r for r in caplog.records if "cannot read" in r.message]) == 1
+    world.finish(sender)
+    assert world.stored("log.txt") == world.stored("other.txt") == b"first\nsecond\n"
+
+
+def test_a_verdict_that_cannot_be_passed_on_keeps_no_other_back(world, caplog):
+    told = []
+
+    def tell(stream: StreamId, verdict: str, reason: str) -> None:
+        told.append(stream.file)
+        raise ValueError("nobody listens")
+
+    sender = world.sender("a.txt", "b.txt")
+    sender._on_verdict = tell
+    world.finish(sender)
+    assert sorted(told) == ["a.txt", "b.txt"] and "nobody listens" in caplog.text
+
+
 def test_a_job_process_may_not_write_another_jobs_logs(world):
-    world.link.deliver = lambda payload: world.deliver(payload, job="job-2")
+    world.link.deliver = lambda payload: world.deliver(payload, job_id="job-2")
     world.write(b"forged\n")
     world.run(world.sender("log.txt"), turns=5)
     assert world.verdicts == {StreamId(JOB, "log.txt"): "refused"}
@@ -426,7 +401,7 @@ def test_every_reply_names_each_stream_once(world):
         assert len({row.stream for row in reply.streams}) == len(reply.streams)
 
 
-# -- the thread -------------------------------------------------------------------------------------------------
+# -- the thread ----------------------------------------------------------------------------------------------
 
 
 class Blocked:
@@ -482,11 +457,46 @@ def test_nothing_blocks_while_the_server_does_not_answer(world):
     sender.stop(10)
 
 
+def test_waiting_is_measured_by_the_senders_own_clock(world):
+    """An hour passes in no time: who waits goes by the clock that the sender was given."""
+    link = Blocked()
+    sender = Sender(link, clock=world.clock, wall_clock=world.clock)
+    sender.start()
+    sender.follow(JOB, world.logs, "log.txt")
+    assert link.asked.wait(10)
+    began, results = time.monotonic(), []
+    waiting = [
+        threading.Thread(target=lambda wait=wait: results.append(wait(3600)))
+        for wait in (sender.drain, sender.wait_finished)
+    ]
+    for thread in waiting:
+        thread.start()
+    while any(thread.is_alive() for thread in waiting) and time.monotonic() < began + 20:
+        world.clock.advance(600)
+        time.sleep(0.01)
+    assert results == [False, False] and time.monotonic() < began + 20
+    link.free.set()
+    sender.stop(10)
+
+
 def test_drain_is_not_done_while_the_receiver_says_later(world, real):
     world.admission = Admission(Status.LATER, "not started")
     real.follow(JOB, world.logs, "log.txt")
     world.write(b"x")
     assert not real.drain(0.5)
+
+
+@pytest.mark.parametrize("wait", ["drain", "wait_finished"])
+def test_who_waits_for_what_cannot_be_done_yet_keeps_no_core_busy(world, wait):
+    """The thread looks when somebody begins to wait, and a few times a second from then on."""
+    world.admission = Admission(Status.LATER, "not started")
+    sender, turns = Sender(world.link), []
+    turn, sender.turn = sender.turn, lambda: (turns.append(1), turn())
+    sender.start()
+    sender.follow(JOB, world.logs, "log.txt")
+    assert not getattr(sender, wait)(1.0)
+    assert len(turns) < 200
+    sender.stop(10)
 
 
 def test_an_unexpected_error_does_not_end_the_thread(world, caplog):
@@ -547,4 +557,5 @@ def test_a_sender_that_has_finished_holds_nothing(world):
         world.write(b"line %d\n" % number)
         sender.turn()
     world.finish(sender)
-    assert not sender._streams and not sender._finishing and sender._batch is None
+    state = sender._state
+    assert not state.streams and not state.jobs_over and state.exchange.step is Step.IDLE

@@ -1,7 +1,8 @@
-"""When the next request should go: at once after a quiet time, rarer the more is written, never while a full batch waits.
+"""When the next request may go.
 
-A request costs the training process about a millisecond whatever it carries, so at a thousand lines a second they travel a few
-hundred together, and at ten lines a second each travels alone.
+At once after a quiet time, more rarely the more is written, and without a pause while full batches wait. A
+request costs the training process about a millisecond whatever it carries: so at a thousand lines a second a
+few hundred of them travel together, and at ten lines a second each travels alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ _BYTES_AT_LONGEST = 60_000.0  # bytes a second from which requests go at the lon
 _MEMORY = 1.0  # seconds over which the rate is taken
 
 
-class Pacer:
+class RequestTimer:
     """Gives the earliest time of the next request; times are monotonic seconds."""
 
     def __init__(self) -> None:
@@ -21,7 +22,7 @@ class Pacer:
         self._not_before = float("-inf")
 
     def sent(self, now: float, size: int, full: bool, server_wait: float) -> None:
-        """Note a request of `size` bytes of log that went through; `server_wait` is what the receiver asked for."""
+        """Note an answered request with `size` bytes of log; the answer asks for `server_wait` seconds."""
         passed = max(now - self._last, 0.001)
         weight = min(1.0, passed / _MEMORY)
         self._rate += weight * (size / max(passed, _SHORTEST) - self._rate)

@@ -1,0 +1,79 @@
+"""The exchange of requests and replies with the receiver.
+
+* `begin` goes from IDLE to UNDER_WAY; `prepare` from there to AHEAD, while a full batch is under way.
+* `answered` goes from UNDER_WAY to IDLE, or from AHEAD to UNDER_WAY: what was prepared is the next request.
+* `failed` stays: a request without an answer is sent again as it was.
+* `drop` goes to IDLE from anywhere: nobody knows what the receiver took.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from nvflare_logstream.site.batch import Batch
+from nvflare_logstream.site.timer import RequestTimer
+
+
+class Step(Enum):
+    """Where the exchange stands; the value is the number of requests that have no answer yet."""
+
+    IDLE = 0
+    UNDER_WAY = 1
+    AHEAD = 2
+
+
+class Exchange:
+    """The request under way and the one prepared meanwhile; times are monotonic seconds.
+
+    Args:
+        now: the time at which the exchange begins.
+
+    Attributes:
+        failures: how often in a row no answer came.
+        last_answer: when the last answer came.
+    """
+
+    def __init__(self, now: float):
+        self._unanswered: list[Batch] = []
+        self._timer = RequestTimer()
+        self.failures = 0
+        self.last_answer = now
+
+    @property
+    def step(self) -> Step:
+        """Where the exchange stands."""
+        return Step(len(self._unanswered))
+
+    @property
+    def under_way(self) -> Batch | None:
+        """The request that was sent or is to be sent."""
+        return self._unanswered[0] if self._unanswered else None
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next request may go; 0 or less if it may go at once."""
+        return self._timer.not_before - now
+
+    def begin(self, batch: Batch) -> None:
+        """Make `batch` the request under way."""
+        assert self.step is Step.IDLE
+        self._unanswered.append(batch)
+
+    def prepare(self, batch: Batch) -> None:
+        """Make `batch` the one that follows the request under way."""
+        assert self.step is Step.UNDER_WAY
+        self._unanswered.append(batch)
+
+    def answered(self, now: float, server_wait: float) -> None:
+        """The request under way was answered; the receiver asks for `server_wait` seconds of rest."""
+        batch = self._unanswered.pop(0)
+        self.failures, self.last_answer = 0, now
+        self._timer.sent(now, batch.writer.raw_size, batch.writer.full, server_wait)
+
+    def failed(self, now: float) -> None:
+        """No answer came, or none that says what was taken."""
+        self.failures += 1
+        self._timer.failed(now, self.failures)
+
+    def drop(self) -> None:
+        """Forget the requests that have no answer."""
+        self._unanswered.clear()

@@ -1,0 +1,123 @@
+"""One file of a rotation chain, open for reading; it notices if bytes that were read are no longer there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nvflare_logstream.site.chain import ChainFile
+from nvflare_logstream.site.cursor import Segment, fingerprint
+
+HEAD = 1024  # bytes of a file's head that identify it, beside its inode
+ANCHOR = 64  # bytes before the position that are compared before each read
+
+
+class OpenFile:
+    """A file and the position in it up to which it was read.
+
+    Attributes:
+        descriptor, inode: of the open file, whatever its name is by now.
+        position: bytes of the file that were read.
+        anchor: the last bytes before the position.
+    """
+
+    def __init__(self, descriptor: int, inode: int, position: int, head: bytes, anchor: bytes):
+        self.descriptor, self.inode = descriptor, inode
+        self.position, self.anchor, self._head = position, anchor, head
+        self._seen = (0, 0)  # size and mtime at the last read
+
+    @classmethod
+    def open(cls, file: ChainFile, position: int, anchor: bytes | None = None) -> OpenFile | None:
+        """Open a file of the chain to read it from `position` on; None if its path names another file by now.
+
+        Args:
+            file: the file as a scan saw it.
+            position: where to go on, in bytes.
+            anchor: the bytes before the position; None to take those that are there.
+
+        Raises:
+            OSError: if the file cannot be read.
+        """
+        try:
+            descriptor = os.open(file.path, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        try:
+            same = os.fstat(descriptor).st_ino == file.inode
+            head = os.pread(descriptor, min(HEAD, position), 0)
+            if anchor is None:
+                anchor = os.pread(descriptor, min(ANCHOR, position), max(0, position - ANCHOR))
+        except OSError:
+            os.close(descriptor)
+            raise
+        if not same:
+            os.close(descriptor)
+            return None
+        return cls(descriptor, file.inode, position, head, anchor)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.descriptor)
+
+    @property
+    def seen_size(self) -> int:
+        """Bytes that the file was known to have at the last read."""
+        return self._seen[0]
+
+    def has_more(self) -> bool:
+        """Whether the file is longer than what was read of it."""
+        return os.fstat(self.descriptor).st_size > self.position
+
+    def changed(self) -> os.stat_result | None:
+        """The file's status if it may hold something new, else None."""
+        status = os.fstat(self.descriptor)
+        if status.st_size == self.position and (status.st_size, status.st_mtime_ns) == self._seen:
+            return None
+        return status
+
+    def read(self, status: os.stat_result, limit: int) -> bytes | None:
+        """Return up to `limit` bytes that follow, or None if those before the position are no longer there.
+
+        Args:
+            status: as `changed` gave it.
+            limit: most bytes.
+
+        Raises:
+            OSError: if the file cannot be read.
+        """
+        before = len(self.anchor)
+        wanted = before + max(0, min(limit, status.st_size - self.position))
+        data = os.pread(self.descriptor, wanted, self.position - before)
+        if data[:before] != self.anchor:
+            return None
+        data = data[before:]
+        self._seen = (max(status.st_size, self.position + len(data)), status.st_mtime_ns)
+        if data:
+            if len(self._head) < HEAD and self.position == len(self._head):
+                self._head = (self._head + data)[:HEAD]
+            self.anchor = (self.anchor + data[-ANCHOR:])[-ANCHOR:]
+            self.position += len(data)
+        return data
+
+    def begin_again(self) -> None:
+        """Go to the file's start: it was truncated in place."""
+        self.position, self.anchor, self._head, self._seen = 0, b"", b"", (0, 0)
+
+    def is_copied_to(self, path: Path) -> bool:
+        """Whether another file holds the same bytes at its head and before the position."""
+        with path.open("rb") as file:
+            head = file.read(len(self._head))
+            file.seek(self.position - len(self.anchor))
+            return head == self._head and file.read(len(self.anchor)) == self.anchor
+
+    def segment(self, begun: Segment | None = None) -> Segment:
+        """The part of the stream that stands in this file, up to the position.
+
+        Args:
+            begun: the same part at an earlier position, or in the file of which this one is a copy; None at
+                the file's start.
+        """
+        start, head, head_length = (begun.start, begun.head, begun.head_length) if begun else (0, "", -1)
+        if head_length < len(self._head):
+            head, head_length = fingerprint(self._head), len(self._head)
+        return Segment(self.inode, start, self.position - start, head, head_length)

@@ -1,0 +1,264 @@
+"""What a sender knows and decides: which request comes next, and what an answer means.
+
+It belongs to one thread and never waits: the time comes in, requests and ended streams go out. The thread,
+the link and the watcher are with the sender around it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from nvflare_logstream.site.batch import MOST_ASKED, Batch
+from nvflare_logstream.site.exchange import Exchange, Step
+from nvflare_logstream.site.followed import FollowedStream
+from nvflare_logstream.site.orders import FinishJob, FollowLog, Order
+from nvflare_logstream.site.source import SourceFactory
+from nvflare_logstream.streams import StreamId, Verdict
+from nvflare_logstream.wire.upload import Refusal
+from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply
+
+_RETRY_LATER = 1.0  # seconds until what could not be read or taken is tried again
+
+_logger = logging.getLogger(__name__)
+
+
+class Ended(NamedTuple):
+    """A stream that was let go."""
+
+    stream: FollowedStream
+    verdict: Verdict
+    reason: str
+
+
+class SenderState:
+    """The streams of one process and their exchange with the receiver; times are monotonic seconds.
+
+    Args:
+        source: makes the source of a log.
+        watch: has a stream's files watched; says whether anything is watched that was not before.
+        liveness_interval: seconds of silence after which a sign of life is sent.
+        now: the time at which the sender begins.
+
+    Attributes:
+        streams: what is followed, in the order in which the next batch takes from it.
+        jobs_over: jobs of which the receiver's known streams were not learned yet.
+        refusals: what the site keeps back and the receiver does not know yet.
+        exchange: the requests without an answer.
+        look_at_once: there may be something to send; otherwise a change of the files will say so.
+        quiet_looks: how many looks at all streams have found nothing to send.
+    """
+
+    def __init__(
+        self,
+        source: SourceFactory,
+        watch: Callable[[FollowedStream], bool],
+        liveness_interval: float,
+        now: float,
+    ):
+        self._source, self._watch, self._liveness = source, watch, liveness_interval
+        self.streams: dict[StreamId, FollowedStream] = {}
+        self.jobs_over: dict[str, FinishJob] = {}
+        self.refusals: dict[StreamId, Refusal] = {}
+        self.exchange = Exchange(now)
+        self.look_at_once = True
+        self.quiet_looks = 0
+        self._ask_from = 0.0  # when jobs and refusals that the receiver could not judge are tried again
+
+    def obey(self, order: Order) -> None:
+        """Take up what a caller wants."""
+        if isinstance(order, FollowLog):
+            if order.stream not in self.streams:
+                self._follow(order.stream, order.directory)
+        elif isinstance(order, FinishJob):
+            self.jobs_over[order.job_id] = order
+        else:
+            self.refusals.update({refusal.stream: refusal for refusal in order.refusals})
+
+    def _follow(self, stream: StreamId, directory: Path) -> FollowedStream:
+        followed = FollowedStream(stream, directory, self._source(directory, stream.file))
+        self.streams[stream] = followed
+        return followed
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether no stream is followed and no job is to be finished."""
+        return not self.streams and not self.jobs_over
+
+    @property
+    def hurried(self) -> bool:
+        """Whether a job is over: it is archived within a second, and a few requests are all that is left."""
+        return bool(self.jobs_over) or any(stream.last for stream in self.streams.values())
+
+    def rest(self, now: float, poll_interval: float, asleep: float) -> float:
+        """Seconds until the next look if nothing wakes the sender: `asleep` while nothing is followed."""
+        if self.streams:
+            silent = now - self.exchange.last_answer
+            return min(poll_interval, max(0.0, self._liveness - silent))
+        return poll_interval if self.jobs_over or self.refusals else asleep
+
+    # -- the next request ------------------------------------------------------------------------------------
+
+    def next_batch(self, now: float, wall_time: float) -> Batch | None:
+        """Begin a request with all there is to say now; None if that is nothing.
+
+        Args:
+            now: monotonic time in seconds.
+            wall_time: the site's clock in seconds since the epoch.
+        """
+        self.look_at_once = False
+        may_ask = MOST_ASKED if now >= self._ask_from else 0
+        batch = Batch(wall_time, list(islice(self.jobs_over.values(), may_ask)))
+        for refusal in islice(self.refusals.values(), may_ask):
+            batch.writer.refuse(refusal)
+        for stream, streams_left in self._ready(now):
+            if stream.placed:
+                self._add(stream, batch, streams_left, now)
+            else:
+                batch.open(stream)
+        if batch.writer.full:
+            self._rotate_turns()
+        if batch.writer.empty:
+            held_back = now < self._ask_from and (self.jobs_over or self.refusals)
+            if not held_back and not any(stream.held_until > now for stream in self.streams.values()):
+                self.quiet_looks += 1
+            if not self.streams or now - self.exchange.last_answer < self._liveness:
+                return None
+        batch.payload = batch.writer.encode()
+        self.exchange.begin(batch)
+        return batch
+
+    def prepare_batch(self, now: float, wall_time: float) -> None:
+        """Prepare the request after the one under way, with the bytes that follow those in it.
+
+        All else waits for the answer, which decides on it.
+        """
+        under_way = self.exchange.under_way
+        if under_way is None:
+            return
+        self.look_at_once = False
+        batch = Batch(wall_time, [])
+        for stream, streams_left in self._ready(now):
+            if stream.placed and stream.id not in under_way.closing:
+                self._add(stream, batch, streams_left, now)
+        if batch.writer.full:
+            self._rotate_turns()
+        if batch.writer.empty:
+            self.look_at_once = True
+            return
+        batch.payload = batch.writer.encode()
+        self.exchange.prepare(batch)
+
+    def _ready(self, now: float) -> Iterator[tuple[FollowedStream, int]]:
+        """The streams that are not held back, each with how many streams share the rest of the batch."""
+        streams = list(self.streams.values())
+        for number, stream in enumerate(streams):
+            if stream.held_until <= now:
+                yield stream, len(streams) - number
+
+    def _add(self, stream: FollowedStream, batch: Batch, streams_left: int, now: float) -> None:
+        try:
+            batch.add(stream, streams_left)
+            # What came between the last read and the first watch would otherwise go unnoticed.
+            self.look_at_once |= self._watch(stream) or batch.writer.full
+            stream.unreadable = False
+        except OSError as error:
+            self._hold_unreadable(stream, error, now)
+
+    def _rotate_turns(self) -> None:
+        """Begin the next batch with another stream: one that grows without end must not block the others."""
+        first = next(iter(self.streams))
+        self.streams[first] = self.streams.pop(first)
+
+    def _hold_unreadable(self, stream: FollowedStream, error: OSError, now: float) -> None:
+        if not stream.unreadable:
+            _logger.warning("cannot read %s now: %s", stream.directory / stream.id.file, error)
+        stream.unreadable = True
+        stream.held_until = now + _RETRY_LATER
+
+    # -- the answer ------------------------------------------------------------------------------------------
+
+    def drop_requests(self) -> None:
+        """Nobody knows what the receiver took of them: ask where every stream stands."""
+        self.exchange.drop()
+        self.look_at_once = True
+        for stream in self.streams.values():
+            stream.forget_place()
+
+    def take_answer(self, batch: Batch, reply: Reply, now: float) -> list[Ended]:
+        """Take the answer to a request, and return the streams that it ends."""
+        self.exchange.answered(now, reply.not_before)
+        ended: list[Ended] = []
+        for row in reply.streams:
+            if row.stream in self.refusals:
+                self._take_refusal(row, now)
+            stream = self.streams.get(row.stream)
+            if stream is not None and not self._take_row(stream, row, batch, now, ended):
+                self.drop_requests()
+                return ended
+        if reply.jobs_later:
+            self._ask_from = now + _RETRY_LATER
+        for job in batch.jobs:
+            if job.job_id not in reply.jobs_later:
+                self._take_known(job, reply, now)
+        return ended
+
+    def _take_row(
+        self, stream: FollowedStream, row: StreamReply, batch: Batch, now: float, ended: list[Ended]
+    ) -> bool:
+        """Take what the receiver says of one stream; False if the prepared request does not fit it."""
+        expected = batch.ends.get(row.stream, stream.source.offset)
+        if row.status is Status.REFUSED:
+            ended.append(self._end(stream, Verdict.REFUSED, row.reason))
+        elif row.status is Status.LATER:
+            self.look_at_once = True
+            stream.forget_place()
+            stream.held_until = now + _RETRY_LATER
+        elif row.status is Status.OK and row.stream in batch.closing:
+            ended.append(self._end(stream, row.verdict or Verdict.PARTIAL, ""))
+        elif row.status is Status.GAP or row.end != expected or not stream.placed:
+            if self.exchange.step is not Step.IDLE:
+                return False
+            self.look_at_once = True
+            self._go_to(stream, row, now)
+        return True
+
+    def _go_to(self, stream: FollowedStream, row: StreamReply, now: float) -> None:
+        try:
+            stream.go_to(row.end, row.cursor)
+        except OSError as error:
+            stream.forget_place()
+            self._hold_unreadable(stream, error, now)
+
+    def _take_refusal(self, row: StreamReply, now: float) -> None:
+        if row.status is Status.LATER:
+            self._ask_from = now + _RETRY_LATER
+        elif row.status is Status.REFUSED:
+            del self.refusals[row.stream]
+
+    def _take_known(self, job: FinishJob, reply: Reply, now: float) -> None:
+        """The receiver has named the job's streams that it knows: follow all of the job's to their ends."""
+        self.look_at_once = True
+        if self.jobs_over.get(job.job_id) is job:
+            del self.jobs_over[job.job_id]
+        rows = {row.stream: row for row in reply.streams if row.stream.job_id == job.job_id}
+        named = [StreamId(job.job_id, file) for file in job.files]
+        followed = [stream for stream in self.streams if stream.job_id == job.job_id]
+        for stream_id in dict.fromkeys((*named, *followed, *rows)):
+            row = rows.get(stream_id)
+            if job.only_unclosed and row and row.verdict:
+                continue
+            stream = self.streams.get(stream_id)
+            if stream is None:
+                stream = self._follow(stream_id, job.directory)
+                if row and row.status is Status.OK:
+                    self._go_to(stream, row, now)
+            stream.job_is_over(job.outcome)
+
+    def _end(self, stream: FollowedStream, verdict: Verdict, reason: str) -> Ended:
+        del self.streams[stream.id]
+        stream.end()
+        return Ended(stream, verdict, reason)

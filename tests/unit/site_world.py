@@ -1,0 +1,83 @@
+"""A site, a server and a link between them in one process, for tests that drive a sender turn by turn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nvflare_logstream.server.receiver import Admission, Receiver
+from nvflare_logstream.site.sender import Sender
+from nvflare_logstream.site.source import SourceFactory
+from nvflare_logstream.site.tail import Tailer
+from nvflare_logstream.store.store import LogStore, Quotas
+from nvflare_logstream.streams import StreamId
+from nvflare_logstream.testing import Clock, ClockWatcher, FaultyLink
+from nvflare_logstream.wire.peer import Peer
+
+JOB, SITE = "job-1", "site-1"
+
+
+class World:
+    """A site, a server and a link between them, on one clock that nobody has to wait for."""
+
+    def __init__(self, root: Path, **quotas: int):
+        self.clock = Clock()
+        self.root, self.logs = root / "store", root / "logs"
+        self.logs.mkdir()
+        self.quotas = Quotas(**quotas)
+        self.admission = Admission()
+        self.watcher = ClockWatcher(self.clock)
+        self.link = FaultyLink(self.deliver)
+        self.verdicts: dict[StreamId, str] = {}
+        self.store = LogStore(self.root, self.quotas, self.clock)
+        self.senders: list[Sender] = []
+        self.source: SourceFactory = Tailer
+
+    def deliver(self, payload: bytes, job_id: str = "") -> bytes:
+        return Receiver(self.store, lambda site, job_id: self.admission, clock=self.clock).handle(
+            payload, Peer(SITE, job_id)
+        )
+
+    def crash_server(self) -> None:
+        self.store.index.close()  # the files' descriptors are not kept open: nothing else dies with a process
+        self.store = LogStore(self.root, self.quotas, self.clock)
+
+    def sender(self, *files: str, link: object = None) -> Sender:
+        def ended(stream: StreamId, verdict: str, reason: str) -> None:
+            self.verdicts[stream] = verdict
+
+        sender = Sender(
+            link or self.link,
+            on_verdict=ended,
+            clock=self.clock,
+            wall_clock=self.clock,
+            watcher=self.watcher,
+            source=self.source,
+        )
+        self.senders.append(sender)
+        for file in files:
+            sender.follow(JOB, self.logs, file)
+        return sender
+
+    def write(self, data: bytes, file: str = "log.txt") -> None:
+        with (self.logs / file).open("ab") as log:
+            log.write(data)
+        self.watcher.changed = True
+
+    def stored(self, file: str = "log.txt") -> bytes:
+        return (self.root / JOB / SITE / file).read_bytes()
+
+    def info(self, file: str = "log.txt"):
+        return next(info for info in self.store.streams(JOB) if info.key.file == file)
+
+    def finish(self, sender: Sender, files: tuple[str, ...] = (), **more: bool) -> None:
+        sender.finish(JOB, self.logs, files, "exit code 0", **more)
+        self.run(sender, turns=60)
+
+    def run(self, sender: Sender, turns: int = 30) -> None:
+        for _ in range(turns):
+            sender.turn()
+
+    def close(self) -> None:
+        for sender in self.senders:
+            sender.stop()
+        self.store.close()
