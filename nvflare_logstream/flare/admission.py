@@ -9,6 +9,7 @@ from typing import Any
 from nvflare.apis.fl_constant import RunProcessKey
 from nvflare.apis.job_def import ALL_SITES, JobMetaKey
 
+from nvflare_logstream.flare.runtime import site_settings
 from nvflare_logstream.flare.site_policy import ALLOW_VARIABLE
 from nvflare_logstream.names import SERVER_SITE
 from nvflare_logstream.server.receiver import Admission
@@ -73,10 +74,8 @@ class JobAdmission:
         return decision
 
     def _site_allows(self, site: str) -> bool:
-        """What the site said of itself when it registered; a runtime before 2.8 tells nothing."""
-        client = self._engine.get_client_from_name(site)
-        settings = (client.get_site_config() if client is not None else None) or {}
-        return settings.get(ALLOW_VARIABLE, True) is True
+        """What the site said when it registered; where it said nothing, its own components decide alone."""
+        return site_settings(self._engine, site).get(ALLOW_VARIABLE, True) is True
 
     def _decide_by_job(self, site: str, job_id: str) -> Admission:
         if site in participants(self._engine, job_id):

@@ -73,17 +73,29 @@ class ArchiveKeeper:
                 self._pending[key.job_id] = self._clock() + _WAIT_AFTER_LATE_CLOSE
 
     def update(self) -> None:
-        """Bring the archives of finished jobs up to date; called by the store's keeper thread."""
+        """Bring the archives of finished jobs up to date; called by the store's keeper thread.
+
+        A job whose archive cannot be completed is tried again at the next call, and holds up no other job.
+        """
         with self._lock:
             pending = dict(self._pending)
+        failure: Exception | None = None
         for job_id, deadline in pending.items():
-            streams = [stream for stream in self._store.streams(job_id) if stream.site != SERVER_SITE]
-            if any(stream.state is State.OPEN for stream in streams) and self._clock() < deadline:
-                continue
-            self._complete(job_id, [stream for stream in streams if self._store.path(stream.key).exists()])
-            with self._lock:
-                self._pending.pop(job_id, None)
-            self._store.release(job_id)
+            try:
+                self._update_job(job_id, deadline)
+            except Exception as error:  # each storage has its own errors
+                failure = error
+        if failure:
+            raise failure
+
+    def _update_job(self, job_id: str, deadline: float) -> None:
+        streams = [stream for stream in self._store.streams(job_id) if stream.site != SERVER_SITE]
+        if any(stream.state is State.OPEN for stream in streams) and self._clock() < deadline:
+            return
+        self._complete(job_id, [stream for stream in streams if self._store.path(stream.key).exists()])
+        with self._lock:
+            self._pending.pop(job_id, None)
+        self._store.release(job_id)
 
     def _complete(self, job_id: str, streams: list[Stream]) -> None:
         with tempfile.TemporaryDirectory(dir=self._store.root, prefix=".archive-") as scratch:

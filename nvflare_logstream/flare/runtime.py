@@ -64,6 +64,13 @@ def class_refusal(workspace: Workspace, path: str) -> str:
     return ""
 
 
+def site_settings(engine: Any, site: str) -> dict[str, Any]:
+    """Top-level keys of a site's resources.json as they came to the server with its registration, since 2.8."""
+    client = engine.get_client_from_name(site)
+    tell = getattr(client, "get_site_config", None)
+    return (tell() if tell else None) or {}
+
+
 def job_handle(engine: Any, job_id: str) -> Any:
     """The launcher's handle of a job's process at a client; None where there is none."""
     processes = getattr(getattr(engine, "client_executor", None), "run_processes", {})
