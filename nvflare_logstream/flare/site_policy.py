@@ -41,7 +41,7 @@ class SitePolicy:
         logs: may logs leave the site?
         job_class: will the runtime let the job load the class that `read_policy` was asked about?
         stock_components: dotted paths of the runtime's own log streaming components that the site lists
-    beside ours.
+            beside ours.
     """
 
     logs: Decision
@@ -55,7 +55,7 @@ def read_policy(workspace: Workspace, job_class: str = "") -> SitePolicy:
     Args:
         workspace: the site's workspace.
         job_class: dotted path of a class that is to go into a job without custom code; the runtime checks no
-    other.
+            other.
     """
     try:
         path = workspace.get_resources_file_path()
