@@ -1,4 +1,4 @@
-"""What `nvflare-logstream demo` does: runs a job on a real federation, shows its logs live, and reports on them.
+"""What `nvflare-logstream demo` does: runs a job on a real federation, shows its logs and compares them.
 
 It reads as every reader does, through a client over an admin session.
 """
