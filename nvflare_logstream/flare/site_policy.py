@@ -50,7 +50,7 @@ class SitePolicy:
 
 
 def read_policy(workspace: Workspace, job_class: str = "") -> SitePolicy:
-    """Read the site's resources.json (or its default) and decide; never raises.
+    """Read the site's resources.json (or its default) and decide; whatever the file holds, it does not raise.
 
     Args:
         workspace: the site's workspace.

@@ -191,7 +191,10 @@ class Federation:
         Raises:
             LookupError: if there is none now.
         """
-        return self._processes.find({job_id, str(self._kit(site))})
+        pid = self._processes.find({job_id, str(self._kit(site))})
+        if pid is None:
+            raise LookupError(f"no process of job {job_id} at {site}")
+        return pid
 
     def kill(self, name: str, sig: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a site's parent process only, and wait for its end if the signal is to end it."""

@@ -57,17 +57,13 @@ class Processes:
         """The process id of a parent process."""
         return self._parents[name].pid
 
-    def find(self, words: set[str]) -> int:
-        """The id of the process that has all these words in its command line.
-
-        Raises:
-            LookupError: if there is none now.
-        """
+    def find(self, words: set[str]) -> int | None:
+        """The id of a process that has all these words in its command line; None if there is none now."""
         for process in self._alive():
             with suppress(psutil.Error):
                 if words <= set(process.cmdline()):
                     return int(process.pid)
-        raise LookupError(f"no process with {' and '.join(sorted(words))} in its command line")
+        return None
 
     def kill(self, name: str, sig: signal.Signals) -> bool:
         """Send a signal to a parent process only; True if the signal is one that ends it, after its end."""
