@@ -65,7 +65,7 @@ def class_refusal(workspace: Workspace, path: str) -> str:
 
 
 def site_settings(engine: Any, site: str) -> dict[str, Any]:
-    """Top-level keys of a site's resources.json as they came to the server with its registration, since 2.8."""
+    """Top-level keys of a site's resources.json, as the site sent them when it registered (since 2.8)."""
     client = engine.get_client_from_name(site)
     tell = getattr(client, "get_site_config", None)
     return (tell() if tell else None) or {}

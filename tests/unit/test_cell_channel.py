@@ -1,4 +1,4 @@
-"""The private channel over a fake of the runtime's cells: where requests go, and who is said to have sent them."""
+"""The private channel over a fake of the runtime's cells: where requests go, and who sent them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three classes that a federation loads: their arguments, public names, and what several of them share."""
+"""The three classes that a federation loads: arguments, public names, and what several of them share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The deployed client config: what is put in and taken out, and that a failure leaves the author's file as it was."""
+"""The deployed client config: what is put in and taken out; a failure leaves the author's file as it was."""
 
 from __future__ import annotations
 
@@ -157,7 +157,8 @@ def test_no_config_is_a_job_config_error(directory):
         ),
         (
             "config_fed_client.yml",
-            "format_version: 2\ncomponents:\n  - id: metrics\n    path: custom.Metrics\n    args:\n      every: 5\n",
+            "format_version: 2\n"
+            "components:\n  - id: metrics\n    path: custom.Metrics\n    args:\n      every: 5\n",
         ),
     ],
 )

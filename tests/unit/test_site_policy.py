@@ -128,7 +128,7 @@ def test_without_a_list_the_runtimes_own_classes_are_admitted_and_ours_is_not(lo
 
 @pytest.mark.parametrize("allowed, job_class", [(True, ""), (False, STREAMER_PATH)])
 def test_the_runtime_is_asked_only_where_it_matters(local, workspace, monkeypatch, allowed, job_class):
-    """Its check writes into the site's audit log: not for a job with custom code, nor where logs stay anyway."""
+    """Its check writes into the site's audit log: not for custom code, nor where logs stay anyway."""
     monkeypatch.setattr("nvflare_logstream.flare.runtime.class_refusal", lambda *args: 1 / 0)
     write(local, {"allow_log_streaming": allowed, "class_allow_list": []})
     assert read_policy(workspace, job_class).job_class.allowed
