@@ -110,7 +110,7 @@ class JobConfig:
                 os.fsync(file.fileno())
             os.chmod(temporary, self._target.stat().st_mode & 0o777 if self._target.exists() else 0o644)
             os.replace(temporary, self._target)
-        except (OSError, TypeError, ValueError) as error:
+        except (OSError, TypeError, ValueError, RecursionError) as error:
             if temporary and os.path.exists(temporary):
                 os.remove(temporary)
             raise JobConfigError(f"cannot rewrite the job's client config: {error}") from error

@@ -22,8 +22,8 @@ class JobLogStreamer(Widget):
     """Streams log files of a client job to the server, byte for byte, while the job runs.
 
     Add it to a job's client config (`recipe.job.to_clients(JobLogStreamer())`), or let the site's
-    `SiteLogStreamer` do so. All
-    instances in a process share one sender: one thread and one connection, whatever the number of files.
+    `SiteLogStreamer` do so. All instances in a process share one sender: one thread and one connection,
+    whatever the number of files.
 
     Args:
         log_files: names of the files in the job's log directory; default log.txt and error_log.txt.

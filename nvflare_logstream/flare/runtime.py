@@ -104,6 +104,23 @@ def running_jobs(job_ids: Iterable[str]) -> set[str]:
     return running
 
 
+def send_command(session: Any, command: str, properties: dict[str, Any], seconds: float) -> Any:
+    """Send an admin command that the server has `seconds` to answer, and return the map in its reply.
+
+    The public `Session.do_command` does not turn a refusal or a lost connection into an exception.
+
+    Raises:
+        Exception: the runtime's own, such as its NoConnection (also where no answer came in time).
+    """
+    session.set_timeout(seconds)
+    return session._get_dict_data(session._do_command(command, enforce_meta=False, props=properties))
+
+
+def study_of(session: Any) -> str:
+    """The study in which a session looks for jobs."""
+    return str(getattr(session, "_study", "default"))
+
+
 def close_session(session: Any) -> None:
     """Close an admin session; unlike `Session.close` this does not wait for a server that may be gone."""
     session.api.close()

@@ -1,9 +1,8 @@
 """What the components of one process share.
 
 The runtime makes components itself, one object for each entry of a config, and hands them nothing that they
-have in common. So
-what they share is reached through this module: `shared`, the package's only global object. A test calls
-`shared.reset()`.
+have in common. So what they share is reached through this module: `shared`, the package's only global object.
+A test calls `shared.reset()`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The parent processes of a federation, and whatever they start.
 
 Every process carries a mark in its environment, and so does its offspring. To end a federation is to end the
-processes with
-its mark: job processes whose parent was killed are found too, and nothing else ever is.
+processes with its mark: job processes whose parent was killed are found too, and nothing else ever is.
 """
 
 from __future__ import annotations

@@ -114,6 +114,26 @@ def test_a_job_has_a_process_if_its_id_is_in_a_command_line_of_a_job():
     assert runtime.running_jobs(["job-1"]) == set()
 
 
+def test_a_command_is_sent_with_its_properties_and_its_own_time():
+    calls = []
+
+    class Session:
+        _study = "cardio"
+
+        def set_timeout(self, seconds):
+            calls.append(seconds)
+
+        def _do_command(self, command, enforce_meta, props):
+            return {"of": (command, enforce_meta, props)}
+
+        def _get_dict_data(self, reply):
+            return reply["of"]
+
+    answer = runtime.send_command(Session(), "logstream job-1", {"v": 1}, 25.0)
+    assert (answer, calls) == (("logstream job-1", False, {"v": 1}), [25.0])
+    assert runtime.study_of(Session()) == "cardio" and runtime.study_of(object()) == "default"
+
+
 def test_a_session_is_closed_without_asking_the_server():
     closed = []
     runtime.close_session(SimpleNamespace(api=SimpleNamespace(close=lambda: closed.append(True))))
