@@ -18,8 +18,8 @@ from nvflare.fuel.f3.message import Message
 from nvflare.private.defs import CellMessageHeaderKeys
 
 from nvflare_logstream.errors import LinkError
-from nvflare_logstream.server.receiver import Peer
 from nvflare_logstream.site.link import Link
+from nvflare_logstream.wire.peer import Peer
 
 CHANNEL = "nvflare_logstream"
 TOPIC = "stream"  # a request that waits for its reply

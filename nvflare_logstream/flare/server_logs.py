@@ -7,11 +7,12 @@ from pathlib import Path
 from nvflare.apis.workspace import Workspace
 
 from nvflare_logstream.names import DEFAULT_LOG_FILES, SERVER_SITE
-from nvflare_logstream.server.receiver import Admission, Peer, Receiver
+from nvflare_logstream.server.receiver import Admission, Receiver
 from nvflare_logstream.site.link import Link
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State
+from nvflare_logstream.wire.peer import Peer
 
 
 class _LocalLink(Link):

@@ -13,21 +13,9 @@ from nvflare_logstream.errors import GapError, QuotaError, StoreError, WireError
 from nvflare_logstream.server.pace import Pace
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, StreamId, StreamKey
+from nvflare_logstream.wire.peer import Peer
 from nvflare_logstream.wire.upload import Request, decode_request
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply
-
-
-@dataclass(frozen=True)
-class Peer:
-    """Who sent a request, as the transport authenticated it.
-
-    Attributes:
-        site: the site's name.
-        job_id: the job whose process sent it; empty for the site's parent process.
-    """
-
-    site: str
-    job_id: str = ""
 
 
 @dataclass(frozen=True)

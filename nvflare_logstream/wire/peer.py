@@ -1,0 +1,18 @@
+"""Who is at the other end of an upload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who sent a request, as the transport authenticated it.
+
+    Attributes:
+        site: the site's name.
+        job_id: the job whose process sent it; empty for the site's parent process.
+    """
+
+    site: str
+    job_id: str = ""
