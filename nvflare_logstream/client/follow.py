@@ -88,7 +88,7 @@ class Follow:
             self._sleep(max(0.0, pause))
 
     def _chosen(self, job: JobStreams) -> list[Stream]:
-        """What the query is about; a site whose log.json was begun stays with it when a log.txt comes later."""
+        """What the query is about; a site whose log.json was begun stays with it if a log.txt comes later."""
         streams = {(stream.site, stream.file): stream for stream in job.streams}
         chosen = self._query.choose(job.streams)
         begun = {site: streams.get((site, place.file)) for site, place in self._places.items()}
@@ -109,14 +109,14 @@ class Follow:
             except RetrievalError as error:
                 if error.code is not ErrorCode.LOG_CHANGED:
                     raise
-                # A restarted server has less than it gave out. The site sends it again; the next round goes on.
+                # A restarted server has less than it gave out. The site sends it again; go on in the next round.
 
     def _first_text(self, stream: Stream) -> Iterator[Event]:
         place = self._places.get(stream.site)
         reading = place.reading if place else None
         parts = read_parts(self._port, self._job_id, stream, self._query, True, reading)
         for part in parts:
-            # Noted before the text is given out: a connection lost between two parts must not repeat the first.
+            # Noted before the text is given out: a connection lost between two parts must repeat neither.
             self._places[stream.site] = Place(stream.site, stream.file, part.reading)
             if part.done:
                 self._begun.add(stream.site)

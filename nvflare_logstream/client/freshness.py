@@ -7,7 +7,7 @@ from nvflare_logstream.streams import State, Stream
 
 
 def lag(stream: Stream, job: JobStreams) -> float | None:
-    """Seconds since the site last sent something or said that there is nothing new; None unless it is open."""
+    """Seconds since the site last sent something or said that nothing is new; None unless it is open."""
     if stream.state is not State.OPEN:
         return None
     last_heard = max(other.last_seen for other in (stream, *job.streams) if other.site == stream.site)

@@ -1,4 +1,4 @@
-"""How the reader's side reaches a server: one typed port, over an admin session, a store in a test, or a file."""
+"""How the reader's side reaches a server: one typed port, whatever stands behind it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Port(Protocol):
         """
 
     def job_ids(self, prefix: str | None) -> list[str]:
-        """The ids that begin with `prefix`, of the jobs the user may see; with None that of the newest job only.
+        """The ids that begin with `prefix`, of the jobs the user may see; with None only the newest job's.
 
         Raises:
             RetrievalError: as `ask`.

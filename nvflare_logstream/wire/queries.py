@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
-from nvflare_logstream.errors import WireError
 from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.wire.fields import Fields
 from nvflare_logstream.wire.message import MAX_OFFSET
@@ -263,7 +262,7 @@ def decode_request(value: object) -> Request[Any]:
     Raises:
         WireError: naming the field, its value and what is allowed.
     """
-    row = _fields("request", value)
+    row = Fields(value)
     check_version(row)
     return _REQUESTS[row.word("op", Operation)].decode(row)
 
@@ -274,17 +273,11 @@ def decode_reply(job_id: str, request: Request[ReplyT], value: object) -> ReplyT
     Raises:
         WireError: naming the field, its value and what is allowed.
     """
-    row = _fields("reply", value)
+    row = Fields(value)
     if row.has("error"):
         return ErrorReply.decode(row)
     check_version(row)
     return request.decode_reply(job_id, row)
-
-
-def _fields(what: str, value: object) -> Fields:
-    if not isinstance(value, dict):
-        raise WireError(f"{what}: a map is wanted, {type(value).__name__} came")
-    return Fields(value)
 
 
 def _filters(row: Fields) -> FilterOptions:

@@ -19,7 +19,8 @@ from nvflare_logstream.filters import reading as reader
 from nvflare_logstream.filters.bounds import plan
 from nvflare_logstream.filters.reading import Source
 from nvflare_logstream.filters.rules import MAX_BEFORE, Filters, LineFilter, apply_filters
-from nvflare_logstream.server.service import decode_reading, encode_reading
+from nvflare_logstream.wire.fields import Fields
+from nvflare_logstream.wire.query_values import decode_reading, encode_reading
 
 TIMES = st.sampled_from(
     [
@@ -116,7 +117,7 @@ def test_over_a_file_it_gives_what_it_gives_over_the_text(
         patch.setattr(reader, "MOST_READ", most)
         reading, found = plan(source, filters), ""
         while not reading.done:
-            reading, more = decode_reading(encode_reading(reading), source.end).part(source, filters, part)
+            reading, more = decode_reading(Fields(encode_reading(reading))).part(source, filters, part)
             found += more
     assert found == wanted.text
     assert (reading.since_applied, reading.truncated) == (wanted.since_applied, wanted.truncated)
