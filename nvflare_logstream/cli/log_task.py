@@ -101,8 +101,9 @@ class LogTask:
             RetrievalError: LOG_NOT_FOUND, if there is none of the logs that were asked for by name.
         """
         job = self.client.job(self.job_id)
-        streams = {stream.site: stream for stream in self.query.choose(job.streams) if stream.available}
-        sites = self._sites(job)
+        chosen = self.query.choose(job.streams)
+        sites = self._summaries(chosen, job)
+        streams = {stream.site: stream for stream in chosen if stream.available}
         if not streams and ALL_SITES not in self.query.sites:
             reasons = "; ".join(f"{name}: {site.standing}" for name, site in sites.items())
             hint = f"`nvflare-logstream status {self.job_id}` shows what there is."
@@ -126,12 +127,12 @@ class LogTask:
         self._conclude(job.status, sites)
         return OK
 
-    def _sites(self, job: JobStreams) -> dict[str, SiteSummary]:
+    def _summaries(self, chosen: list[Stream], job: JobStreams) -> dict[str, SiteSummary]:
         """Every site and pattern that was asked for, the server first."""
-        sites = {stream.site: SiteSummary.of(stream) for stream in self.query.choose(job.streams)}
+        sites = {stream.site: SiteSummary.of(stream) for stream in chosen}
         for name, reason in self.query.unmatched(job.streams).items():
             sites[name] = SiteSummary(self.query.file, Verdict.NEVER_SEEN, reason, available=False)
-        return dict(sorted(sites.items(), key=lambda site: (site[0] != SERVER_SITE, site[0])))
+        return dict(sorted(sites.items(), key=lambda item: (item[0] != SERVER_SITE, item[0])))
 
     def _conclude(self, status: str, sites: dict[str, SiteSummary]) -> None:
         """Say what is to be said after the text."""

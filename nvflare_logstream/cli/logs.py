@@ -92,8 +92,7 @@ def logs(
     """Read, search and follow the logs of a job, while it runs and after it.
 
     The server sends what the options ask for and no more: --tail 10 of a huge log is as quick as of a small
-    one. The
-    bounds apply in this order: since and until, level, grep, tail, max-bytes.
+    one. The bounds apply in this order: since and until, level, grep, tail, max-bytes.
 
     With --follow the exit code is 0 only if the job ended well.
     """

@@ -121,8 +121,7 @@ def main() -> None:
     except OSError as error:
         notice(f"cannot write the output: {error.strerror}")
         code = REFUSED
-    # The runtime's threads would keep the process for a tenth of a second; there is nothing left that could
-    # be lost.
+    # The runtime's threads would keep the process for a tenth of a second, and nothing is left to be done.
     os._exit(code)
 
 

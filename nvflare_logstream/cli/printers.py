@@ -101,7 +101,9 @@ class TerminalPrinter(Printer):
                 sys.stdout.write("(no log content)\n")
 
     def _write(self, site: str, text: str) -> None:
-        if self._json.setdefault(site, lines.is_json(text)):
+        if site not in self._json:
+            self._json[site] = lines.is_json(text)
+        if self._json[site]:
             text = lines.json_as_text(text)
         if not (self._prefix or self._safe):
             sys.stdout.write(text)

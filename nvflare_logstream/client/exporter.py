@@ -38,9 +38,7 @@ from nvflare_logstream.client.model import JobStreams
 from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.streams import Stream
 
-Fetch = Callable[
-    [Stream, int], Iterator[bytes]
-]  # the stored bytes of a stream from an offset to `stream.end`
+Fetch = Callable[[Stream, int], Iterator[bytes]]  # stored bytes of a stream, from an offset to `stream.end`
 Digest = Callable[[Stream, int], str]  # the server's sha256 (hex) of the same bytes
 Progress = Callable[[int, int, Stream], None]  # bytes copied so far, bytes in all, the stream being copied
 

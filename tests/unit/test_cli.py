@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import logging
 import os
 import re
 import subprocess
@@ -12,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nvflare.apis.fl_exception import FLCommunicationError
-from nvflare.fuel.flare_api import api_spec
 
 from nvflare_logstream import __version__
 from nvflare_logstream.cli.main import _COMMANDS, run
 from nvflare_logstream.cli.options import Access
-from nvflare_logstream.errors import ErrorCode, RetrievalError
-from nvflare_logstream.flare.admin_session import explained
+from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError
+from nvflare_logstream.flare import admin_session
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def envelope(capsys) -> dict[str, Any]:
     return found
 
 
-# -- help, version, schema --------------------------------------------------------------------------------------
+# -- help, version, schema -----------------------------------------------------------------------------------
 
 
 def test_no_arguments_ask_for_help(capsys):
@@ -101,7 +101,7 @@ def test_a_schema_names_the_options_that_help_names(capsys, command):
     assert shown - {"--help"} <= named and (shown or command == "demo")
 
 
-# -- wrong arguments --------------------------------------------------------------------------------------------
+# -- wrong arguments -----------------------------------------------------------------------------------------
 
 WRONG = [
     (("lgos", "x"), "lgos", "No such command"),
@@ -209,7 +209,7 @@ def test_an_answer_that_a_format_cannot_hold_is_refused_in_that_format(capsys, a
     assert what in found["message"] and instead in found["message"] and found["error_code"] == "INVALID_ARGS"
 
 
-# -- other ends -------------------------------------------------------------------------------------------------
+# -- other ends ----------------------------------------------------------------------------------------------
 
 
 def run_with(monkeypatch, error: BaseException, *extra: str) -> int:
@@ -257,16 +257,55 @@ def test_an_interruption_is_quiet(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("code", "exit_code"),
     [
-        ("JOB_NOT_FOUND", 1), ("LOG_NOT_FOUND", 1), ("NO_RECEIVER", 1), ("OUTPUT_DIR_EXISTS", 1), ("AUTH_FAILED", 2),
-        ("CONNECTION_FAILED", 2), ("STARTUP_KIT_MISSING", 2), ("TIMEOUT", 3), ("INVALID_ARGS", 4), ("INTERNAL_ERROR", 5),
+        ("JOB_NOT_FOUND", 1), ("LOG_NOT_FOUND", 1), ("NO_RECEIVER", 1), ("OUTPUT_DIR_EXISTS", 1),
+        ("AUTH_FAILED", 2), ("CONNECTION_FAILED", 2), ("STARTUP_KIT_MISSING", 2), ("TIMEOUT", 3),
+        ("INVALID_ARGS", 4), ("INTERNAL_ERROR", 5),
     ],
 )  # fmt: skip
 def test_an_errors_code_decides_the_exit_code(capsys, monkeypatch, code, exit_code):
-    assert run_with(monkeypatch, RetrievalError(code, "what happened", "what to do")) == exit_code
+    error = RetrievalError(ErrorCode(code), "what happened", "what to do")
+    assert run_with(monkeypatch, error) == exit_code
     assert capsys.readouterr().err == f"what happened\nHint: what to do\nCode: {code} (exit {exit_code})\n"
-    assert run_with(monkeypatch, RetrievalError(code, "what happened"), "--format", "jsonl") == exit_code
+    error = RetrievalError(ErrorCode(code), "what happened")
+    assert run_with(monkeypatch, error, "--format", "jsonl") == exit_code
     found = envelope(capsys)
     assert found["error_code"] == code and found["event"] == "terminal" and found["terminal"] is True
+
+
+class Connection:
+    """A client whose job lookup fails like this."""
+
+    def __init__(self, error: BaseException):
+        self.error, self.closed = error, False
+
+    def find_job(self, text: str) -> str:
+        raise self.error
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "closed"),
+    [
+        (RetrievalError(ErrorCode.JOB_NOT_FOUND, "no such job"), 1, True),
+        (LostContactError(ErrorCode.CONNECTION_FAILED, "gone"), 2, False),
+        (LostContactError(ErrorCode.TIMEOUT, "no answer"), 3, False),
+        (ZeroDivisionError(), 5, True),
+        (BrokenPipeError(), 0, True),  # of our own output, whose reader has had enough
+        (KeyboardInterrupt(), 130, False),
+    ],
+    ids=repr,
+)
+def test_a_session_is_ended_unless_that_could_wait_for_a_frozen_server(monkeypatch, error, exit_code, closed):
+    connection = Connection(error)
+    monkeypatch.setattr(admin_session, "open_client", lambda *access: connection)
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)  # the command takes it away
+    with Path(os.devnull).open("w") as stdout:  # it is closed for good where its reader has gone
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert run(["status", "8f3c"]) == exit_code
+    gc.unfreeze()
+    assert connection.closed is closed
 
 
 @pytest.mark.parametrize(
@@ -280,51 +319,6 @@ def test_a_reader_that_has_had_enough_is_no_error(arguments):
     done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True)
     os.close(write_end)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-# -- what the runtime raises ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "hint"),
-    [
-        (
-            api_spec.JobNotFound("no such job"),
-            "JOB_NOT_FOUND",
-            "Only study 'research' was searched; name another one with --study",
-        ),
-        (api_spec.AuthorizationError("not yours"), "AUTH_FAILED", "whose role may view this job"),
-        (api_spec.AuthenticationError("who?"), "AUTH_FAILED", "nvflare config list"),
-        (api_spec.NoConnection("gone"), "CONNECTION_FAILED", "nvflare system status"),
-        (api_spec.SessionClosed("closed"), "CONNECTION_FAILED", "nvflare system status"),
-        (api_spec.SessionExpired("expired"), "CONNECTION_FAILED", "nvflare system status"),
-        (FLCommunicationError("no cell"), "CONNECTION_FAILED", "nvflare system status"),
-        (ConnectionResetError("reset"), "CONNECTION_FAILED", "nvflare system status"),
-        (
-            api_spec.InternalError("command logstream not found"),
-            "NO_RECEIVER",
-            "nvflare_logstream.JobLogReceiver",
-        ),
-        (api_spec.InternalError("something else"), "INTERNAL_ERROR", ""),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
-)
-def test_what_the_runtime_raises_becomes_a_code_and_a_hint(error, code, hint):
-    with pytest.raises(RetrievalError) as caught, explained("research"):
-        raise error
-    assert caught.value.code == code and hint in caught.value.hint and caught.value.__cause__ is error
-    assert str(error) in str(caught.value) or code == "NO_RECEIVER"
-
-
-@pytest.mark.parametrize(
-    "error",
-    [RetrievalError(ErrorCode.LOG_NOT_FOUND, "x"), BrokenPipeError(), ValueError("x"), KeyboardInterrupt()],
-    ids=repr,
-)
-def test_what_is_not_the_runtimes_is_left_alone(error):
-    with pytest.raises(type(error)) as caught, explained("research"):
-        raise error
-    assert caught.value is error
 
 
 def test_a_full_disk_behind_stdout_is_no_bug_of_ours():

@@ -1,8 +1,7 @@
-"""Exports and what verifying them finds: real directories, a real store behind a session that is none."""
+"""Exports and what verifying them finds: real directories, and a real store behind a port in this process."""
 
 from __future__ import annotations
 
-import base64
 import errno
 import hashlib
 import json
@@ -11,79 +10,96 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nvflare_logstream.client.port import read_reply
+from nvflare_logstream.wire.queries import (
+    DigestReply,
+    DigestRequest,
+    FetchReply,
+    FetchRequest,
+    ReplyT,
+    Request,
+)
 
-from nvflare_logstream import __version__
+from nvflare_logstream import __version__, hashing
 from nvflare_logstream.client import client
-from nvflare_logstream.client.checks import Finding, verify_export
+from nvflare_logstream.client.checks import Finding, verify_export, verify_streams
 from nvflare_logstream.client.client import LogClient
 from nvflare_logstream.client.manifest import Manifest
-from nvflare_logstream.client.model import JobStreams
-from nvflare_logstream.errors import RetrievalError
+from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError
 from nvflare_logstream.filters.reading import Source
-from nvflare_logstream.server import service as query
 from nvflare_logstream.server.service import MAX_HASHING, LogService
 from nvflare_logstream.store.store import LogStore, Quotas
-from nvflare_logstream.streams import Loss, StreamKey
+from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.upload import Close
 
 JOB = "job-1"
-WHERE = {"site": "site-1", "file": "log.txt"}
 KEY = StreamKey(JOB, "site-1", "log.txt")
 OTHER = StreamKey(JOB, "site-2", "log.txt")
 TEXT = b"".join(b"line %d\n" % number for number in range(40))
 
 
 class Federation:
-    """A server's store, and a session to it that can be cut.
+    """A server's store, and a port to it that can be cut.
 
     Attributes:
-        asked: every request.
+        asked: every request; patience: the seconds that the server had for each.
         parts_left: fetches after which the connection breaks.
-        change: what to make of a reply.
+        change: what to make of a reply as it travels.
     """
 
     def __init__(self, root: Path, stream_quota: int = 1 << 30):
         self.clock = Clock()
         self.store = LogStore(root / "store", Quotas(stream=stream_quota), self.clock)
-        self.service = LogService(self.store, 30.0, lambda job: "FINISHED:COMPLETED", self.clock)
+        self.service = LogService(self.store, 30.0, lambda job_id: "FINISHED:COMPLETED", self.clock)
         self.dest = root / "export"
-        self.client = LogClient(self)  # type: ignore[arg-type]
-        self.asked: list[dict[str, Any]] = []
-        self.timeouts: list[float] = []
+        self.sleep: Callable[[float], None] = lambda seconds: None
+        self.client = LogClient(self, sleep=lambda seconds: self.sleep(seconds))
+        self.asked: list[Request[Any]] = []
+        self.patience: list[float] = []
         self.parts_left = 1 << 30
-        self.change: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] = lambda request, reply: reply
+        self.change: Callable[[Request[Any], dict[str, Any]], dict[str, Any]] = lambda request, reply: reply
 
-    # What LogClient uses of a session.
+    # What LogClient uses of a port.
 
-    def set_timeout(self, seconds: float) -> None:
-        if hasattr(self, "timeouts"):
-            self.timeouts.append(seconds)
-
-    def _do_command(self, command: str, enforce_meta: bool, props: dict[str, Any]) -> dict[str, Any]:
-        self.asked.append(props)
-        if props["op"] == "fetch":
+    def ask(self, job_id: str, request: Request[ReplyT], seconds: float) -> ReplyT:
+        self.asked.append(request)
+        self.patience.append(seconds)
+        if isinstance(request, FetchRequest):
             if not self.parts_left:
-                raise ConnectionError("cut")
+                raise LostContactError(ErrorCode.CONNECTION_FAILED, "cut")
             self.parts_left -= 1
-        reply = self.service.answer(command.split()[1], json.loads(json.dumps(props)))
-        return self.change(props, json.loads(json.dumps(reply)))
+        reply = self.answer(request.encode(), job_id)
+        return read_reply(job_id, request, self.change(request, reply))
 
-    def _get_dict_data(self, found: dict[str, Any]) -> dict[str, Any]:
-        return found
+    def job_ids(self, prefix: str | None) -> list[str]:
+        raise NotImplementedError
+
+    def reconnect(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def answer(self, request: dict[str, Any], job_id: str = JOB) -> dict[str, Any]:
+        """The server's reply, as both travel."""
+        reply = self.service.answer(job_id, json.loads(json.dumps(request)))
+        decoded: dict[str, Any] = json.loads(json.dumps(reply))
+        return decoded
 
     # Filling and looking.
 
     def add(self, key: StreamKey, data: bytes, losses: tuple[Loss, ...] = ()) -> None:
         self.store.append(key, self.store.open(key, 3600, 0.5).end, data, b"cursor", losses)
 
-    def close(self, key: StreamKey, content: bytes, digest_from: int = 0) -> None:
+    def end(self, key: StreamKey, content: bytes, digest_from: int = 0) -> None:
         digest = hashlib.sha256(content[digest_from:]).hexdigest()
         self.store.finish(key, Close(None, len(content), digest, digest_from, "exit code 0"))
 
@@ -91,7 +107,8 @@ class Federation:
         return self.client.export(JOB, self.dest, **options)
 
     def fetched(self) -> list[tuple[str, int]]:
-        return [(request["site"], request["at"]) for request in self.asked if request["op"] == "fetch"]
+        requests = [request for request in self.asked if isinstance(request, FetchRequest)]
+        return [(request.site, request.offset) for request in requests]
 
     def content(self) -> dict[str, bytes]:
         files = [path for path in self.dest.rglob("*") if path.is_file() and path.name != "manifest.json"]
@@ -109,7 +126,7 @@ def fed(memory_path) -> Iterator[Federation]:
 def refused(code: str, *words: str) -> Iterator[None]:
     with pytest.raises(RetrievalError) as caught:
         yield
-    assert caught.value.code == code
+    assert caught.value.code is ErrorCode(code)
     for word in words:
         assert word in str(caught.value)
 
@@ -118,41 +135,39 @@ def refused(code: str, *words: str) -> Iterator[None]:
 def cut(fed: Federation, parts: int) -> Iterator[None]:
     """The connection breaks after some fetches."""
     fed.parts_left = parts
-    with pytest.raises(ConnectionError):
+    with pytest.raises(LostContactError):
         yield
     fed.parts_left = 1 << 30
     fed.asked.clear()
 
 
 def results(findings: list[Finding]) -> dict[str, str]:
-    return {f"{found.site}/{found.file}": found.result for found in findings}
+    return {f"{finding.site}/{finding.file}": str(finding.result) for finding in findings}
 
 
-# -- what an export is ------------------------------------------------------------------------------------------
+# -- what an export is ---------------------------------------------------------------------------------------
 
 
 def test_an_export_has_every_byte_and_its_manifest_every_stream(fed):
     fed.add(KEY, TEXT)
     fed.add(KEY, b"\xff\x00", (Loss(7, None, "truncated"),))
-    fed.close(KEY, TEXT + b"\xff\x00", 5)
+    fed.end(KEY, TEXT + b"\xff\x00", 5)
     fed.add(OTHER, b"")  # empty is not missing
     fed.store.refuse(StreamKey(JOB, "site-3", "log.txt"), "the site does not allow it")
     fed.store.expect(StreamKey(JOB, "site-4", "log.txt"), "nothing arrived from it")
     manifest = fed.export()
     assert fed.content() == {"site-1/log.txt": TEXT + b"\xff\x00", "site-2/log.txt": b""}
     assert manifest == Manifest.load(fed.dest) and manifest.finished
-    assert (manifest.job_id, manifest.job_status, manifest.package_version) == (
-        JOB,
-        "FINISHED:COMPLETED",
-        __version__,
-    )
-    assert [(row.path, row.verdict) for row in manifest.streams] == [
+    assert (manifest.job_id, manifest.job_status) == (JOB, "FINISHED:COMPLETED")
+    assert manifest.package_version == __version__
+    assert [(entry.path, entry.stream.verdict) for entry in manifest.streams] == [
         ("site-1/log.txt", "lost"),
         ("site-2/log.txt", "streaming"),
         (None, "refused"),
         (None, "never seen"),
     ]
-    assert manifest.streams[2].reason == "the site does not allow it" and manifest.streams[2].sha256 is None
+    refused = manifest.streams[2]
+    assert refused.stream.verdict_reason == "the site does not allow it" and refused.sha256 is None
     first = json.loads((fed.dest / "manifest.json").read_text())["streams"][0]
     numbers = ("bytes", "lines", "digest_from", "utc_offset", "skew")
     assert [first[name] for name in numbers] == [len(TEXT) + 2, 40, 5, 3600, 0.5]
@@ -182,7 +197,7 @@ def test_the_export_of_a_running_job_is_a_prefix(fed):
         fed.add(KEY, b"more\n")
 
     manifest = fed.export(on_progress=grow)
-    assert fed.content() == {"site-1/log.txt": TEXT} and manifest.streams[0].lines == 40
+    assert fed.content() == {"site-1/log.txt": TEXT} and manifest.streams[0].stream.lines == 40
     assert told == [(len(TEXT), len(TEXT), "site-1")]
 
 
@@ -200,7 +215,7 @@ def test_progress_counts_the_bytes_of_all_streams(fed, monkeypatch):
     assert told[-1] == (2 * size, 2 * size) and told == sorted(told)
 
 
-# -- going on with one that was interrupted ---------------------------------------------------------------------
+# -- going on with one that was interrupted ------------------------------------------------------------------
 
 
 @given(
@@ -219,7 +234,7 @@ def test_an_interrupted_export_ends_as_if_it_had_not_been(memory_path_factory, l
             fed.parts_left = parts
             try:
                 finished = fed.export().finished
-            except ConnectionError:
+            except LostContactError:
                 finished = False
                 assert not Manifest.load(fed.dest).finished
             if finished:
@@ -231,7 +246,7 @@ def test_an_interrupted_export_ends_as_if_it_had_not_been(memory_path_factory, l
             fed.parts_left = 1 << 30
             fed.export()
         assert fed.content() == {f"site-1/{key.file}": data for key, data in zip(keys, logs, strict=True)}
-        assert all(found.good for found in verify_export(fed.dest))
+        assert all(finding.good for finding in verify_export(fed.dest))
         fed.store.close()
 
 
@@ -268,7 +283,8 @@ def test_a_copy_that_differs_also_when_fetched_anew_is_an_error(fed, monkeypatch
     fed.add(KEY, TEXT)
     with cut(fed, 2):
         fed.export()
-    fed.change = lambda request, reply: {"digest": "0" * 64} if request["op"] == "digest" else reply
+    zeros = DigestReply("0" * 64).encode()
+    fed.change = lambda request, reply: zeros if isinstance(request, DigestRequest) else reply
     with refused("LOG_CHANGED", "site-1/log.txt", "0" * 64, hashlib.sha256(TEXT).hexdigest()):
         fed.export()
     assert [at for _, at in fed.fetched()].count(0) == 1
@@ -277,13 +293,13 @@ def test_a_copy_that_differs_also_when_fetched_anew_is_an_error(fed, monkeypatch
 
 def test_more_bytes_than_were_told_are_an_error(fed):
     fed.add(KEY, TEXT)
-    more = base64.b64encode(TEXT + b"more").decode()
-    fed.change = lambda request, reply: {"data": more} if request["op"] == "fetch" else reply
+    more = FetchReply(TEXT + b"more", len(TEXT) + 4).encode()
+    fed.change = lambda request, reply: more if isinstance(request, FetchRequest) else reply
     with refused("LOG_CHANGED", "site-1/log.txt", "more came"):
         fed.export()
 
 
-# -- where an export may go -------------------------------------------------------------------------------------
+# -- where an export may go ----------------------------------------------------------------------------------
 
 
 def test_a_directory_with_something_else_in_it_is_refused(fed):
@@ -351,7 +367,7 @@ def test_force_into_a_directory_without_a_manifest_replaces_only_what_it_writes(
     )
 
 
-# -- links and names --------------------------------------------------------------------------------------------
+# -- links and names -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["site-1/log.txt", "site-1/log.txt.part", "manifest.json.part"])
@@ -426,7 +442,7 @@ def test_a_hostile_name_is_refused_before_anything_is_written(fed, name):
         if field == "file" and name in ("manifest.json", "manifest.json.part"):
             continue  # below a site's directory it is a name like others
 
-        def rename(request: dict[str, Any], reply: dict[str, Any], field: str = field) -> dict[str, Any]:
+        def rename(request: Request[Any], reply: dict[str, Any], field: str = field) -> dict[str, Any]:
             (row,) = reply["streams"]
             return {**reply, "streams": [row, {**row, field: name}]}
 
@@ -443,7 +459,7 @@ def test_two_streams_of_one_name_are_refused(fed):
         fed.export()
 
 
-# -- the disk ---------------------------------------------------------------------------------------------------
+# -- the disk ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -484,7 +500,7 @@ def test_short_writes_are_gone_on_with(fed, monkeypatch):
     assert fed.content() == {"site-1/log.txt": TEXT}
 
 
-# -- verifying a job --------------------------------------------------------------------------------------------
+# -- verifying a job -----------------------------------------------------------------------------------------
 
 
 def test_every_result_of_verifying_a_job(memory_path):
@@ -493,13 +509,13 @@ def test_every_result_of_verifying_a_job(memory_path):
     keys = {site: StreamKey(JOB, site, "log.txt") for site in sites}
     for key in keys.values():
         fed.add(key, b"" if key.site == "empty" else TEXT)
-    fed.close(keys["equal"], TEXT, 10)
-    fed.close(keys["empty"], b"")
-    fed.close(keys["damaged"], TEXT)
+    fed.end(keys["equal"], TEXT, 10)
+    fed.end(keys["empty"], b"")
+    fed.end(keys["damaged"], TEXT)
     fed.store.path(keys["damaged"]).write_bytes(TEXT.swapcase())
-    fed.close(keys["wrong"], TEXT.swapcase())
+    fed.end(keys["wrong"], TEXT.swapcase())
     fed.add(keys["lost"], b"rest\n", (Loss(3, 4, "deleted"),))
-    fed.close(keys["lost"], TEXT + b"rest\n")
+    fed.end(keys["lost"], TEXT + b"rest\n")
     with pytest.raises(Exception, match="quota"):
         fed.add(keys["full"], bytes(1000))
     fed.clock.advance(20)
@@ -508,7 +524,7 @@ def test_every_result_of_verifying_a_job(memory_path):
     fed.store.refuse(StreamKey(JOB, "no", "log.txt"), "the site does not allow it")
     fed.store.expect(StreamKey(JOB, "none", "log.txt"), "nothing arrived from it")
     found = {finding.site: finding for finding in fed.client.verify(JOB)}
-    assert {site: finding.result for site, finding in found.items()} == {
+    assert {site: str(finding.result) for site, finding in found.items()} == {
         "equal": "equal",
         "empty": "equal",
         "damaged": "differs",
@@ -535,7 +551,17 @@ def test_every_result_of_verifying_a_job(memory_path):
     fed.store.close()
 
 
-# -- verifying an export ----------------------------------------------------------------------------------------
+def test_a_lost_connection_ends_verifying_and_is_no_finding():
+    stream = Stream(KEY, 5, state=State.CLOSED, agreed=True, digest="ab" * 32)
+
+    def fail(stream: Stream, start: int) -> str:
+        raise LostContactError(ErrorCode.TIMEOUT, "the server did not answer")
+
+    with refused("TIMEOUT", "did not answer"):
+        verify_streams([stream], fail)
+
+
+# -- verifying an export -------------------------------------------------------------------------------------
 
 
 def test_every_result_of_verifying_an_export(fed):
@@ -557,7 +583,7 @@ def test_every_result_of_verifying_an_export(fed):
     (fed.dest / "other").mkdir()
     (fed.dest / "other" / "file").touch()  # not in the directory of a site
     found = verify_export(fed.dest)
-    assert sorted((finding.site, finding.file, finding.result) for finding in found) == [
+    assert sorted((finding.site, finding.file, str(finding.result)) for finding in found) == [
         ("changed", "log.txt", "differs"),
         ("cut", "log.txt", "differs"),
         ("gone", "log.txt", "missing"),
@@ -620,6 +646,13 @@ MALFORMED = [
     ("streams[0].losses", [["x", 2, "y"]]),
     ("streams[0].skew", "1"),
     ("streams[0].verdict", None),
+    ("streams[0].verdict", "complete"),  # the other fields say that it is streaming
+    ("streams[0].verdict", "good"),
+    ("streams[0].state", "shut"),
+    ("streams[0].skew", float("nan")),
+    ("streams[0].losses", [[-1, 2, "y"]]),
+    ("streams[0].total", -2),
+    ("streams[0].closed", "never"),
 ]
 
 
@@ -652,18 +685,17 @@ def test_what_is_not_a_manifest_is_refused(tmp_path, content):
         verify_export(tmp_path)
 
 
-# -- the server's digest ----------------------------------------------------------------------------------------
+# -- the server's digest -------------------------------------------------------------------------------------
 
 
-def test_a_digest_is_of_the_stored_bytes_in_the_range(fed):
+def digest_of(fed: Federation, start: int = 0, end: int = len(TEXT)) -> str | None:
+    return fed.ask(JOB, DigestRequest(KEY.site, KEY.file, start, end), 20.0).digest
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, len(TEXT)), (3, 20), (5, 5)])
+def test_a_digest_is_of_the_stored_bytes_in_the_range(fed, start, end):
     fed.add(KEY, TEXT)
-    ask = fed.service.answer
-    whole = {"digest": hashlib.sha256(TEXT).hexdigest(), "from": 0, "end": len(TEXT)}
-    assert ask(JOB, {"op": "digest", **WHERE}) == whole
-    part = {"digest": hashlib.sha256(TEXT[3:20]).hexdigest(), "from": 3, "end": 20}
-    assert ask(JOB, {"op": "digest", **WHERE, "from": 3, "end": 20}) == part
-    nothing = {"digest": hashlib.sha256(b"").hexdigest(), "from": 5, "end": 5}
-    assert ask(JOB, {"op": "digest", **WHERE, "from": 5, "end": 5}) == nothing
+    assert digest_of(fed, start, end) == hashlib.sha256(TEXT[start:end]).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -671,26 +703,28 @@ def test_a_digest_is_of_the_stored_bytes_in_the_range(fed):
     [
         ({"site": "../x"}, "site"),
         ({"file": None}, "file"),
-        ({"from": -1}, "from"),
-        ({"from": "0"}, "from"),
-        ({"from": True}, "from"),
-        ({"from": 6, "end": 5}, "from"),
+        ({"start": -1}, "start"),
+        ({"start": "0"}, "start"),
+        ({"start": True}, "start"),
+        ({"start": 6, "end": 5}, "start"),
         ({"end": 1 << 40}, "end"),
         ({"end": 1.5}, "end"),
     ],
 )
 def test_a_malformed_digest_request_is_answered_with_the_field(fed, fields, named):
     fed.add(KEY, TEXT)
-    assert fed.service.answer(JOB, {"op": "digest", **WHERE, **fields})["error"].startswith(f"{named}: ")
+    request = {**DigestRequest(KEY.site, KEY.file, 0, len(TEXT)).encode(), **fields}
+    assert fed.answer(request)["error"].startswith(f"{named}: ")
 
 
 def test_a_digest_of_what_is_not_there_is_an_error(fed):
-    assert "has no log" in fed.service.answer(JOB, {"op": "digest", **WHERE})["error"]
+    with refused("LOG_NOT_FOUND", "has no log"):
+        digest_of(fed)
 
 
 def test_the_server_hashes_two_at_a_time_and_the_client_comes_back(fed, monkeypatch):
     fed.add(KEY, TEXT)
-    monkeypatch.setattr(query, "_HASH_STEP", 16)
+    monkeypatch.setattr(hashing, "HASH_STEP", 16)
     (stream,) = fed.client.streams(JOB)
     inside, go_on, real = threading.Semaphore(0), threading.Event(), Source.read
 
@@ -701,16 +735,12 @@ def test_the_server_hashes_two_at_a_time_and_the_client_comes_back(fed, monkeypa
         return real(source, offset, length)
 
     monkeypatch.setattr(Source, "read", slow)
-    replies: list[dict[str, Any]] = []
-
-    def hash_it() -> None:
-        replies.append(fed.service.answer(JOB, {"op": "digest", **WHERE}))
-
-    threads = [threading.Thread(target=hash_it) for _ in range(MAX_HASHING)]
+    digests: list[str | None] = []
+    threads = [threading.Thread(target=lambda: digests.append(digest_of(fed))) for _ in range(MAX_HASHING)]
     for thread in threads:
         thread.start()
         assert inside.acquire(timeout=10)
-    assert fed.service.answer(JOB, {"op": "digest", **WHERE}) == {"busy": True}
+    assert digest_of(fed) is None, "the server is busy"
     paused: list[float] = []
 
     def pause(seconds: float) -> None:
@@ -719,29 +749,26 @@ def test_the_server_hashes_two_at_a_time_and_the_client_comes_back(fed, monkeypa
         for thread in threads:
             thread.join()
 
-    monkeypatch.setattr(client.time, "sleep", pause)
-    assert fed.client.digest(JOB, stream) == hashlib.sha256(TEXT).hexdigest()
-    assert (
-        len(paused) == 1
-        and [reply["digest"] for reply in replies] == [hashlib.sha256(TEXT).hexdigest()] * MAX_HASHING
-    )
+    fed.sleep = pause
+    digest = hashlib.sha256(TEXT).hexdigest()
+    assert fed.client.digest(JOB, stream) == digest
+    assert len(paused) == 1 and digests == [digest] * MAX_HASHING
 
 
 def test_a_failed_hashing_makes_room_for_the_next(fed):
     fed.add(KEY, TEXT)
     fed.store.path(KEY).write_bytes(b"short")
     for _ in range(MAX_HASHING + 1):
-        assert "shorter" in fed.service.answer(JOB, {"op": "digest", **WHERE})["error"]
+        with refused("LOG_CHANGED", "shorter"):
+            digest_of(fed)
 
 
 def test_the_time_for_a_digest_grows_with_the_log(fed):
     fed.add(KEY, TEXT)
-    (row,) = fed.service.answer(JOB, {"op": "streams"})["streams"]
-    fed.change = lambda request, reply: {"digest": ""} if request["op"] == "digest" else reply
-    (stream,) = JobStreams.from_reply(
-        {"job_status": "", "now": 0.0, "streams": [{**row, "bytes": 10**10}]}
-    ).streams
-    fed.client.digest(JOB, stream)
-    assert fed.timeouts[-1] > 200
+    (stream,) = fed.client.streams(JOB)
+    nothing = DigestReply("").encode()
+    fed.change = lambda request, reply: nothing if isinstance(request, DigestRequest) else reply
+    fed.client.digest(JOB, replace(stream, end=10**10))
+    assert fed.patience[-1] > 200
     fed.client.streams(JOB)
-    assert fed.timeouts[-1] < 60
+    assert fed.patience[-1] < 60
