@@ -109,7 +109,7 @@ class Follow:
             except RetrievalError as error:
                 if error.code is not ErrorCode.LOG_CHANGED:
                     raise
-                # A restarted server has less than it gave out. The site sends it again; go on in the next round.
+                # A restarted server has less than it gave out; the site sends it again by a later round.
 
     def _first_text(self, stream: Stream) -> Iterator[Event]:
         place = self._places.get(stream.site)

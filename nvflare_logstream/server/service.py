@@ -30,11 +30,12 @@ from nvflare_logstream.wire.queries import (
     ErrorReply,
     FetchReply,
     FetchRequest,
-    FollowRequest,
+    Operation,
     ReadReply,
     ReadRequest,
     Reply,
-    Request,
+    StreamsReply,
+    StreamsRequest,
     decode_request,
 )
 
@@ -62,12 +63,20 @@ class LogService:
         self._logs = JobLogs(store, idle_timeout, job_status, clock)
         self._followers = Followers(self._logs)
         self._hashing = BoundedSemaphore(MAX_HASHING)
+        self._operations: dict[Operation, Callable[[str, Any], Reply]] = {
+            Operation.STREAMS: self._streams,
+            Operation.READ: self._read,
+            Operation.FOLLOW: self._followers.answer,
+            Operation.FETCH: self._fetch,
+            Operation.DIGEST: self._digest,
+        }
 
     def answer(self, job_id: str, request: object) -> dict[str, Any]:
         """The reply to `request` about `job_id`; one that is not allowed, or fails, gets an `ErrorReply`."""
         try:
             check_name("job_id", job_id)
-            return self._answer(job_id, decode_request(request)).encode()
+            decoded = decode_request(request)
+            return self._operations[decoded.operation](job_id, decoded).encode()
         except (ArgumentError, WireError) as error:
             return ErrorReply(ErrorCode.INVALID_ARGS, str(error)).encode()
         except LogNotFoundError as error:
@@ -80,15 +89,7 @@ class LogService:
             _logger.exception("job %s: a reader's request failed", job_id)
             return ErrorReply(ErrorCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}").encode()
 
-    def _answer(self, job_id: str, request: Request[Any]) -> Reply:
-        if isinstance(request, ReadRequest):
-            return self._read(job_id, request)
-        if isinstance(request, FollowRequest):
-            return self._followers.answer(job_id, request)
-        if isinstance(request, FetchRequest):
-            return self._fetch(job_id, request)
-        if isinstance(request, DigestRequest):
-            return self._digest(job_id, request)
+    def _streams(self, job_id: str, request: StreamsRequest) -> StreamsReply:
         return self._logs.state(job_id)
 
     def _read(self, job_id: str, request: ReadRequest) -> ReadReply:
