@@ -1,7 +1,8 @@
 """Live, byte-exact log streaming for NVIDIA FLARE.
 
-The three classes below are what a resources.json, a job config or a recipe names, by these short public paths. They are loaded
-when first asked for, so that the parts that need no runtime can be used without it.
+`SiteLogStreamer`, `JobLogStreamer` and `JobLogReceiver` are what a resources.json, a job config or a recipe
+names, by these short public paths. `LogClient`, `LogQuery` and `SessionPort` read logs from Python. All are
+loaded when first asked for, so that a process loads no more than it uses.
 """
 
 from __future__ import annotations
@@ -10,16 +11,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nvflare_logstream.client.client import LogClient
+    from nvflare_logstream.client.query import LogQuery
     from nvflare_logstream.flare.job_log_receiver import JobLogReceiver
     from nvflare_logstream.flare.job_log_streamer import JobLogStreamer
+    from nvflare_logstream.flare.session_port import SessionPort
     from nvflare_logstream.flare.site_log_streamer import SiteLogStreamer
 
 __version__ = "0.2.0"
-__all__ = ["JobLogReceiver", "JobLogStreamer", "SiteLogStreamer"]
+__all__ = ["JobLogReceiver", "JobLogStreamer", "LogClient", "LogQuery", "SessionPort", "SiteLogStreamer"]
 
 _HOMES = {
     "JobLogReceiver": "nvflare_logstream.flare.job_log_receiver",
     "JobLogStreamer": "nvflare_logstream.flare.job_log_streamer",
+    "LogClient": "nvflare_logstream.client.client",
+    "LogQuery": "nvflare_logstream.client.query",
+    "SessionPort": "nvflare_logstream.flare.session_port",
     "SiteLogStreamer": "nvflare_logstream.flare.site_log_streamer",
 }
 
@@ -27,8 +34,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(_HOMES[name]), name)
+    public = getattr(import_module(_HOMES[name]), name)
     # An exported job must name the public path, which is also what a site's class_allow_list admits.
-    found.__module__ = __name__
-    globals()[name] = found
-    return found
+    public.__module__ = __name__
+    globals()[name] = public
+    return public

@@ -1,23 +1,22 @@
-"""Following a job's logs: what was there, then what comes, until the job is over and every stream is closed."""
+"""Following a job's logs: what is there, then what comes, until the job is over and every stream closed."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
 
-from nvflare_logstream.client.model import MAX_WAIT, Event, JobStreams, LogQuery, Stream
-from nvflare_logstream.errors import RetrievalError
-
-if TYPE_CHECKING:
-    from nvflare_logstream.client.client import LogClient
+from nvflare_logstream.client.model import Event, EventKind, JobStreams
+from nvflare_logstream.client.port import Port
+from nvflare_logstream.client.query import LogQuery
+from nvflare_logstream.client.reading import PATIENCE, ask_streams, job_streams, read_parts
+from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError
+from nvflare_logstream.streams import State, Stream, Verdict, in_words
+from nvflare_logstream.wire.queries import MAX_WAIT, FollowReply, FollowRequest, Place
 
 _BUSY_PAUSE = 0.5  # seconds, when the server has as many waiting followers as it takes
-_LEAST_SECONDS = (
-    0.1  # between two requests: nobody reads faster, and a busy log would cost the server a message a line
-)
+# Seconds between two requests: nobody reads faster, and a busy log would cost the server a message a line.
+_LEAST_SECONDS = 0.1
 _RECONNECT_SECONDS = 300.0
-_RECONNECT_PAUSE = 1.0
+_RECONNECT_PAUSE = 1.0  # seconds
 _BACK_SECONDS = 30.0  # in which a site finds its way back to a server that was restarted
 _LATE_SECONDS = 5.0  # a site whose job died at once is heard of a moment after the job's end
 
@@ -26,23 +25,29 @@ class Follow:
     """One follow under way: where it stands at every site.
 
     Args:
-        client: asks the server.
-        job: the job's id.
-        query: what to read; what bounds the beginning (`tail`, `max_bytes`) is applied when a site's log is first read.
-        lost: the exceptions that mean that the server cannot be reached now.
+        port: asks the server.
+        job_id: the job's id.
+        query: what to read; `tail` and `max_bytes` are applied when a site's log is first read.
+        clock: gives seconds that only grow.
+        sleep: waits some seconds.
     """
 
-    def __init__(self, client: LogClient, job: str, query: LogQuery, lost: tuple[type[Exception], ...]):
-        self._client, self._job, self._query, self._lost = client, job, query, lost
-        self._beginnings: dict[str, Any] = {}  # by site, where its first reading stands
-        self._readings: dict[str, Any] = {}  # the same once that is done, and from then on
-        self._files: dict[str, str] = {}
-        self._known: dict[str, Stream] = {}
-        self._heard: dict[str, bool] = {}  # whether a site was live when it was last heard of
+    def __init__(
+        self,
+        port: Port,
+        job_id: str,
+        query: LogQuery,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+    ):
+        self._port, self._job_id, self._query = port, job_id, query
+        self._clock, self._sleep = clock, sleep
+        self._places: dict[str, Place] = {}  # by site, since its log was begun
+        self._begun: set[str] = set()  # sites of which all that was there at first has been read
+        self._known: dict[str, Stream] = {}  # by site, as it was the last time
+        self._was_live: dict[str, bool] = {}  # by site, since it was first heard of
         self._ended: set[str] = set()
-        self._told: object = (
-            None  # what the server last said of the streams: it answers at once when that changes
-        )
+        self._mark = ""  # what the server last told: it answers at once when that changes
         self._over_since: float | None = None
         self._came_back = False
 
@@ -52,141 +57,152 @@ class Follow:
             try:
                 yield from self._until_over()
                 return
-            except self._lost as error:
-                yield Event("lost contact", "", str(error))
+            except LostContactError as error:
+                yield Event(EventKind.LOST_CONTACT, "", str(error))
             self._come_back()
             self._came_back, self._over_since = True, None
-            yield Event("back", "", "")
+            yield Event(EventKind.BACK, "", "")
 
     def _until_over(self) -> Iterator[Event]:
-        job = self._client.job(self._job)
+        job = ask_streams(self._port, self._job_id)
         self._query = self._query.fixed(job.now)
-        behind = bool(self._readings)  # what came while there was no contact is still to be asked for
+        behind = bool(self._begun)  # what came while there was no contact is still to be asked for
         while True:
             chosen = self._chosen(job)
-            yield from self._came(chosen)
-            yield from self._begin(chosen)
-            yield from self._went(chosen)
+            yield from self._arrivals(chosen)
+            yield from self._first_texts(chosen)
+            yield from self._departures(chosen)
             self._known = {stream.site: stream for stream in chosen}
-            yield Event("caught up", "", "")
+            yield Event(EventKind.CAUGHT_UP, "", "")
             if self._finished(job, chosen) and not behind:
-                yield from self._missing(chosen)
-                yield Event("over", "", job.status)
+                yield from self._missing(job, chosen)
+                yield Event(EventKind.OVER, "", job.status)
                 return
-            asked = time.monotonic()
-            reply = self._client.ask(self._job, self._request())
-            self._told = reply["verdicts"]
-            job = JobStreams.from_reply(reply)
-            streams = {(stream.site, stream.file): stream for stream in job.streams}
-            for part in reply["parts"]:
-                self._readings[part["site"]] = part["reading"]
-                if part["text"]:
-                    yield Event("text", part["site"], part["text"], streams[part["site"], part["file"]])
-            behind = bool(reply["parts"])
-            pause = _BUSY_PAUSE if reply["busy"] else _LEAST_SECONDS - (time.monotonic() - asked)
-            time.sleep(max(0.0, pause))
+            asked = self._clock()
+            request = self._request()
+            reply = self._port.ask(self._job_id, request, request.wait + PATIENCE)
+            job = job_streams(self._job_id, reply.state)
+            yield from self._new_texts(reply)
+            behind = bool(reply.parts)
+            pause = _BUSY_PAUSE if reply.busy else _LEAST_SECONDS - (self._clock() - asked)
+            self._sleep(max(0.0, pause))
 
     def _chosen(self, job: JobStreams) -> list[Stream]:
-        """What the query is about; a site whose log.json is being read stays with it when a log.txt comes later."""
+        """What the query is about; a site whose log.json was begun stays with it if a log.txt comes later."""
         streams = {(stream.site, stream.file): stream for stream in job.streams}
         chosen = self._query.choose(job.streams)
-        return [
-            streams.get((stream.site, self._files.get(stream.site, stream.file)), stream) for stream in chosen
-        ]
+        begun = {site: streams.get((site, place.file)) for site, place in self._places.items()}
+        return [begun.get(stream.site) or stream for stream in chosen]
 
-    def _request(self) -> dict[str, Any]:
-        filters = {
-            name: value for name, value in self._query.filters().items() if name not in ("tail", "max_bytes")
-        }
-        places = [
-            {"site": site, "file": self._files[site], "reading": reading}
-            for site, reading in self._readings.items()
-        ]
+    def _request(self) -> FollowRequest:
+        places = tuple(place for site, place in self._places.items() if site in self._begun)
         wait = MAX_WAIT if self._over_since is None else _LATE_SECONDS / 5
-        return {"op": "follow", "places": places, "wait": wait, "verdicts": self._told, "filters": filters}
+        return FollowRequest(places, self._query.filters().unbounded(), wait, self._mark)
 
-    def _begin(self, chosen: list[Stream]) -> Iterator[Event]:
-        """Read the present content of logs that have joined."""
+    def _first_texts(self, chosen: list[Stream]) -> Iterator[Event]:
+        """What is there of logs that have joined."""
         for stream in chosen:
-            if stream.site in self._readings or not stream.available:
+            if stream.site in self._begun or not stream.available:
                 continue
             try:
-                yield from self._first_reading(stream)
+                yield from self._first_text(stream)
             except RetrievalError as error:
-                if error.code != "LOG_CHANGED":
+                if error.code is not ErrorCode.LOG_CHANGED:
                     raise
-                # A restarted server has less than it gave out; the site sends it again, and the next round goes on.
+                # A restarted server has less than it gave out; the site sends it again by a later round.
 
-    def _first_reading(self, stream: Stream) -> Iterator[Event]:
-        begun = self._beginnings.get(stream.site)
-        for part in self._client.parts(self._job, stream, self._query, whole_lines=True, reading=begun):
-            # Taken down before the text is given out: a connection lost between two parts must not repeat the first.
-            self._files[stream.site], self._beginnings[stream.site] = stream.file, part.reading
+    def _first_text(self, stream: Stream) -> Iterator[Event]:
+        place = self._places.get(stream.site)
+        reading = place.reading if place else None
+        parts = read_parts(self._port, self._job_id, stream, self._query, True, reading)
+        for part in parts:
+            # Noted before the text is given out: a connection lost between two parts must repeat neither.
+            self._places[stream.site] = Place(stream.site, stream.file, part.reading)
             if part.done:
-                self._readings[stream.site] = part.reading
+                self._begun.add(stream.site)
             if part.text:
-                yield Event("text", stream.site, part.text, stream)
+                yield Event(EventKind.TEXT, stream.site, part.text, stream)
 
-    def _came(self, chosen: list[Stream]) -> Iterator[Event]:
+    def _new_texts(self, reply: FollowReply) -> Iterator[Event]:
+        self._mark = reply.mark
+        streams = {(stream.site, stream.file): stream for stream in reply.state.streams}
+        for part in reply.parts:
+            site, file = part.place.site, part.place.file
+            stream = streams.get((site, file))
+            if stream is None:
+                raise RetrievalError(
+                    ErrorCode.INVALID_REPLY, f"lines came of {site}/{file}, which is no stream"
+                )
+            self._places[site] = part.place
+            if part.text:
+                yield Event(EventKind.TEXT, site, part.text, stream)
+
+    def _arrivals(self, chosen: list[Stream]) -> Iterator[Event]:
         for stream in chosen:
-            if stream.state in ("", "expected"):
+            if stream.state is State.EXPECTED:
                 continue
-            was_live = self._heard.get(stream.site)
-            # Taken down at once: a connection lost before the turn is over must not tell it again.
-            self._heard[stream.site] = stream.live
+            was_live = self._was_live.get(stream.site)
+            # Noted at once: a connection lost before the turn is over must not tell it again.
+            self._was_live[stream.site] = stream.live
             if stream.live and not was_live:
-                yield Event("joined" if was_live is None else "reconnected", stream.site, "", stream)
+                kind = EventKind.JOINED if was_live is None else EventKind.RECONNECTED
+                yield Event(kind, stream.site, "", stream)
 
-    def _went(self, chosen: list[Stream]) -> Iterator[Event]:
+    def _departures(self, chosen: list[Stream]) -> Iterator[Event]:
         for stream in chosen:
             before = self._known.get(stream.site)
             if len(stream.losses) > len(before.losses if before else ()):
-                yield Event("lost", stream.site, stream.reason, stream)
-            if stream.closed and stream.site not in self._ended and self._read_to_end(stream):
+                yield Event(EventKind.LOST, stream.site, stream.verdict_reason, stream)
+            if stream.ended and stream.site not in self._ended and self._read_to_end(stream):
                 self._ended.add(stream.site)
-                yield Event(
-                    "ended", stream.site, "; ".join(filter(None, (stream.standing, stream.outcome))), stream
-                )
-            elif stream.state == "refused" and not (before and before.state == "refused"):
-                yield Event("refused", stream.site, stream.reason, stream)
-            elif (
-                stream.state == "open"
-                and not stream.live
-                and not (before and before.state == "open" and not before.live)
-            ):
-                yield Event("silent", stream.site, stream.reason, stream)
+                text = "; ".join(filter(None, (stream.standing, stream.outcome)))
+                yield Event(EventKind.ENDED, stream.site, text, stream)
+            elif stream.state is State.REFUSED and not (before and before.state is State.REFUSED):
+                yield Event(EventKind.REFUSED, stream.site, stream.verdict_reason, stream)
+            elif stream.silent and not (before and before.silent):
+                yield Event(EventKind.SILENT, stream.site, stream.verdict_reason, stream)
 
-    def _missing(self, chosen: list[Stream]) -> Iterator[Event]:
-        for stream in chosen:
-            if stream.state in ("", "expected") and stream.site not in self._readings:
-                yield Event("missing", stream.site, stream.standing, stream)
+    def _missing(self, job: JobStreams, chosen: list[Stream]) -> Iterator[Event]:
+        notices = [
+            Event(EventKind.MISSING, stream.site, stream.standing, stream)
+            for stream in chosen
+            if stream.state is State.EXPECTED and stream.site not in self._begun
+        ]
+        for name, reason in self._query.unmatched(job.streams).items():
+            notices.append(Event(EventKind.MISSING, name, in_words(Verdict.NEVER_SEEN, reason)))
+        yield from sorted(notices, key=lambda event: event.site)
 
     def _read_to_end(self, stream: Stream) -> bool:
-        reading = self._readings.get(stream.site)
-        return reading is not None and bool(reading["at"] >= stream.bytes)
+        return stream.site in self._begun and self._places[stream.site].reading.at >= stream.end
 
     def _finished(self, job: JobStreams, chosen: list[Stream]) -> bool:
-        """Nothing more will come: every stream is closed, kept back or given up, and what there is has been read."""
+        """Nothing more will come: no stream is open, and what there is has been read."""
         if not job.over:
             return False
-        self._over_since = self._over_since or time.monotonic()
-        passed = time.monotonic() - self._over_since
-        for stream in chosen:
-            waiting = stream.live or (stream.state in ("", "expected") and passed < _LATE_SECONDS)
-            # To a restarted server every site is silent at first.
-            waiting = waiting or (stream.state == "open" and self._came_back and passed < _BACK_SECONDS)
-            if waiting or (stream.closed and not self._read_to_end(stream)):
-                return False
-        return True
+        if self._over_since is None:
+            self._over_since = self._clock()
+        passed = self._clock() - self._over_since
+        if passed < _LATE_SECONDS and self._query.unmatched(job.streams):
+            return False
+        return not any(self._is_awaited(stream, passed) for stream in chosen)
+
+    def _is_awaited(self, stream: Stream, passed: float) -> bool:
+        """Whether something may come of a stream, `passed` seconds after the job was over."""
+        if stream.ended:
+            return not self._read_to_end(stream)
+        if stream.state is State.EXPECTED:
+            return passed < _LATE_SECONDS
+        # To a restarted server every site is silent at first.
+        return stream.live or (stream.silent and self._came_back and passed < _BACK_SECONDS)
 
     def _come_back(self) -> None:
-        deadline = time.monotonic() + _RECONNECT_SECONDS
+        deadline = self._clock() + _RECONNECT_SECONDS
         while True:
             try:
-                self._client.come_back()
-                self._client.job(self._job)
+                self._port.reconnect()
+                ask_streams(self._port, self._job_id)
                 return
-            except self._lost:
-                if time.monotonic() > deadline:
+            except LostContactError:
+                if self._clock() > deadline:
                     raise
-                time.sleep(_RECONNECT_PAUSE)
+                self._sleep(_RECONNECT_PAUSE)

@@ -1,6 +1,7 @@
 """The admin command of the receiver: readers ask the server through the sessions they have.
 
-Authorised as the runtime's own job commands are: by job, study and role; the right is one of the category "view".
+Authorised as the runtime's own job commands are: by job, study and role; the right is one of the category
+"view".
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from nvflare.private.fed.server.job_cmds import JobCommandModule
 from nvflare.private.fed.server.server_cmd_modules import ServerCommandModules
 from nvflare.security.security import COMMAND_CATEGORIES
 
-from nvflare_logstream.client.model import COMMAND
+from nvflare_logstream.flare.admin_protocol import COMMAND
 
 
 class LogCommands(CommandModule):
     """The command `logstream JOB_ID`; the request itself travels in the command's properties.
 
     Args:
-        answer: gives the reply to (job, request), once there is somebody to ask.
+        answer: gives the reply to (job_id, request).
     """
 
     def __init__(self, answer: Callable[[str, object], dict[str, Any]]):
@@ -48,7 +49,7 @@ class LogCommands(CommandModule):
 
 
 def register(answer: Callable[[str, object], dict[str, Any]]) -> None:
-    """Add the command to this server; must be called from a component's constructor: later the register is closed."""
+    """Add the command to this server; to be called from a component's constructor: later it is too late."""
     if COMMAND not in COMMAND_CATEGORIES:
         COMMAND_CATEGORIES[COMMAND] = "view"
         ServerCommandModules.register_cmd_module(LogCommands(answer))

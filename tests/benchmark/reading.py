@@ -23,7 +23,7 @@ from functools import partial
 from itertools import product, takewhile
 from pathlib import Path
 
-from nvflare_logstream.client.client import LogClient
+from nvflare_logstream import LogClient, LogQuery, SessionPort
 from nvflare_logstream.lab.federation import Federation
 from nvflare_logstream.lab.kits import write_job
 from nvflare_logstream.names import SERVER_SITE
@@ -177,13 +177,14 @@ class _Reader:
 
 
 def _bytes_read(federation: Federation, log: Log) -> int:
-    """The most bytes that our server reads of a log for a short answer, by its count; fails above 1 MiB."""
-    client, most = LogClient(federation.session()), 0
+    """The most bytes of a log that our server reads for one of the short answers, by its own count; fails above 1 MiB."""
+    client, most = LogClient(SessionPort(federation.session())), 0
     for kind in _KINDS:
         option, value = log.wanted[kind][0]
-        filters = {"tail": int(value)} if option == "--tail" else {"since": value}
-        reply = client.ask(log.job, {"op": "read", "site": _SITE, "file": _FILE, "filters": filters})
-        most = max(most, reply["read"])
+        query = LogQuery((_SITE,), tail=int(value)) if option == "--tail" else LogQuery((_SITE,), since=value)
+        (stream,) = query.choose(client.streams(log.job))
+        part = next(client.parts(log.job, stream, query))
+        most = max(most, part.read)
     if most >= 1 << 20:
         raise RuntimeError(
             f"the server read {most} bytes of the log of {log.megabytes} MB for a short answer"
@@ -243,7 +244,7 @@ def _run_jobs(federation: Federation, root: Path, count: int) -> list[str]:
         jobs.append(federation.submit(folder))
     for job in jobs:
         federation.wait(job, _END_SECONDS)
-    client = LogClient(federation.session())
+    client = LogClient(SessionPort(federation.session()))
     for job in jobs:
         if not wait_until(partial(_is_complete, federation, client, job), _END_SECONDS, step=0.5):
             raise TimeoutError(f"the log of job {job} is not complete: {client.streams(job)}")
@@ -251,11 +252,8 @@ def _run_jobs(federation: Federation, root: Path, count: int) -> list[str]:
 
 
 def _is_complete(federation: Federation, client: LogClient, job: str) -> bool:
-    found = [
-        s.bytes
-        for s in client.streams(job)
-        if (s.site, s.file, s.verdict) == (_SITE, _FILE, Verdict.COMPLETE)
-    ]
+    wanted = (_SITE, _FILE, Verdict.COMPLETE)
+    found = [log.end for log in client.streams(job) if (log.site, log.file, log.verdict) == wanted]
     if not zipfile.is_zipfile(_archive(federation, job)):
         return False
     with zipfile.ZipFile(_archive(federation, job)) as archive:

@@ -19,7 +19,8 @@ from nvflare_logstream.filters.bounds import plan
 from nvflare_logstream.filters.line_filter import MAX_BEFORE, LineFilter
 from nvflare_logstream.filters.log import FileLog, LogLines, last_line_end
 from nvflare_logstream.filters.rules import Filters
-from nvflare_logstream.server.service import decode_reading, encode_reading
+from nvflare_logstream.wire.fields import Fields
+from nvflare_logstream.wire.query_values import decode_reading, encode_reading
 
 TIMES = st.sampled_from(
     [
@@ -117,7 +118,7 @@ def test_over_a_file_it_gives_what_it_gives_over_the_text(
         patch.setattr(reading, "MOST_READ", most)
         place, found = plan(source, filters), ""
         while not place.done:
-            place, more = decode_reading(encode_reading(place), source.end).part(source, filters, part)
+            place, more = decode_reading(Fields(encode_reading(place))).part(source, filters, part)
             found += more
     assert found == wanted.text
     assert (place.since_applied, place.truncated) == (wanted.since_applied, wanted.truncated)

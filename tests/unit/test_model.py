@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from nvflare_logstream.client.client import LogClient
-from nvflare_logstream.client.model import JobStreams, LogQuery, Stream
-from nvflare_logstream.errors import ArgumentError, RetrievalError
+from nvflare_logstream.client.freshness import lag, rate
+from nvflare_logstream.client.model import JobStreams
+from nvflare_logstream.client.port import Port, read_reply
+from nvflare_logstream.client.query import LogQuery
+from nvflare_logstream.errors import ArgumentError, ErrorCode, LostContactError, RetrievalError
 from nvflare_logstream.server.service import LogService
 from nvflare_logstream.store.store import LogStore
-from nvflare_logstream.streams import StreamKey
+from nvflare_logstream.streams import Loss, State, Stream, StreamKey
+from nvflare_logstream.wire.queries import (
+    ErrorReply,
+    ReplyT,
+    Request,
+    StreamsReply,
+    StreamsRequest,
+)
 
 ID = "8f3c0000-1111-2222-3333-444455556666"
 
 
-def stream(site: str, file: str = "log.txt", state: str = "open", size: int = 5) -> Stream:
-    return replace(Stream.missing(site, file, ""), state=state, bytes=size, verdict="streaming")
+def stream(site: str, file: str = "log.txt", state: State = State.OPEN, size: int = 5) -> Stream:
+    return Stream(StreamKey(ID, site, file), state=state, end=size)
 
 
 def chosen(streams: list[Stream], *sites: str, file: str = "log.txt") -> list[str]:
     return [f"{found.site}/{found.file}" for found in LogQuery(sites=sites, file=file).choose(tuple(streams))]
 
 
-# -- which streams ----------------------------------------------------------------------------------------------
+# -- which streams ---------------------------------------------------------------------------------------
 
 
 def test_all_means_every_site_and_the_server_comes_first():
@@ -48,15 +57,14 @@ def test_patterns_choose_as_a_shell_does_and_heed_capitals():
 
 
 def test_what_matches_nothing_is_listed_with_the_names_that_there_are():
-    query = LogQuery(sites=("site-1", "nowhere", "x-*"))
-    found = {entry.site: entry for entry in query.choose((stream("site-1"), stream("server")))}
-    assert set(found) == {"site-1", "nowhere", "x-*"} and not found["nowhere"].available
-    assert (
-        found["nowhere"].reason
-        == found["x-*"].reason
-        == "no such site in this job; the job has server, site-1"
-    )
-    assert query.choose(())[0].reason == "no such site in this job; nothing is known of this job's sites yet"
+    query = LogQuery(sites=("site-1", "nowhere", "x-*", "all"))
+    streams = (stream("site-1"), stream("server"))
+    reason = "no such site in this job; the job has server, site-1"
+    assert query.unmatched(streams) == {"nowhere": reason, "x-*": reason}
+    assert {entry.site for entry in query.choose(streams)} == {"site-1", "server"}
+    unknown = "no such site in this job; nothing is known of this job's sites yet"
+    assert query.unmatched(()) == dict.fromkeys(("site-1", "nowhere", "x-*"), unknown)
+    assert query.choose(()) == []
 
 
 def test_a_json_log_stands_in_for_a_text_log_that_is_not_there():
@@ -65,7 +73,7 @@ def test_a_json_log_stands_in_for_a_text_log_that_is_not_there():
         (stream("b", "log.json"),),
         (stream("c", "error_log.txt"),),
     )
-    expected = (stream("d", state="expected", size=0), stream("d", "log.json"))
+    expected = (stream("d", state=State.EXPECTED, size=0), stream("d", "log.json"))
     assert chosen([*both, *only, *neither, *expected], "all") == [
         "a/log.txt",
         "b/log.json",
@@ -79,18 +87,18 @@ def test_a_json_log_stands_in_for_a_text_log_that_is_not_there():
 
 
 def test_a_log_that_is_refused_or_expected_keeps_its_own_reason():
-    refused = replace(stream("a", state="refused", size=0), verdict="refused", reason="not allowed there")
+    refused = replace(stream("a", state=State.REFUSED, size=0), reason="not allowed there")
     (found,) = LogQuery(sites=("a",)).choose((refused,))
     assert found.standing == "refused (not allowed there)" and not found.available
 
 
 def test_an_empty_log_is_there_and_one_that_is_only_expected_is_not():
-    assert stream("a", size=0).available and stream("a", state="closed", size=0).available
-    assert not stream("a", state="expected", size=0).available
-    assert stream("a", state="refused", size=3).available, "what came before the refusal"
+    assert stream("a", size=0).available and stream("a", state=State.CLOSED, size=0).available
+    assert not stream("a", state=State.EXPECTED, size=0).available
+    assert stream("a", state=State.REFUSED, size=3).available, "what came before the refusal"
 
 
-# -- what is refused --------------------------------------------------------------------------------------------
+# -- what is refused -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -131,48 +139,77 @@ def test_a_refused_field_is_named_with_its_value_and_what_is_allowed(field, valu
     assert repr(shown)[:20] in str(caught.value) and len(str(caught.value)) < 400
 
 
+class ServicePort(Port):
+    """A server in this process."""
+
+    def __init__(self, service: LogService):
+        self.service = service
+
+    def ask(self, job_id: str, request: Request[ReplyT], seconds: float) -> ReplyT:
+        return read_reply(job_id, request, self.service.answer(job_id, request.encode()))
+
+
 @pytest.mark.parametrize("bound", ["tail", "max_bytes"])
 def test_a_bound_of_nothing_travels_and_gives_nothing(memory_path, bound):
     """0 is a bound; what is not given does not travel."""
     store = LogStore(memory_path)
-    store.append(
-        StreamKey(ID, "server", "log.txt"), store.open(StreamKey(ID, "server", "log.txt")).end, b"text\n", b""
-    )
-    service = LogService(store, 30.0)
-    session = SimpleNamespace(
-        set_timeout=lambda seconds: None,
-        _do_command=lambda command, enforce_meta, props: service.answer(ID, props),
-        _get_dict_data=lambda found: found,
-    )
-    client = LogClient(session)  # type: ignore[arg-type]
+    key = StreamKey(ID, "server", "log.txt")
+    store.append(key, store.open(key).end, b"text\n", b"")
+    client = LogClient(ServicePort(LogService(store, 30.0)))
     assert client.read(ID, LogQuery())["server"].text == "text\n"
     found = client.read(ID, LogQuery(**{bound: 0}))["server"]
     assert found.text == "" and found.truncated
     store.close()
-    assert "tail" not in LogQuery(grep="x").filters() and LogQuery(tail=0).filters()["tail"] == 0
 
 
-# -- what the server says ---------------------------------------------------------------------------------------
+def test_reading_says_why_there_is_no_text(memory_path):
+    store = LogStore(memory_path)
+    store.refuse(StreamKey(ID, "site-1", "log.txt"), "not allowed there")
+    client = LogClient(ServicePort(LogService(store, 30.0)))
+    logs = client.read(ID, LogQuery(sites=("site-1", "nowhere")))
+    assert list(logs) == ["nowhere", "site-1"] and not any(log.text for log in logs.values())
+    assert logs["site-1"].stream.standing == "refused (not allowed there)"
+    assert logs["nowhere"].stream is None
+    assert logs["nowhere"].reason == "no such site in this job; the job has site-1"
+    store.close()
 
 
-def row(**changes: Any) -> dict[str, Any]:
-    plain = {name: getattr(stream("site-1"), name) for name in Stream.__dataclass_fields__}
-    return {**plain, "losses": [[3, None, "why"]], **changes}
+# -- what the server says --------------------------------------------------------------------------------
+
+
+def answer(**changes: Any) -> dict[str, Any]:
+    """A reply with one stream, some of whose fields are others."""
+    listed = replace(stream("site-1"), losses=(Loss(3, None, "why"),))
+    reply = StreamsReply("RUNNING", (listed,), 1.0).encode()
+    reply["streams"][0] |= changes
+    return reply
+
+
+def decoded(reply: object) -> StreamsReply:
+    return read_reply(ID, StreamsRequest(), reply)
 
 
 @pytest.mark.parametrize("name", ["../up", "", ".", "a/b", None, "a\nb"])
 @pytest.mark.parametrize("field", ["site", "file"])
-def test_a_name_from_the_server_that_is_none_is_not_taken(field, name):
-    with pytest.raises(RetrievalError) as caught:
-        Stream.from_row(row(**{field: name}))
+def test_a_name_from_the_server_that_is_no_plain_name_is_not_taken(field, name):
+    """Names become paths here."""
+    with pytest.raises(RetrievalError, match=rf"streams\[0\]\.{field}: ") as caught:
+        decoded(answer(**{field: name}))
     assert caught.value.code == "INVALID_REPLY"
 
 
 def test_what_a_site_says_of_itself_cannot_move_the_readers_cursor():
     """Reasons and outcomes are a site's own words."""
     hostile = "\x1b[2Jgone\r\x07"
-    found = Stream.from_row(row(reason=hostile, outcome=hostile, losses=[[0, 1, hostile]]))
-    assert found.reason == found.outcome == found.losses[0][2] == r"\x1b[2Jgone\x0d\x07"
+    losses = [{"offset": 0, "length": 1, "reason": hostile}]
+    (found,) = decoded(answer(reason=hostile, outcome=hostile, losses=losses)).streams
+    assert found.reason == found.outcome == found.losses[0].reason == r"\x1b[2Jgone\x0d\x07"
+
+
+def test_a_server_that_is_not_ready_is_asked_again():
+    with pytest.raises(LostContactError, match="not started yet") as caught:
+        decoded(ErrorReply(ErrorCode.SYSTEM_NOT_READY, "not started yet").encode())
+    assert caught.value.code is ErrorCode.CONNECTION_FAILED
 
 
 @pytest.mark.parametrize(
@@ -187,29 +224,27 @@ def test_what_a_site_says_of_itself_cannot_move_the_readers_cursor():
     ],
 )
 def test_a_job_is_over_when_it_has_finished_or_nobody_will_ever_know(status, over):
-    assert JobStreams(status, ()).over is over
+    assert JobStreams(ID, status, ()).over is over
 
 
-# -- which job --------------------------------------------------------------------------------------------------
+# -- which job -------------------------------------------------------------------------------------------
 
 
-class Jobs:
-    """A session that knows some jobs, and notes how it was asked."""
+class Jobs(Port):
+    """A server that knows some jobs, the newest first, and notes how it was asked."""
 
     def __init__(self, *ids: str):
         self.ids, self.asked = ids, []
 
-    def set_timeout(self, seconds: float) -> None:
-        pass
-
-    def list_jobs(self, **wanted: Any) -> list[dict[str, str]]:
-        self.asked.append(wanted)
-        ids = [name for name in self.ids if name.startswith(wanted.get("id_prefix", ""))]
-        return [{"job_id": name} for name in ids[: wanted.get("limit")]]
+    def job_ids(self, prefix: str | None) -> list[str]:
+        self.asked.append(prefix)
+        return (
+            list(self.ids[:1]) if prefix is None else [name for name in self.ids if name.startswith(prefix)]
+        )
 
 
 def find(jobs: Jobs, text: str) -> str:
-    return LogClient(jobs).find_job(text)  # type: ignore[arg-type]
+    return LogClient(jobs).find_job(text)
 
 
 def test_a_whole_id_is_taken_without_asking():
@@ -237,7 +272,7 @@ def test_a_beginning_of_no_id_is_not_found():
 
 def test_latest_is_the_job_submitted_last_of_those_one_may_see():
     jobs = Jobs(ID, "0" + ID[1:])
-    assert find(jobs, "@latest") == ID and jobs.asked == [{"reverse": True, "limit": 1}]
+    assert find(jobs, "@latest") == ID and jobs.asked == [None]
     with pytest.raises(RetrievalError, match="@latest"):
         find(Jobs(), "@latest")
 
@@ -269,3 +304,25 @@ def test_what_cannot_be_an_id_never_becomes_an_argument_of_a_command(text):
     with pytest.raises(RetrievalError) as caught:
         find(jobs, text)
     assert caught.value.code == "JOB_NOT_FOUND" and not jobs.asked
+
+
+# -- how fresh -------------------------------------------------------------------------------------------
+
+
+def test_the_lag_of_a_log_is_that_of_its_site_until_it_ends():
+    """A sign of life is of a site: a quiet log is not behind."""
+    quiet, busy = replace(stream("a"), last_seen=5.0), replace(stream("a", "error_log.txt"), last_seen=8.0)
+    closed = replace(stream("a", "old.txt", State.CLOSED), last_seen=3.0)
+    job = JobStreams(ID, "RUNNING", (quiet, busy, closed, replace(stream("b"), last_seen=9.5)), now=10.0)
+    assert lag(quiet, job) == lag(busy, job) == 2.0 and lag(closed, job) is None
+    assert lag(quiet, replace(job, now=7.0)) == 0.0, "clocks may go back"
+
+
+def test_the_rate_is_that_since_the_last_look_or_the_average():
+    log = replace(stream("a", size=1000), opened=100.0, last_data=110.0)
+    job = JobStreams(ID, "RUNNING", (log,), now=120.0)
+    assert rate(log, job, None) == 100.0
+    before = JobStreams(ID, "RUNNING", (replace(log, end=400),), now=118.0)
+    assert rate(log, job, before) == 300.0
+    assert rate(log, job, replace(before, streams=())) == 100.0, "it came after that look"
+    assert rate(replace(log, last_data=100.0), job, None) == 1000.0, "all in one go counts as in a second"

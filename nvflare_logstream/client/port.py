@@ -1,0 +1,62 @@
+"""How the reader's side reaches a server: one typed port, whatever stands behind it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError, WireError
+from nvflare_logstream.wire.queries import ErrorReply, ReplyT, Request, decode_reply
+
+
+class Port(Protocol):
+    """Asks a server; used from one thread."""
+
+    def ask(self, job_id: str, request: Request[ReplyT], seconds: float) -> ReplyT:
+        """Send one request about a job and return its reply.
+
+        Args:
+            job_id: the job's id.
+            request: what to ask.
+            seconds: how long the server has to answer.
+
+        Raises:
+            RetrievalError: if the server says no.
+            LostContactError: if the server cannot be reached now.
+        """
+
+    def job_ids(self, prefix: str | None) -> list[str]:
+        """The ids that begin with `prefix`, of the jobs the user may see; with None only the newest job's.
+
+        Raises:
+            RetrievalError: as `ask`.
+        """
+
+    def reconnect(self) -> None:
+        """Replace a connection that was lost.
+
+        Raises:
+            LostContactError: if there is no way to, or the server cannot be reached now.
+        """
+
+    def close(self) -> None:
+        """End the connection."""
+
+
+def read_reply(job_id: str, request: Request[ReplyT], answer: object) -> ReplyT:
+    """The reply in what came back for a request; for those who write a port.
+
+    Raises:
+        RetrievalError: with the server's code and words, or INVALID_REPLY naming the field.
+        LostContactError: if the server is there, but not ready yet.
+    """
+    try:
+        reply = decode_reply(job_id, request, answer)
+    except WireError as error:
+        raise RetrievalError(
+            ErrorCode.INVALID_REPLY, f"the server's reply cannot be read: {error}"
+        ) from error
+    if not isinstance(reply, ErrorReply):
+        return reply
+    if reply.code is ErrorCode.SYSTEM_NOT_READY:
+        raise LostContactError(ErrorCode.CONNECTION_FAILED, reply.text)
+    raise RetrievalError(reply.code, reply.text)

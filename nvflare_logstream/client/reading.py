@@ -1,0 +1,45 @@
+"""Reading through a port: a job's streams, and the text of one log in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nvflare_logstream.client.model import JobStreams
+from nvflare_logstream.client.port import Port
+from nvflare_logstream.client.query import LogQuery
+from nvflare_logstream.filters.reading import Reading
+from nvflare_logstream.streams import Stream
+from nvflare_logstream.wire.queries import ReadReply, ReadRequest, StreamsReply, StreamsRequest
+
+PATIENCE = 20.0  # seconds that a server has for a reply
+
+
+def ask_streams(port: Port, job_id: str) -> JobStreams:
+    """A job and its streams, as they are now; raises RetrievalError."""
+    return job_streams(job_id, port.ask(job_id, StreamsRequest(), PATIENCE))
+
+
+def job_streams(job_id: str, reply: StreamsReply) -> JobStreams:
+    """The job and its streams in a reply."""
+    return JobStreams(job_id, reply.status, reply.streams, reply.now)
+
+
+def read_parts(
+    port: Port, job_id: str, stream: Stream, query: LogQuery, whole_lines: bool, reading: Reading | None
+) -> Iterator[ReadReply]:
+    """One log in parts of about a MiB; raises RetrievalError.
+
+    Args:
+        port: asks the server.
+        job_id: the job's id.
+        stream: which log.
+        query: what of it; its times are fixed.
+        whole_lines: leave out the line that is just being written.
+        reading: of the last part that came, to go on after it.
+    """
+    done = False
+    while not done:
+        request = ReadRequest(stream.site, stream.file, query.filters(), whole_lines, reading)
+        part = port.ask(job_id, request, PATIENCE)
+        reading, done = part.reading, part.done
+        yield part

@@ -1,0 +1,3 @@
+"""What the admin command and the sessions that send it have in common."""
+
+COMMAND = "logstream"  # the admin command that carries a reader's requests, in its properties

@@ -1,0 +1,67 @@
+"""What answers to readers are made of: a job's streams as judged now, and stored logs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from nvflare_logstream.errors import LogNotFoundError
+from nvflare_logstream.filters.log import FileLog, LogLines
+from nvflare_logstream.store.store import LogStore
+from nvflare_logstream.streams import Stream, StreamKey
+from nvflare_logstream.wire.queries import StreamsReply
+
+
+class JobLogs:
+    """The stored logs of jobs, for readers; thread-safe.
+
+    Args:
+        store: the streams.
+        idle_timeout: seconds without a sign of life after which a site counts as silent.
+        job_status: the status of a job in the runtime's words, "" if it is not known.
+        clock: gives the time in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: LogStore,
+        idle_timeout: float,
+        job_status: Callable[[str], str] = lambda job_id: "",
+        clock: Callable[[], float] = time.time,
+    ):
+        self._store, self._idle_timeout, self._job_status, self._clock = (
+            store,
+            idle_timeout,
+            job_status,
+            clock,
+        )
+
+    def state(self, job_id: str) -> StreamsReply:
+        """The job's status and its streams, as judged now."""
+        streams, now = self._store.streams(job_id), self._clock()
+        judged = tuple(stream.as_of(now, self._idle_timeout) for stream in streams)
+        return StreamsReply(self._job_status(job_id), judged, now)
+
+    def stream(self, job_id: str, site: str, file: str) -> Stream:
+        """A stream of which there is a stored copy.
+
+        Raises:
+            LogNotFoundError: if there is none.
+        """
+        key = StreamKey(job_id, site, file)
+        stream = self._store.info(key)
+        if stream is None or not self._store.path(key).exists():
+            raise LogNotFoundError(f"the server has no log {file} of {site} for job {job_id}")
+        return stream
+
+    def source(self, stream: Stream) -> LogLines:
+        """The stored bytes of a stream."""
+        return LogLines(FileLog(self._store.path(stream.key), stream.end))
+
+    def changes(self, job_id: str) -> int:
+        """How many changes of the job's streams there were so far."""
+        return self._store.changes(job_id)
+
+    def wait_for_change(self, job_id: str, seen: int, seconds: float) -> None:
+        """Wait until there were more changes than `seen`, at most `seconds`."""
+        self._store.wait_for_change(job_id, seen, seconds)
