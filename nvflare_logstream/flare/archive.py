@@ -1,7 +1,7 @@
-"""Bytes that arrive after the runtime has archived a job's run directory are added to the archive, once.
+"""Adds bytes that arrive after the runtime has archived a job's run directory to that archive, once.
 
-The runtime's own `nvflare job logs` and `nvflare job download` read that archive (component "workspace" of the job store, a zip);
-with this they end with the complete log.
+The runtime's own `nvflare job logs` and `nvflare job download` read the archive, a zip that is the component
+"workspace" of the job store; this gives them the complete log.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,12 @@ from nvflare_logstream.names import SERVER_SITE
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, Stream, StreamKey
 
-_WAIT_FOR_CLOSE = 120.0  # seconds after the archiving until what is there is added, closed or not
+_WAIT_FOR_CLOSE = (
+    120.0  # seconds after the archiving; then what is there is added, whether its streams are closed or not
+)
+_WAIT_AFTER_LATE_CLOSE = 1.0  # seconds; streams of a site are closed one after the other
+_COPY_STEP = 1 << 20  # bytes
+_ZIP64_FROM = 1 << 30  # bytes; above, an entry may outgrow the plain format
 
 _logger = logging.getLogger(__name__)
 
@@ -34,97 +40,112 @@ class ArchiveKeeper:
     Args:
         engine: the server's engine, for its job store.
         store: the streams.
+        clock: gives the time in seconds, from any beginning.
     """
 
-    def __init__(self, engine: Any, store: LogStore):
-        self._engine, self._store = engine, store
+    def __init__(self, engine: Any, store: LogStore, clock: Callable[[], float] = time.monotonic):
+        self._engine, self._store, self._clock = engine, store, clock
         self._lock = threading.Lock()
-        self._pending: dict[str, float] = {}  # archived jobs, with the time at which to wait no longer
+        self._pending: dict[str, float] = {}  # ids of archived jobs, with the time at which to wait no longer
 
-    def status(self, job: str) -> str:
+    def status(self, job_id: str) -> str:
         """The job's status in the job store; `UNKNOWN` where nobody will ever write how it ended.
 
         A server that is restarted does not take up its jobs again: the job store says for ever that they run.
         """
         with self._engine.new_context() as fl_ctx:
-            found = self._engine.job_def_manager.get_job(job, fl_ctx)
-        if found is None:
+            job = self._engine.job_def_manager.get_job(job_id, fl_ctx)
+        if job is None:
             return UNKNOWN
-        status = str(found.meta.get(JobMetaKey.STATUS.value, UNKNOWN))
-        forgotten = status == RunStatus.RUNNING.value and job not in self._engine.job_runner.running_jobs
+        status = str(job.meta.get(JobMetaKey.STATUS.value, UNKNOWN))
+        forgotten = status == RunStatus.RUNNING.value and job_id not in self._engine.job_runner.running_jobs
         return UNKNOWN if forgotten else status
 
-    def job_archived(self, job: str) -> None:
+    def job_archived(self, job_id: str) -> None:
         """The runtime has archived and ended the job."""
         with self._lock:
-            self._pending[job] = time.monotonic() + _WAIT_FOR_CLOSE
+            self._pending[job_id] = self._clock() + _WAIT_FOR_CLOSE
 
     def stream_closed(self, key: StreamKey) -> None:
-        """A stream was closed; where its job ended long ago, its archive is looked at again."""
+        """A stream was closed; if its job ended long ago, its archive has to be compared again."""
         with self._lock:
             if key.job_id not in self._pending and key.job_id not in self._engine.run_processes:
-                self._pending[key.job_id] = time.monotonic() + 1.0
+                self._pending[key.job_id] = self._clock() + _WAIT_AFTER_LATE_CLOSE
 
     def update(self) -> None:
-        """Bring the archives of finished jobs up to date; called by the store's keeper thread."""
+        """Bring the archives of finished jobs up to date; called by the store's keeper thread.
+
+        A job whose archive cannot be completed is tried again at the next call, and holds up no other job.
+        """
         with self._lock:
             pending = dict(self._pending)
-        for job, deadline in pending.items():
-            streams = [info for info in self._store.streams(job) if info.key.site != SERVER_SITE]
-            if any(info.state is State.OPEN for info in streams) and time.monotonic() < deadline:
-                continue
-            self._complete(job, [info for info in streams if self._store.path(info.key).exists()])
-            with self._lock:
-                self._pending.pop(job, None)
-            self._store.release(job)
+        failure: Exception | None = None
+        for job_id, deadline in pending.items():
+            try:
+                self._update_job(job_id, deadline)
+            except Exception as error:  # each storage has its own errors
+                failure = error
+        if failure:
+            raise failure
 
-    def _complete(self, job: str, streams: list[Stream]) -> None:
+    def _update_job(self, job_id: str, deadline: float) -> None:
+        streams = [stream for stream in self._store.streams(job_id) if stream.site != SERVER_SITE]
+        if any(stream.state is State.OPEN for stream in streams) and self._clock() < deadline:
+            return
+        self._complete(job_id, [stream for stream in streams if self._store.path(stream.key).exists()])
+        with self._lock:
+            self._pending.pop(job_id, None)
+        self._store.release(job_id)
+
+    def _complete(self, job_id: str, streams: list[Stream]) -> None:
         with tempfile.TemporaryDirectory(dir=self._store.root, prefix=".archive-") as scratch:
-            archived = self._fetch(job, scratch)
-            if archived is None:
+            archive = self._fetch(job_id, scratch)
+            if archive is None:
                 return
-            with zipfile.ZipFile(archived) as old:
+            with zipfile.ZipFile(archive) as old:
                 sizes = {entry.filename: entry.file_size for entry in old.infolist()}
-                missing = {_member(s): s for s in streams if sizes.get(_member(s)) != s.end}
+                missing = {
+                    _entry(stream): stream for stream in streams if sizes.get(_entry(stream)) != stream.end
+                }
                 if not missing:
                     return
                 path = Path(scratch) / "completed.zip"
                 with zipfile.ZipFile(path, "w") as new:
-                    self._copy(old, new, set(missing))
-                    for name, info in missing.items():
-                        new.write(self._store.path(info.key), name)
+                    _copy(old, new, set(missing))
+                    for name, stream in missing.items():
+                        new.write(self._store.path(stream.key), name)
             with self._engine.new_context() as fl_ctx:
-                self._engine.job_def_manager.save_workspace(job, str(path), fl_ctx)
-            _logger.info(
-                "job %s: added the rest of %s to its archived workspace", job, ", ".join(sorted(missing))
-            )
+                self._engine.job_def_manager.save_workspace(job_id, str(path), fl_ctx)
+            files = ", ".join(sorted(missing))
+            _logger.info("job %s: added the rest of %s to its archived workspace", job_id, files)
 
-    @staticmethod
-    def _copy(old: zipfile.ZipFile, new: zipfile.ZipFile, without: set[str]) -> None:
-        for entry in old.infolist():
-            if entry.filename in without:
-                continue
-            if entry.is_dir():
-                new.writestr(entry, b"")
-                continue
-            with (
-                old.open(entry) as source,
-                new.open(entry, "w", force_zip64=entry.file_size > 1 << 30) as target,
-            ):
-                shutil.copyfileobj(source, target, 1 << 20)
-
-    def _fetch(self, job: str, scratch: str) -> Path | None:
+    def _fetch(self, job_id: str, scratch: str) -> Path | None:
+        """Copy a job's archive below `scratch`; None if it has none."""
+        manager = self._engine.job_def_manager
         with self._engine.new_context() as fl_ctx:
             try:
-                self._engine.job_def_manager.get_storage_for_download(
-                    job, scratch, WORKSPACE, "workspace.zip", fl_ctx
-                )
-            except Exception as error:  # each storage has its own errors; a job without an archive is not one
-                _logger.debug("job %s: no archived workspace: %s", job, error)
+                manager.get_storage_for_download(job_id, scratch, WORKSPACE, "workspace.zip", fl_ctx)
+            except Exception as error:  # each storage has its own errors for a component that is not there
+                _logger.debug("job %s: no archived workspace: %s", job_id, error)
                 return None
-        path = Path(scratch) / job / "workspace.zip"
+        path = Path(scratch) / job_id / "workspace.zip"
         return path if path.exists() else None
 
 
-def _member(info: Stream) -> str:
-    return f"{info.key.site}/{info.key.file}"
+def _copy(old: zipfile.ZipFile, new: zipfile.ZipFile, without: set[str]) -> None:
+    for entry in old.infolist():
+        if entry.filename in without:
+            continue
+        if entry.is_dir():
+            new.writestr(entry, b"")
+            continue
+        with (
+            old.open(entry) as source,
+            new.open(entry, "w", force_zip64=entry.file_size > _ZIP64_FROM) as target,
+        ):
+            shutil.copyfileobj(source, target, _COPY_STEP)
+
+
+def _entry(stream: Stream) -> str:
+    """The stream's name in an archive."""
+    return f"{stream.site}/{stream.file}"

@@ -1,7 +1,7 @@
 """The private cell channel: the one place that touches the runtime's cellnet.
 
-The core cell is used, not the cell around it: a message is then one plain message that leaves no timer thread behind, and the
-server sees the sender's name and origin as the authentication filter checked them.
+The core cell is used, not the cell around it: a message is then one plain message that leaves no timer thread
+behind, and the server sees the sender's name and origin as the authentication filter checked them.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ _NO_CALLBACK = "no callback"  # the error text of a cell that has no receiver on
 
 
 class CellLink(Link):
-    """Sends requests to the server's parent process or, where that has no receiver, to the job's server process.
+    """Sends requests to the server's parent process or, if that has no receiver, to the job's server process.
 
     Args:
         cell: the runtime's cell of this process.
-        job: the job's id in a job process, so that its server process can be asked; empty in a parent process.
+        job_id: the job's id in a job process, so that its server process can be asked; empty in a parent
+            process.
         timeout: seconds to wait for a reply.
     """
 
-    def __init__(self, cell: Any, job: str = "", timeout: float = 15.0):
+    def __init__(self, cell: Any, job_id: str = "", timeout: float = 15.0):
         self._core, self._timeout = cell.core_cell, timeout
-        self._targets = [FQCN.ROOT_SERVER] + ([FQCN.join([FQCN.ROOT_SERVER, job])] if job else [])
+        self._targets = [FQCN.ROOT_SERVER] + ([FQCN.join([FQCN.ROOT_SERVER, job_id])] if job_id else [])
         self._posted = ""  # the number of the posted request whose reply is waited for
         self._reply: bytes | None = None
         self._replied = threading.Event()
@@ -60,7 +61,7 @@ class CellLink(Link):
                     target=target,
                     request=Message(payload=payload),
                     timeout=self._timeout,
-                    optional=True,  # a missing answer is this package's business, not an error in the runtime's log
+                    optional=True,  # the runtime need not log a missing answer: the sender deals with it
                 )
             code = reply.get_header(MessageHeaderKey.RETURN_CODE)
             if code == ReturnCode.OK:
@@ -75,7 +76,8 @@ class CellLink(Link):
     def post(self, payload: bytes) -> Callable[[], bytes]:
         """Send a request to where the last one was answered, and return a function that waits for the reply.
 
-        The cell has no request that does not block, so the reply comes as a message of its own: no second thread is needed.
+        The cell has no request that does not block, so the reply comes as a message of its own: no second
+        thread is needed.
         """
         target = self._targets[0]
         self._posted, self._reply = uuid.uuid4().hex, None
@@ -108,7 +110,10 @@ def _as_link_error(target: str) -> Iterator[None]:
 
 
 def has_receiver(cell: Any, timeout: float = 5.0) -> bool:
-    """Whether the server's parent process takes logs itself; no answer counts as yes, so that two never write one store."""
+    """Whether the server's parent process takes logs itself.
+
+    No answer counts as yes: two processes must never write into one store.
+    """
     request = Message(payload=b"")
     reply = cell.core_cell.send_request(
         CHANNEL, TOPIC, FQCN.ROOT_SERVER, request, timeout=timeout, optional=True
@@ -137,9 +142,14 @@ def serve(cell: Any, handle: Callable[[object, Peer], bytes]) -> None:
 
 
 def peer_of(site: str, origin: str) -> Peer:
-    """The peer from the authenticated client name and the cell's full name, `[relay.]site` or `[relay.]site.<job>`."""
+    """Who sent a request.
+
+    Args:
+        site: the client's name as the server authenticated it; empty where nothing is verified.
+        origin: the full name of the sender's cell, `[relay.]site` or `[relay.]site.<job id>`.
+    """
     parts = FQCN.split(origin) if origin else []
     if not site and parts:
         site = parts[0]  # an insecure federation or the simulator names no client: nothing is verified there
-    job = parts[-1] if len(parts) > 1 and parts[-1] != site else ""
-    return Peer(site, job)
+    job_id = parts[-1] if len(parts) > 1 and parts[-1] != site else ""
+    return Peer(site, job_id)

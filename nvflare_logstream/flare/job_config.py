@@ -1,7 +1,8 @@
-"""The deployed client config of a job: find our component in it, put it in, take it out; always in one atomic step.
+"""The deployed client config of a job: finds our component in it, puts it in, takes it out, each atomically.
 
-The runtime looks for config_fed_client with the endings .json, .conf, .yml, in this order, and takes the first. A config in
-HOCON or YAML is therefore rewritten as a .json beside it, and the author's file is never touched.
+The runtime looks for config_fed_client with the endings .json, .conf, .yml, in this order, and takes the
+first. A config in HOCON or YAML is therefore rewritten as a .json beside it, and the author's file is never
+touched.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class JobConfig:
         return [c for c in self._having(_OURS) if c.get("disabled") is not True]
 
     def put_streamer(self, args: dict[str, Any]) -> None:
-        """Add a streamer to the config, unless it has one; a streamer that the job declares gets `site_closes` only.
+        """Add a streamer to the config; where the job declares one, that only gets `site_closes`.
 
         Raises:
             JobConfigError: if the file cannot be written; the deployed config is then as it was.
@@ -109,7 +110,7 @@ class JobConfig:
                 os.fsync(file.fileno())
             os.chmod(temporary, self._target.stat().st_mode & 0o777 if self._target.exists() else 0o644)
             os.replace(temporary, self._target)
-        except (OSError, TypeError, ValueError) as error:
+        except (OSError, TypeError, ValueError, RecursionError) as error:
             if temporary and os.path.exists(temporary):
                 os.remove(temporary)
             raise JobConfigError(f"cannot rewrite the job's client config: {error}") from error

@@ -1,4 +1,4 @@
-"""Where a process's own logs stand."""
+"""Where a job's process writes its own logs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nvflare.apis.workspace import Workspace
 from nvflare_logstream.names import DEFAULT_LOG_FILES
 
 
-def own_log_directory(workspace: Workspace, job: str) -> Path:
+def own_log_directory(workspace: Workspace, job_id: str) -> Path:
     """The directory this job process logs into: where its log.txt is open, else the job's log directory.
 
     The two differ in the simulator, whose processes log into the site's directory instead of the job's.
@@ -19,4 +19,4 @@ def own_log_directory(workspace: Workspace, job: str) -> Path:
         path = Path(getattr(handler, "baseFilename", ""))
         if path.name == DEFAULT_LOG_FILES[0]:
             return path.parent
-    return Path(workspace.get_log_root(job))
+    return Path(workspace.get_log_root(job_id))

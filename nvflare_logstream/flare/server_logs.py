@@ -19,7 +19,7 @@ class _LocalLink(Link):
     """The way from the server's own sender to the store; only here does a peer bear the server's name."""
 
     def __init__(self, store: LogStore):
-        self._receiver = Receiver(store, lambda site, job: Admission())
+        self._receiver = Receiver(store, lambda site, job_id: Admission())
 
     def send(self, payload: bytes) -> bytes:
         return self._receiver.handle(payload, Peer(SERVER_SITE))
@@ -28,8 +28,8 @@ class _LocalLink(Link):
 class ServerLogs:
     """Follows the logs of the jobs' server processes; one thread for all.
 
-    The runtime removes a job's run directory when it has archived it; the files are then read to their end through the
-    descriptors that are still open.
+    The runtime removes a job's run directory when it has archived it; the files are then read to their end
+    through the descriptors that are still open.
 
     Args:
         store: where the streams are kept.
@@ -38,33 +38,34 @@ class ServerLogs:
     """
 
     def __init__(self, store: LogStore, workspace: Workspace, directory: Path | None = None):
-        self._store, self._workspace, self._own = store, workspace, directory
+        self._store, self._workspace, self._directory = store, workspace, directory
         self._sender = Sender(_LocalLink(store))
+
+    def start(self) -> None:
+        """Start the sender's thread."""
         self._sender.start()
 
-    def follow(self, job: str) -> None:
-        """Begin with a job that is about to be launched."""
-        for file in DEFAULT_LOG_FILES if job else ():
-            self._sender.follow(job, self._directory(job), file)
+    def follow(self, job_id: str) -> None:
+        """Follow the logs of a job that is about to be launched."""
+        for file in DEFAULT_LOG_FILES if job_id else ():
+            self._sender.follow(job_id, self._log_directory(job_id), file)
 
-    def finish(self, job: str, outcome: str, wait: float = 0.0) -> None:
+    def finish(self, job_id: str, outcome: str, wait: float = 0.0) -> None:
         """Send the rest of a job's logs and close them; wait at most `wait` seconds for it."""
-        self._sender.finish(job, self._directory(job), (), outcome)
+        self._sender.finish(job_id, self._log_directory(job_id), (), outcome)
         if wait:
             self._sender.wait_finished(wait)
 
-    def finish_earlier(self) -> None:
+    def close_earlier(self) -> None:
         """Close what an earlier life of this server left open."""
-        for job in {
-            info.key.job_id for info in self._store.streams(site=SERVER_SITE) if info.state is State.OPEN
-        }:
-            self._sender.finish(
-                job, self._directory(job), (), "not known: the server restarted", only_unclosed=True
-            )
+        streams = self._store.streams(site=SERVER_SITE)
+        for job_id in {stream.key.job_id for stream in streams if stream.state is State.OPEN}:
+            outcome = "not known: the server restarted"
+            self._sender.finish(job_id, self._log_directory(job_id), (), outcome, only_unclosed=True)
 
-    def _directory(self, job: str) -> Path:
-        if self._own is not None:
-            return self._own
-        # get_log_root would make the directory again where an own log root is configured; a gone one is to stay gone.
-        run_dir = Path(self._workspace.get_run_dir(job))
-        return Path(self._workspace.get_log_root(job)) if run_dir.is_dir() else run_dir
+    def _log_directory(self, job_id: str) -> Path:
+        if self._directory is not None:
+            return self._directory
+        # Where a log root of its own is configured, get_log_root would make a directory that is gone again.
+        run_dir = Path(self._workspace.get_run_dir(job_id))
+        return Path(self._workspace.get_log_root(job_id)) if run_dir.is_dir() else run_dir

@@ -1,73 +1,103 @@
-"""What the site's own `resources.json` says: may logs leave, and which component classes may a job load.
+"""What a site's `resources.json` decides: may logs leave, may a job load our class, what streams beside us.
 
-Fails closed: a file that cannot be read, or a value that is not plainly `true`, keeps the logs at the site.
+The file is read afresh for each decision, since an admin may change it while the site runs. It fails closed:
+a file that cannot be read, or a value that is not plainly `true`, keeps the logs at the site.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nvflare.apis.workspace import Workspace
 
+from nvflare_logstream.flare import runtime
+
 ALLOW_VARIABLE = "allow_log_streaming"
 _STOCK_PREFIX = "nvflare.app_common.logging."
-_ALLOW_LIST, _ENFORCEMENT = "class_allow_list", "class_list_enforcement_mode"
+_SHOWN_VALUE = 120  # characters; a reason travels to the server
 
 
-def read_resources(workspace: Workspace) -> dict[str, Any]:
-    """The site's resources.json (or its default).
+@dataclass(frozen=True)
+class Decision:
+    """Something is allowed or not, and why.
 
-    Raises:
-        ValueError, OSError: if it cannot be read.
+    Attributes:
+        allowed: the decision.
+        reason: why, in plain words; never empty.
     """
-    path = workspace.get_resources_file_path()
-    if not path:
-        return {}
-    resources = json.loads(Path(path).read_text(encoding="utf-8"))
-    if not isinstance(resources, dict):
-        raise ValueError(f"{path}: an object is wanted at the top level")
-    return resources
+
+    allowed: bool
+    reason: str
 
 
-def refusal(workspace: Workspace) -> str:
-    """Why no log may leave this site; empty if they may."""
+@dataclass(frozen=True)
+class SitePolicy:
+    """What was decided when the site's resources were read.
+
+    Attributes:
+        logs: may logs leave the site?
+        job_class: will the runtime let the job load the class that `read_policy` was asked about?
+        stock_components: dotted paths of the runtime's own log streaming components that the site lists
+            beside ours.
+    """
+
+    logs: Decision
+    job_class: Decision
+    stock_components: tuple[str, ...] = ()
+
+
+def read_policy(workspace: Workspace, job_class: str = "") -> SitePolicy:
+    """Read the site's resources.json (or its default) and decide; whatever the file holds, it does not raise.
+
+    Args:
+        workspace: the site's workspace.
+        job_class: dotted path of a class that is to go into a job without custom code; the runtime checks no
+            other.
+    """
     try:
-        value = read_resources(workspace).get(ALLOW_VARIABLE, True)
+        path = workspace.get_resources_file_path()
+        resources = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+        if not isinstance(resources, dict):
+            raise ValueError(f"{path}: an object is wanted at the top level")
+        logs = _may_logs_leave(resources, bool(path))
+        stock = _stock_components(resources)
+    except RecursionError:
+        logs, stock = Decision(False, "the site's resources.json cannot be read: it is nested too deeply"), ()
     except (OSError, ValueError) as error:
-        return f"the site's resources.json cannot be read: {error}"
-    return "" if value is True else f"the site does not allow it ({ALLOW_VARIABLE} is {json.dumps(value)})"
+        logs, stock = Decision(False, f"the site's resources.json cannot be read: {error}"), ()
+    # The runtime's check leaves entries in the site's audit log, so it is asked only where it matters.
+    return SitePolicy(logs, _may_job_load(workspace, job_class if logs.allowed else ""), stock)
 
 
-def class_allowed(workspace: Workspace, path: str, byoc: bool) -> bool:
-    """Whether the runtime will let a job at this site load the class at dotted `path`.
-
-    The rule is the runtime's (`ComponentPathAuthorizer`, since 2.8.3): jobs with custom code are not checked; otherwise an entry
-    that ends with a dot allows what begins with it, any other allows itself.
-    """
-    if byoc:
-        return True
-    try:
-        from nvflare.app_common.widgets.component_path_authorizer import ComponentPathAuthorizer
-    except ImportError:
-        return True  # a runtime without the rule
-    try:
-        ComponentPathAuthorizer().authorize_component_config({"path": path}, workspace=workspace)
-    except (
-        Exception
-    ):  # the runtime's own refusal, or a policy it cannot read: either way the class would not load
-        return False
-    return True
+def _may_logs_leave(resources: dict[str, Any], is_file: bool) -> Decision:
+    if ALLOW_VARIABLE not in resources:
+        where = "in the site's resources.json" if is_file else "since the site has no resources.json"
+        return Decision(True, f"{ALLOW_VARIABLE} is not set {where}, and nothing else forbids it")
+    value = resources[ALLOW_VARIABLE]
+    if value is True:
+        return Decision(True, f"{ALLOW_VARIABLE} is true")
+    text = json.dumps(value)
+    shown = text if len(text) <= _SHOWN_VALUE else f"{text[:_SHOWN_VALUE]}…"
+    return Decision(False, f"the site does not allow it ({ALLOW_VARIABLE} is {shown})")
 
 
-def stock_components(workspace: Workspace) -> list[str]:
-    """Paths of the runtime's own log streaming components in the site's resources, which would work beside ours."""
-    try:
-        components = read_resources(workspace).get("components") or []
-    except (OSError, ValueError):
-        return []
-    paths = [
-        str(entry.get("path") or entry.get("name") or "") for entry in components if isinstance(entry, dict)
-    ]
-    return [path for path in paths if path.startswith(_STOCK_PREFIX)]
+def _may_job_load(workspace: Workspace, path: str) -> Decision:
+    if not path:
+        return Decision(True, "no class is to be checked")
+    refusal = runtime.class_refusal(workspace, path)
+    if refusal:
+        package = path.partition(".")[0]
+        return Decision(False, f'class_allow_list in resources.json lacks "{package}.": {refusal}')
+    return Decision(True, f"the runtime admits {path}")
+
+
+def _stock_components(resources: dict[str, Any]) -> tuple[str, ...]:
+    components = resources.get("components")
+    entries = (
+        [entry for entry in components if isinstance(entry, dict)] if isinstance(components, list) else []
+    )
+    paths = [str(entry.get("path") or entry.get("name") or "") for entry in entries]
+    return tuple(path for path in paths if path.startswith(_STOCK_PREFIX))

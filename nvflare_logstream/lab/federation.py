@@ -1,12 +1,8 @@
 """A real federation on this machine, for the demo, the end-to-end tests and the benchmark.
 
-One server and some sites run as processes of their own, with the unmodified runtime in secure mode (mutual TLS,
-certificates made for the occasion). Three rules:
-
-* Everything lies under one directory: kits, keys, logs, the server's job store.
-* Every socket is bound to the loopback address.
-* Every process carries a mark in its environment, and so does whatever it starts. Ending a federation means ending the
-  processes with its mark: job processes whose parent was killed are found too, and nothing else ever is.
+One server and some sites run as processes of their own, with the unmodified runtime in secure mode (mutual
+TLS, certificates made for the occasion). Everything lies under one directory: kits, keys, logs, the server's
+job store. Every socket is bound to the loopback address.
 """
 
 from __future__ import annotations
@@ -14,24 +10,21 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
 import signal
 import socket
-import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
-import psutil
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 from nvflare.lighter.prov_utils import prepare_builders
 from nvflare.lighter.provision import prepare_project
 from nvflare.lighter.provisioner import Provisioner
 
 from nvflare_logstream.errors import ArgumentError
+from nvflare_logstream.flare.runtime import close_session
 from nvflare_logstream.lab.kits import (
     DEFAULT_SETUP,
     ORG,
@@ -41,13 +34,12 @@ from nvflare_logstream.lab.kits import (
     keep_stores_inside,
     project_of,
 )
+from nvflare_logstream.lab.processes import CONSOLE, Processes
 from nvflare_logstream.names import SERVER_SITE, check_name
 
 ADMIN = "admin@nvidia.com"
 
-_MARK = "NVFLARE_LOGSTREAM_FEDERATION"
 _POLL_SECONDS = 0.1
-_TERM_SECONDS = 1.5
 _LOGIN_SECONDS = 30.0
 _logger = logging.getLogger(__name__)
 
@@ -61,7 +53,8 @@ class Federation:
         server: set-up of the server.
         client: set-up of the clients.
         overrides: set-up of single clients, by name, instead of `client`.
-        users: admin users beside the project_admin `ADMIN`, with their roles (project_admin, org_admin, lead, member).
+        users: admin users beside the project_admin `ADMIN`, with their roles (project_admin, org_admin, lead,
+            member).
         on_progress: called with one line of text after each step.
     """
 
@@ -84,11 +77,10 @@ class Federation:
         self.users = {ADMIN: "project_admin", **(users or {})}
         self._setups = {**dict.fromkeys(self.clients, client), **(overrides or {}), SERVER_SITE: server}
         self._progress = on_progress or (lambda text: None)
-        self._mark = uuid.uuid4().hex
         self._port = 0
         self._kits: Path | None = None
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._started: dict[str, float] = {}
+        self._processes = Processes()
+        self._started: dict[str, float] = {}  # when, by name, in seconds since the epoch
         self._sessions: dict[str, Session] = {}
 
     def __enter__(self) -> Federation:
@@ -142,7 +134,7 @@ class Federation:
         return self._kit(site) / job_id
 
     def start(self, timeout: float = 60.0) -> None:
-        """Start the server and all clients, after `prepare` if that was not called, and wait until they are ready.
+        """Start the server and all clients, prepared first if need be, and wait until they are ready.
 
         Raises:
             RuntimeError: if a process ends instead.
@@ -177,20 +169,8 @@ class Federation:
             "config_folder=config",
             *own,
         ]
-        package_root = str(Path(__file__).parents[2])
-        python_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
         self._started[name] = time.time()
-        with (kit / "console.txt").open("ab") as console:
-            self._processes[name] = subprocess.Popen(
-                command,
-                cwd=kit,
-                # MALLOC_ARENA_MAX as in the kit's own start script
-                env={"MALLOC_ARENA_MAX": "4", **os.environ, "PYTHONPATH": python_path, _MARK: self._mark},
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C in a terminal must not reach it: `stop` ends it
-            )
+        self._processes.start(name, command, kit)
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Wait until every client that was started has registered since, also with a restarted server.
@@ -203,7 +183,7 @@ class Federation:
 
     def pid(self, name: str) -> int:
         """The process id of a site's parent process."""
-        return self._processes[name].pid
+        return self._processes.pid(name)
 
     def job_pid(self, site: str, job_id: str) -> int:
         """The process id of a job's process at a site.
@@ -211,38 +191,23 @@ class Federation:
         Raises:
             LookupError: if there is none now.
         """
-        kit = str(self._kit(site))
-        for process in self._alive():
-            with suppress(psutil.Error):
-                if {job_id, kit} <= set(process.cmdline()):
-                    return int(process.pid)
-        raise LookupError(f"no process of job {job_id} at {site}")
+        pid = self._processes.find({job_id, str(self._kit(site))})
+        if pid is None:
+            raise LookupError(f"no process of job {job_id} at {site}")
+        return pid
 
     def kill(self, name: str, sig: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to a site's parent process only, and wait for its end if the signal is meant to end it."""
-        self._processes[name].send_signal(sig)
-        if sig in (signal.SIGKILL, signal.SIGTERM):
-            self._processes.pop(name).wait(timeout=10)
-            if name == SERVER_SITE:
-                self._close_sessions()
+        """Send a signal to a site's parent process only, and wait for its end if the signal is to end it."""
+        if self._processes.kill(name, sig) and name == SERVER_SITE:
+            self._close_sessions()
 
     def stop(self) -> None:
         """End every process of this federation within about two seconds; may be called again."""
         self._close_sessions()
-        began = time.monotonic()
-        # Look again each time: a process may have started another one since the last look.
-        while alive := self._alive():
-            late = time.monotonic() - began > _TERM_SECONDS
-            for process in alive:
-                with suppress(psutil.NoSuchProcess):
-                    process.send_signal(signal.SIGKILL if late else signal.SIGTERM)
-            time.sleep(_POLL_SECONDS)
-        for parent in self._processes.values():
-            parent.wait()
-        self._processes.clear()
+        self._processes.stop()
 
     def session(self, user: str = ADMIN) -> Session:
-        """The admin session of a user, opened when first asked for; `stop` closes it, and so does killing the server.
+        """The admin session of a user, opened when first asked for; `stop` and killing the server close it.
 
         Raises:
             ConnectionError: if the server does not answer.
@@ -272,7 +237,7 @@ class Federation:
         return self.status(job_id)
 
     def status(self, job_id: str) -> str:
-        """The status of a job, read from the server's job store: asking the server would be load that we measure."""
+        """The status of a job, from the server's job store: to ask would be load on the server we measure."""
         meta = json.loads((self.server_dir / "jobs-storage" / job_id / "meta").read_text())
         return str(meta["status"])
 
@@ -288,10 +253,9 @@ class Federation:
     def _wait(self, goal: str, timeout: float, reached: Callable[[], bool]) -> None:
         deadline = time.monotonic() + timeout
         while not reached():
-            for name, process in self._processes.items():
-                if process.poll() is not None:
-                    console = self._kit(name) / "console.txt"
-                    raise RuntimeError(f"{name} ended with exit code {process.returncode}, see {console}")
+            if ended := self._processes.ended():
+                name, code = ended
+                raise RuntimeError(f"{name} ended with exit code {code}, see {self._kit(name) / CONSOLE}")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"gave up waiting for {goal} after {timeout:g} s")
             time.sleep(_POLL_SECONDS)
@@ -309,18 +273,12 @@ class Federation:
             client.name: client.last_connect_time for client in self.session().get_system_info().client_info
         }
         return all(
-            heard.get(name, 0.0) > self._started[name] for name in self._processes if name != SERVER_SITE
+            heard.get(name, 0.0) > self._started[name]
+            for name in self._processes.names
+            if name != SERVER_SITE
         )
-
-    def _alive(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if process.environ().get(_MARK) == self._mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
 
     def _close_sessions(self) -> None:
         for session in self._sessions.values():
-            session.api.close()  # Session.close() would wait for the answer of a server that may be gone
+            close_session(session)
         self._sessions.clear()

@@ -72,15 +72,16 @@ def write_job(
 
     Args:
         folder: the job folder to make.
-        executor: class path of the client's executor. With the default workflow its result must be a DXO of kind
-            WEIGHTS that is not empty.
+        executor: class path of the client's executor. With the default workflow its result must be a DXO of
+            kind WEIGHTS that is not empty.
         executor_args: arguments of the executor.
         custom: a Python file to copy into the job's `custom/`, which makes the job a BYOC one.
         workflow: `{"path": ..., "args": ...}` of a server workflow to use instead of the default.
         server_components: entries for "components" of the server's config.
         client_components: entries for "components" of the client's config.
         min_clients: how many clients the job needs to be started.
-        config_format: suffix of the config files, "json", "conf" or "yml"; the text is JSON, which is valid in all.
+        config_format: suffix of the config files, "json", "conf" or "yml"; the text is JSON, which is valid
+            in all.
     """
     app = folder / "app"
     server = {
@@ -140,7 +141,8 @@ def project_of(port: int, clients: Iterable[str], users: Mapping[str, str]) -> d
 
 def bind_to_loopback(config_file: Path, port: int) -> None:
     """Make the server of `fed_server.json` listen on the loopback address only."""
-    # The server binds to the host of its target; provisioning writes its name there, which it takes for every address.
+    # The server binds to the host of its target; provisioning writes its name there, which it takes for every
+    # address.
     config = json.loads(config_file.read_text())
     config["servers"][0]["service"]["target"] = f"localhost:{port}"
     config_file.write_text(json.dumps(config, indent=2))

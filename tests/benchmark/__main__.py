@@ -1,8 +1,9 @@
-"""`python -m tests.benchmark`: the package's components and the runtime's own on the same work, one after the other.
+"""`python -m tests.benchmark`: the package's components and the runtime's own on the same work, in turn.
 
-Every case runs on a federation of its own (real processes, mutual TLS, loopback): without streaming, with the runtime's
-components, with ours. The case `logs` has one federation, where the runtime's command and ours read the same stored logs in turn.
-A round is all of that once; figures are medians over the rounds. The exit code is 1 if a floor is missed.
+Every case runs on a federation of its own (real processes, mutual TLS, loopback): without streaming, with the
+runtime's components, with ours. The case `logs` has one federation, where the runtime's command and ours read
+the same stored logs in turn. A round is all of that once; figures are medians over the rounds. The exit code
+is 1 if a floor is missed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The work that is measured: each case runs one job on a federation of its own, the same for every set-up.
 
-CPU time is counted from the moment the executor is told to begin until the server's copy holds everything, in the client job
-and in the server's two processes (parent and job). The set-up without streaming tells what the work itself costs.
+CPU time is counted from the moment the executor is told to begin until the server's copy holds everything, in
+the client job and in the server's two processes (parent and job). The set-up without streaming tells what the
+work itself costs.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ class Job:
         return self.copies / site / "log.txt"
 
     def wait_copied(self, size: int) -> float:
-        """Wait until the server's copy has `size` bytes, and return the time; fails if it does not grow any more."""
+        """Wait until the server's copy has `size` bytes, and return the time; fails if it stops growing."""
         seen, grown = 0, time.time()
         while (now := size_of(self.copy())) < size:
             if now > seen:
@@ -189,7 +190,7 @@ class Job:
 
 
 def site_setups(setup: str, staging: Path) -> tuple[SiteSetup, SiteSetup]:
-    """The set-ups of the server and of the clients; the runtime's provisioned log streaming components are always removed."""
+    """The set-ups of the server and of the clients; the runtime's own log streaming is always removed."""
     stock = "nvflare.app_common.logging"
     paths: dict[str, tuple[str, str, dict[str, str]]] = {
         "stock": (
@@ -220,7 +221,7 @@ def _lengthen_way(federation: Federation, clients: tuple[str, ...], one_way: flo
         path.write_text(json.dumps(config, indent=2))
 
 
-# -- cases --------------------------------------------------------------------------------------------------------
+# -- cases ---------------------------------------------------------------------------------------------------
 
 
 def burst(bench: Bench) -> Values:
@@ -309,7 +310,8 @@ def crowd(bench: Bench) -> Values:
     with bench.job(clients=clients, lines=int(50 * seconds), interval=1 / 50) as job:
         with job.server_meter() as server:
             job.go()
-            # The same time for all set-ups: what the clients' own jobs cost the server goes on while they last.
+            # The same time for all set-ups: what the clients' own jobs cost the server goes on while they
+            # last.
             time.sleep(seconds + 5)
         job.wait_done(300)
         job.leave()

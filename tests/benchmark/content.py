@@ -14,7 +14,7 @@ _STAMP = len("2025-10-09 08:53:20,000")
 
 
 def write_content(path: Path, size: int) -> None:
-    """Write `size` bytes of log lines, 140 bytes on average, whose times, counters and measures all differ."""
+    """Write `size` bytes of log lines, 140 bytes on average; times, counters and measures all differ."""
     block = _block(min(size, _BLOCK))
     with path.open("wb") as file:
         while (missing := size - file.tell()) > 0:
@@ -22,7 +22,11 @@ def write_content(path: Path, size: int) -> None:
 
 
 def write_log(path: Path, size: int) -> tuple[int, str]:
-    """Write a log of just over `size` bytes, forty lines a second, whose times never go back; return its lines and its sha256."""
+    """Write a log of just over `size` bytes, forty lines a second, whose times never go back.
+
+    Returns:
+        Its lines and its sha256.
+    """
     # What follows the times repeats: to make up a gigabyte of it would take a minute.
     texts = [line[_STAMP:] for line in _block(min(size, _BLOCK)).splitlines(keepends=True)[:-1]]
     lines, second, hasher = 0, int(_BEGIN), hashlib.sha256()
@@ -53,11 +57,14 @@ def _block(size: int) -> bytes:
             measures = f"loss={dice.random():.6f} accuracy={dice.random():.4f} lr={dice.random() / 1000:.3e}"
             text = f"Trainer - INFO - {context} - epoch {step // 2000} step {step} {measures}"
         elif kind < 0.85:
-            text = f"DataLoader - INFO - {context} - batch {dice.randrange(10**6)} read in {dice.random() * 90:.1f} ms"
+            batch, took = dice.randrange(10**6), dice.random() * 90
+            text = f"DataLoader - INFO - {context} - batch {batch} read in {took:.1f} ms"
         elif kind < 0.97:
-            text = f"ClientRunner - INFO - {context} - sending result {uuid.UUID(int=dice.getrandbits(128))} to server"
+            result = uuid.UUID(int=dice.getrandbits(128))
+            text = f"ClientRunner - INFO - {context} - sending result {result} to server"
         else:
-            text = f"GradScaler - WARNING - {context} - overflow in layer {dice.randrange(96)}, scale is {dice.random():.3f}"
+            layer, scale = dice.randrange(96), dice.random()
+            text = f"GradScaler - WARNING - {context} - overflow in layer {layer}, scale is {scale:.3f}"
         line = f"{stamp} - {text}\n"
         lines.append(line)
         length += len(line)

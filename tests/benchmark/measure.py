@@ -18,7 +18,7 @@ _STAMP = re.compile(rb"sent=(\d+\.\d+)")
 
 
 class Meter:
-    """CPU time of some processes together while the `with` block runs, and the most threads and memory they had meanwhile.
+    """CPU time of some processes while the `with` block runs, and the most threads and memory they had.
 
     CPU time comes in steps of 10 ms a process; memory is the resident set in MiB.
 
@@ -70,7 +70,7 @@ class Meter:
 
 
 class Arrivals:
-    """Follows the server's copy of a log while the `with` block runs, and notes how old each line is when it stands there."""
+    """Follows the server's copy of a log while the `with` block runs, and notes how old each line arrives."""
 
     def __init__(self, copy: Path):
         self._copy = copy
@@ -101,7 +101,7 @@ class Arrivals:
 
 
 class Growth:
-    """Notes the largest size of a file while the `with` block runs: the file may be moved away as soon as it is complete."""
+    """Notes the largest size of a file while the `with` block runs: a complete file may soon be moved."""
 
     def __init__(self, path: Path):
         self._path = path

@@ -1,8 +1,9 @@
-"""Reading stored logs: the runtime's `nvflare job logs` and our `nvflare-logstream logs`, on one federation at the same time.
+"""Reading stored logs: the runtime's `nvflare job logs` and our `nvflare-logstream logs`, on one federation.
 
-A small job for every size runs to its end, and then its log of site-1 is exchanged for one of that size, in both places that hold
-it: our store, and the archived workspace that the runtime's command reads. Every command is a process of its own, as a user
-starts it; what it prints is compared with the file, so that nobody is measured on less work.
+A small job for every size runs to its end; then its log of site-1 is exchanged for one of that size, in
+both places that hold it: our store, and the archived workspace that the runtime's command reads. Every
+command is a process of its own, as a user starts it; what it prints is compared with the file, so that
+nobody is measured on less work.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ _READY_SECONDS, _END_SECONDS, _COMMAND_SECONDS = 120.0, 180.0, 300.0
 _SETTLE_SECONDS = 3.0  # after the server's start: it is busy with itself until then
 _SAMPLE_SECONDS = 0.05
 _REPOSITORY = Path(__file__).parents[2]
-# Linux counts a process's peak memory from that of the process that started it: the one that starts the commands has to be small.
+# Linux counts a process's peak memory from that of the process that started it: the one that starts the
+# commands has to be small.
 _LAUNCHER = """
 import os, sys, time
 began = time.monotonic()
@@ -67,7 +69,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Read:
-    """What one command took: seconds and MiB, the server's CPU seconds and the MiB it had more meanwhile; and what it printed."""
+    """What one command took, in seconds and MiB, and the server (CPU seconds, more MiB); and its output."""
 
     seconds: float
     memory: float
@@ -109,7 +111,7 @@ class _Reader:
         self._home, self._kit, self._server = home, federation.admin_dir(), federation.pid(SERVER_SITE)
 
     def first_turn(self, setup: str, stored: list[Log]) -> Values:
-        """Read everything once: fills the page cache, and what the server keeps of it does not count in later turns."""
+        """Read everything once: fills the page cache, and what the server keeps counts in no later turn."""
         with Meter(self._server, every=_SAMPLE_SECONDS) as meter:
             for log, kind in product(stored, _KINDS):
                 self.read(setup, log, kind)
@@ -175,7 +177,7 @@ class _Reader:
 
 
 def _bytes_read(federation: Federation, log: Log) -> int:
-    """The most bytes of a log that our server reads for one of the short answers, by its own count; fails above 1 MiB."""
+    """The most bytes that our server reads of a log for a short answer, by its count; fails above 1 MiB."""
     client, most = LogClient(SessionPort(federation.session())), 0
     for kind in _KINDS:
         option, value = log.wanted[kind][0]
@@ -210,7 +212,7 @@ def _figures(reads: dict[tuple[str, int], list[Read]], first_turn: float) -> Val
     return found
 
 
-# -- stored logs --------------------------------------------------------------------------------------------------
+# -- stored logs ---------------------------------------------------------------------------------------------
 
 
 def _store(federation: Federation, root: Path, sizes: Sequence[int]) -> list[Log]:
@@ -264,7 +266,7 @@ def _archive(federation: Federation, job: str) -> Path:
 
 
 def _exchange(federation: Federation, index: Index, job: str, size: int) -> Log:
-    """Put a log of about `size` bytes in the place of the job's own, in our store and in the runtime's archive."""
+    """Put a log of about `size` bytes in place of the job's own, in our store and the runtime's archive."""
     path = federation.server_dir / "logstream" / job / _SITE / _FILE
     count, digest = write_log(path, size)
     info = index.load(StreamKey(job, _SITE, _FILE))

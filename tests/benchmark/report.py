@@ -109,7 +109,8 @@ LINES = (
     Line(
         "1,000 lines/s, CPU of client job", ("busy",), "client_cpu", "s", _part(10), _part(50), overhead=True
     ),
-    # What logging itself takes differs from run to run by more than what is looked for; beside the writing thread it does not.
+    # What logging itself takes differs from run to run by more than what is looked for; beside the writing
+    # thread it does not.
     Line(
         "1,000 lines/s, CPU of its other threads",
         ("busy",),

@@ -1,7 +1,7 @@
-"""The job of the benchmark: an executor that writes lines at a rate, or many bytes at once; copied into jobs as custom code.
+"""The benchmark's job: an executor that writes lines at a rate or many bytes at once; its jobs' custom code.
 
-It measures nothing: the benchmark reads this process's counters from outside, the same way for every set-up. The two speak
-through files in a directory:
+It measures nothing: the benchmark reads this process's counters from outside, the same way for every set-up.
+The two speak through files in a directory:
 
     ready-<site>  executor: {"pid": ..., "thread": ...}; streaming has begun and the work can
     go            benchmark: begin to write
@@ -54,7 +54,8 @@ class Worker(Executor):
         self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal
     ) -> Shareable:
         site, handler = fl_ctx.get_identity_name(), _log_handler()
-        # The stock streamer loses what it has not read when the file is rotated: it would be measured on less work.
+        # The stock streamer loses what it has not read when the file is rotated: it would be measured on less
+        # work.
         handler.maxBytes = 0
         self._tell(f"ready-{site}", {"pid": os.getpid(), "thread": threading.get_native_id()})
         self._wait("go", abort_signal)
@@ -98,7 +99,8 @@ def _log_handler() -> logging.handlers.RotatingFileHandler:
 
 def _append(handler: logging.handlers.RotatingFileHandler, content: str) -> None:
     """Append a file's bytes, inside the kernel: writing must cost this process next to nothing."""
-    # sendfile() does not take a descriptor opened for appending; nobody else writes while we hold the handler's lock.
+    # sendfile() does not take a descriptor opened for appending; nobody else writes while we hold the
+    # handler's lock.
     assert handler.lock is not None
     with handler.lock, Path(content).open("rb") as source, Path(handler.baseFilename).open("r+b") as log:
         log.seek(0, os.SEEK_END)

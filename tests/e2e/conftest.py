@@ -13,6 +13,7 @@ from .lab import CLIENT_SETUP, STREAMER, Lab
 USERS = {"lead@nvidia.com": "lead", "member@nvidia.com": "member"}
 OPTED_OUT = SiteSetup([STREAMER], extra={"allow_log_streaming": False})
 STRICT = SiteSetup([STREAMER], class_allow=())
+OTHER_FILE = SiteSetup([{**STREAMER, "args": {"log_files": ["train.log"]}}])
 TWO_ENTRIES = SiteSetup(
     [
         {**STREAMER, "args": {"log_file_name": "log.txt"}},
@@ -29,9 +30,16 @@ TWO_ENTRIES = SiteSetup(
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The federation that most tests share.
 
-    site-1 and site-2 stream, site-2 with two entries in its resources.json; site-3 has opted out; site-4's allow-list lacks us.
+    site-1 and site-2 stream, site-2 with two entries in its resources.json; site-3 has opted out; site-4's
+    allow-list lacks us; site-5 streams a file of the trainer's own and nothing else.
     """
-    sites = {"site-1": CLIENT_SETUP, "site-2": TWO_ENTRIES, "site-3": OPTED_OUT, "site-4": STRICT}
+    sites = {
+        "site-1": CLIENT_SETUP,
+        "site-2": TWO_ENTRIES,
+        "site-3": OPTED_OUT,
+        "site-4": STRICT,
+        "site-5": OTHER_FILE,
+    }
     lab = Lab(tmp_path_factory.mktemp("lab"), clients=tuple(sites), overrides=sites, users=USERS)
     lab.federation.prepare()
     forbid_members_to_view(lab.federation.server_dir / "local")

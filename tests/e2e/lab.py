@@ -102,7 +102,10 @@ class Lab:
         min_clients: int | None = None,
         **job: Any,
     ) -> Job:
-        """Submit a job for `sites`, of which it needs all or `min_clients`; `apps` changes single sites' config (... removes)."""
+        """Submit a job for `sites`, of which it needs all or `min_clients`.
+
+        `apps` changes the client config of single sites; a value of ... removes a key.
+        """
         args = {"scripts": scripts} if isinstance(scripts, Mapping) else {"script": scripts}
         folder = write_job(
             self.root / "jobs" / name,
@@ -137,7 +140,7 @@ class Lab:
                 assert not _OUR_ERROR.search(line), f"{log}: {line}"
 
     def nvflare(self, *arguments: str, kit: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run the runtime's own command as an admin would, with a home of its own; `kit`: it talks to the server."""
+        """Run the runtime's command as an admin, with a home of its own; `kit`: it talks to the server."""
         home = self.root / "home"
         home.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "nvflare.cli", *arguments]
@@ -212,7 +215,7 @@ class Job:
         return found
 
     def written(self, site: str, file: str = "log.txt") -> bytes:
-        """Everything the site wrote: rotated files, oldest first, then the current one; truncated contents before."""
+        """All that the site wrote: truncated contents, rotated files, oldest first, then the current one."""
         directory = self.directory(site)
         if site == "server":  # its run directory is in the archive now
             with zipfile.ZipFile(
@@ -243,4 +246,5 @@ def difference(stored: bytes, written: bytes) -> str:
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if stored[:middle] == written[:middle] else (low, middle - 1)
-    return f"{len(stored)} of {len(written)} bytes; at {low}: {stored[low : low + 80]!r} for {written[low : low + 80]!r}"
+    have, want = stored[low : low + 80], written[low : low + 80]
+    return f"{len(stored)} of {len(written)} bytes; at {low}: {have!r} for {want!r}"

@@ -62,6 +62,13 @@ class ScriptedExecutor(Executor):
             number += 1
             time.sleep(seconds)
 
+    def _do_append(self, path, text, times=1):
+        """Append lines to a log of the trainer's own, beside the runtime's."""
+        with (self._log.parent / path).open("a") as file:
+            for number in range(times):
+                file.write(f"{text} {number}\n")
+                file.flush()
+
     def _do_warning(self, text):
         self.logger.warning(text)
 
@@ -134,7 +141,7 @@ class ScriptedExecutor(Executor):
     # -- a job that means harm
 
     def _do_forge(self, claimed_site, job, answer):
-        """Send the log receiver a line for `job` (default: this one) in another site's name, and keep the reply."""
+        """Send a line for `job` (default: this one) in another site's name, and keep the receiver's reply."""
         stream, writer = (
             StreamId(job or self._fl_ctx.get_job_id(), "forged.txt"),
             RequestWriter(time.time(), 0),

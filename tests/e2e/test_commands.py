@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from nvflare_logstream.client.client import LogClient
-from nvflare_logstream.client.model import LogQuery
+from nvflare_logstream import LogClient, LogQuery, SessionPort
 
 from .lab import LOGS, SITES, Job, Lab, wait_for
 
@@ -114,10 +113,11 @@ def test_merged_lines_are_in_the_order_of_their_time(lab: Lab, job: Job) -> None
         assert "".join(
             line.removeprefix(f"{site} ") for line in shown if line.startswith(f"{site} ")
         ).encode() == job.written(site)
-    # Within a site the order of the lines is the file's, also where two threads logged a millisecond out of order.
+    # Within a site the order of the lines is the file's, also where two threads logged a millisecond out of
+    # order.
     skews = {
         stream.site: stream.skew
-        for stream in LogClient(lab.federation.session()).streams(job.id)
+        for stream in LogClient(SessionPort(lab.federation.session())).streams(job.id)
         if stream.file == "log.txt"
     }
     latest = dict.fromkeys(skews, 0.0)
@@ -170,8 +170,15 @@ def test_following_to_the_end_as_text_events_and_files(lab: Lab, job: Job) -> No
         "site-1"
     )
     assert [row["event"] for row in rows if row["event"] != "line"] == ["joined", "ended", "terminal"]
-    assert rows[-1] == {"schema_version": "1", "event": "terminal", "terminal": True, "job_id": running.id, "status": "ok",
-                        "job_status": "FINISHED:COMPLETED", "exit_code": 0}  # fmt: skip
+    assert rows[-1] == {
+        "schema_version": "1",
+        "event": "terminal",
+        "terminal": True,
+        "job_id": running.id,
+        "status": "ok",
+        "job_status": "FINISHED:COMPLETED",
+        "exit_code": 0,
+    }
     for site in SITES:
         assert (lab.root / "followed" / site / "log.txt").read_bytes() == running.written(site)
     looks = [json.loads(line) for line in results["status"][0].splitlines()]
@@ -292,7 +299,8 @@ def test_64_followers_leave_the_server_able_to_answer_others(lab: Lab) -> None:
 
     def follow() -> None:
         text = ""
-        for event in LogClient(lab.federation.session()).follow(job.id, LogQuery(sites=("site-1",))):
+        client = LogClient(SessionPort(lab.federation.session()))
+        for event in client.follow(job.id, LogQuery(sites=("site-1",))):
             if event.kind == "text":
                 text += event.text
             elif event.kind == "joined":

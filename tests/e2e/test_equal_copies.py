@@ -46,6 +46,7 @@ SCRIPTS = {
         "site-1": [["lines", 30], ["wait_for", "go"], ["truncate", 2_000_000], ["lines", 10]],
         "site-2": [["bulk", 2_000_000], ["copytruncate"], ["lines", 30]],
     },
+    "other-file": [["append", "train.log", "epoch", 20], ["lines", 5, 0.01], ["append", "train.log", "end"]],
     "quiet": {"site-1": [["lines", 21], ["sleep", 60], ["lines", 3]], "site-2": _LONG_LINES},
 }
 MORE = {
@@ -54,6 +55,7 @@ MORE = {
     "truncation": {"config_format": "yml"},
     "killed": {"sites": ["site-1"]},
     "exited": {"sites": ["site-2"]},
+    "other-file": {"sites": ["site-5"]},
 }
 
 
@@ -145,6 +147,16 @@ def test_rotation(jobs: dict[str, Job]) -> None:
     assert len(list(job.directory("site-2").glob("log.txt.[0-9]*"))) >= 2
 
 
+def test_site_that_streams_another_file(lab: Lab, jobs: dict[str, Job]) -> None:
+    """It takes part with that file: nobody goes on waiting for a log.txt that it never sends."""
+    job = jobs["other-file"]
+    assert job.wait() == "FINISHED:COMPLETED"
+    job.assert_complete("site-5", "train.log")
+    assert job.path("site-5", "train.log").read_bytes().endswith(b"epoch 19\nend 0\n")
+    streams = {stream.file: stream.verdict for stream in lab.streams(job.id) if stream.site == "site-5"}
+    assert streams == {"train.log": "complete"}
+
+
 def test_copytruncate(jobs: dict[str, Job]) -> None:
     jobs["regrowth"].wait_live("site-1")
     jobs["regrowth"].signal("site-1")
@@ -156,7 +168,7 @@ def test_copytruncate(jobs: dict[str, Job]) -> None:
     ("name", "site"), [("truncation", "site-1"), ("truncation", "site-2"), ("regrowth", "site-1")]
 )
 def test_truncation(jobs: dict[str, Job], name: str, site: str) -> None:
-    """What was read in time is there; what was not is in the ledger, at its place, and nothing else is missing."""
+    """What was read in time is there, what was not is in the ledger at its place; nothing else is missing."""
     job = jobs[name]
     if name == "truncation":
         wait_for(lambda: job.path("site-1", "log.txt").exists(), "the first bytes", 240)

@@ -62,7 +62,7 @@ def test_server_stopped_for_20_seconds(lab: Lab, jobs: dict[str, Job]) -> None:
 
 
 def test_last_bytes_come_after_the_archive(lab: Lab, jobs: dict[str, Job]) -> None:
-    """The site's parent is held back until the server has archived the job; then the archive gets the rest."""
+    """The site's parent is frozen until the server has archived the job; then the archive gets the rest."""
     job = jobs["archived first"]
     lab.federation.kill("site-2", signal.SIGSTOP)
     try:
@@ -88,7 +88,7 @@ def test_last_bytes_come_after_the_archive(lab: Lab, jobs: dict[str, Job]) -> No
 
 
 def test_following_across_rotation_a_frozen_and_a_restarted_server(lab: Lab) -> None:
-    """`logs --site all -f` shows each line of both sites once and in order, and ends by itself with the job's outcome."""
+    """`logs --site all -f` shows each line of both sites once, in order, and ends with the job's outcome."""
     script = [
         ["lines", 100, 0.01],
         ["rotate"],

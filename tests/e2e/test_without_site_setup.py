@@ -1,4 +1,4 @@
-"""Without any set-up of the sites: both components come with the job, in a federation and in the simulator; and the examples."""
+"""Sites without set-up: both components come with the job, in a federation and the simulator; examples."""
 
 from __future__ import annotations
 

@@ -1,26 +1,22 @@
-"""The three classes that a federation loads: their arguments, their public names, and what several of them share."""
+"""The three classes that a federation loads: arguments, public names, and what several of them share."""
 
 from __future__ import annotations
-
-from types import SimpleNamespace
 
 import pytest
 
 import nvflare_logstream
 from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.errors import ArgumentError
-from nvflare_logstream.flare import site_log_streamer
-from nvflare_logstream.flare.site_log_streamer import describe_exit
+from nvflare_logstream.flare.shared import shared
 from nvflare_logstream.names import check_name
 from nvflare_logstream.streams import StreamKey
 
 
 @pytest.fixture(autouse=True)
-def site(monkeypatch):
+def site():
     """What the site's entries share, fresh for each test."""
-    fresh = site_log_streamer._Site()
-    monkeypatch.setattr(site_log_streamer, "_site", fresh)
-    return fresh
+    shared.reset()
+    return shared.site_entries
 
 
 STREAMER_ARGUMENTS = [
@@ -86,34 +82,26 @@ def test_one_of_several_entries_acts_for_all(site):
     assert [site.claim(entry) for entry in (entries[1], entries[0], entries[1])] == [True, False, True]
 
 
-class Wrapped:
-    """A job handle of the runtime: its poll() tells less than the process behind it."""
+def test_the_senders_of_a_jobs_components_are_one_until_the_last_is_done():
+    made = []
 
-    def __init__(self, code: object):
-        self.adapter = SimpleNamespace(poll=lambda: code)
+    def make():
+        made.append(object())
+        return made[-1]
 
-    def poll(self) -> int:
-        return 1
-
-
-@pytest.mark.parametrize(
-    "handle, words",
-    [
-        (None, "exit code unknown"),
-        (object(), "exit code unknown"),
-        (SimpleNamespace(poll=lambda: 3), "exit code 3"),
-        (Wrapped(0), "exit code 0"),
-        (Wrapped(-9), "signal 9"),
-        (Wrapped(None), "exit code unknown"),
-        (SimpleNamespace(poll=lambda: 1 / 0), "exit code unknown"),
-        (SimpleNamespace(_job_handle=Wrapped(-15)), "signal 15"),
-    ],
-)
-def test_how_a_process_ended_is_told_in_words(handle, words):
-    assert describe_exit(handle) == words
+    sender = shared.job_sender
+    assert [sender.acquire(user, make) for user in ("a", "b")] == [made[0]] * 2
+    assert [sender.release(user) for user in ("stranger", "a", "a", "b", "b")] == [None] * 3 + [made[0], None]
+    assert sender.acquire("c", make) is made[1] and len(made) == 2
 
 
-# -- names ------------------------------------------------------------------------------------------------------
+def test_a_sender_that_cannot_be_made_leaves_nobody_waiting_for_it():
+    with pytest.raises(ZeroDivisionError):
+        shared.job_sender.acquire("a", lambda: 1 / 0)
+    assert shared.job_sender.release("a") is None
+
+
+# -- names
 
 
 @pytest.mark.parametrize("name", ["log.txt", "log.txt.1", "_x", "A-b@c+d", "0" * 128])

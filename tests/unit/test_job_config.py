@@ -1,4 +1,4 @@
-"""The deployed client config: what is put in and taken out, and that a failure leaves the author's file as it was."""
+"""The deployed client config: what is put in and taken out; a failure leaves the author's file as it was."""
 
 from __future__ import annotations
 
@@ -143,6 +143,20 @@ def test_a_declared_streamer_with_impossible_arguments_is_a_job_config_error(dir
         JobConfig(directory).put_streamer(ARGS)
 
 
+@pytest.mark.parametrize("depth", [300, 600, 900, 100_000])
+def test_a_config_that_is_nested_too_deeply_is_written_whole_or_is_a_job_config_error(directory, depth):
+    """It takes less depth to write than to read."""
+    text = '{"executors": ' + "[" * depth + "]" * depth + "}"
+    (directory / "config_fed_client.json").write_text(text)
+    try:
+        JobConfig(directory).put_streamer(ARGS)
+    except JobConfigError:
+        assert (directory / "config_fed_client.json").read_text() == text
+    else:
+        assert len(deployed(directory)["components"]) == 1
+    assert only_config_left(directory)
+
+
 def test_no_config_is_a_job_config_error(directory):
     with pytest.raises(JobConfigError, match="no client config"):
         JobConfig(directory)
@@ -157,7 +171,8 @@ def test_no_config_is_a_job_config_error(directory):
         ),
         (
             "config_fed_client.yml",
-            "format_version: 2\ncomponents:\n  - id: metrics\n    path: custom.Metrics\n    args:\n      every: 5\n",
+            "format_version: 2\n"
+            "components:\n  - id: metrics\n    path: custom.Metrics\n    args:\n      every: 5\n",
         ),
     ],
 )

@@ -1,0 +1,49 @@
+"""The one thread that looks after a receiver's store."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+TURN_SECONDS = 1.0  # between commits: what a crash of the server makes the sites send again
+SLOW_TURNS = 60  # turns between two rounds of the slow work
+_logger = logging.getLogger(__name__)
+
+Task = Callable[[], None]
+
+
+class Keeper:
+    """Does what has to be done each second, and what has to be done each minute.
+
+    Args:
+        tasks: run at every turn, in order.
+        slow_tasks: run after them at every 60th turn.
+    """
+
+    def __init__(self, tasks: Sequence[Task], slow_tasks: Sequence[Task] = ()):
+        self._tasks, self._slow_tasks = tuple(tasks), tuple(slow_tasks)
+        self._turns = 0
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Start the thread, which ends with the process or at `stop`."""
+        threading.Thread(target=self._run, name="nvflare_logstream_store", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the thread after the turn under way."""
+        self._stopping.set()
+
+    def turn(self) -> None:
+        """Run what is due; a task that fails is logged, stops no other, and is run again next time."""
+        self._turns += 1
+        slow = self._slow_tasks if self._turns % SLOW_TURNS == 0 else ()
+        for task in (*self._tasks, *slow):
+            try:
+                task()
+            except Exception as error:  # a full disk, say: it may have room at the next turn
+                _logger.error("keeping the log store: %s: %s", type(error).__name__, error)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(TURN_SECONDS):
+            self.turn()

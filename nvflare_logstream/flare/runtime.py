@@ -1,0 +1,126 @@
+"""What differs between versions of the runtime or is private to it; the other modules of this room ask here.
+
+Seen with nvflare 2.7.3, 2.8.3 and 2.9.0. A job's process imports this module too, so what only a parent needs
+is imported inside its function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from nvflare.apis.fl_constant import FLContextKey, RunProcessKey
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.job_def import JobMetaKey
+from nvflare.apis.workspace import Workspace
+
+# The command line of every client job's process has a word with this in it, and the job's id as a word.
+_JOB_PROCESS = "worker_process"
+
+
+def job_id_of(fl_ctx: FLContext) -> str:
+    """The id of the job that an event of a parent process is about; empty where the event names none.
+
+    The server names it in the event's data since 2.9, the client in the job's meta; at JOB_COMPLETED the
+    client also sets CURRENT_JOB_ID.
+    """
+    for key in (FLContextKey.EVENT_DATA, FLContextKey.JOB_META):
+        source = fl_ctx.get_prop(key)
+        if isinstance(source, dict) and source.get(JobMetaKey.JOB_ID.value):
+            return str(source[JobMetaKey.JOB_ID.value])
+    return str(fl_ctx.get_prop(FLContextKey.CURRENT_JOB_ID) or "")
+
+
+def has_custom_code(fl_ctx: FLContext) -> bool:
+    """Whether the job of an event brings code of its own: the runtime checks no class of such a job."""
+    meta = fl_ctx.get_prop(FLContextKey.JOB_META)
+    return isinstance(meta, dict) and bool(meta.get("byoc"))
+
+
+def workspace_of(fl_ctx: FLContext) -> Workspace:
+    """The workspace of a client's parent process, which not every event carries as an object."""
+    workspace = fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT)
+    if isinstance(workspace, Workspace):
+        return workspace
+    return Workspace(fl_ctx.get_prop(FLContextKey.WORKSPACE_ROOT), site_name=fl_ctx.get_identity_name())
+
+
+def class_refusal(workspace: Workspace, path: str) -> str:
+    """Why the runtime would not let a job without custom code load the class at `path`; empty if it would.
+
+    The rule is the runtime's own, since 2.8.3: its `ComponentPathAuthorizer` reads the site's resources and
+    decides.
+    """
+    try:
+        from nvflare.app_common.widgets.component_path_authorizer import ComponentPathAuthorizer
+    except ImportError:
+        return ""  # a runtime without the rule
+    try:
+        ComponentPathAuthorizer().authorize_component_config({"path": path}, workspace=workspace)
+    except (
+        Exception
+    ) as error:  # its own refusal, or a policy it cannot read: either way the class would not load
+        return str(error) or type(error).__name__
+    return ""
+
+
+def site_settings(engine: Any, site: str) -> dict[str, Any]:
+    """Top-level keys of a site's resources.json, as the site sent them when it registered (since 2.8)."""
+    client = engine.get_client_from_name(site)
+    tell = getattr(client, "get_site_config", None)
+    return (tell() if tell else None) or {}
+
+
+def job_handle(engine: Any, job_id: str) -> Any:
+    """The launcher's handle of a job's process at a client; None where there is none."""
+    processes = getattr(getattr(engine, "client_executor", None), "run_processes", {})
+    return processes.get(job_id, {}).get(RunProcessKey.JOB_HANDLE)
+
+
+def describe_exit(handle: Any) -> str:
+    """How a job's process ended, in words: "exit code 0", "signal 9", or the launcher's own code."""
+    handle = getattr(handle, "_job_handle", handle)  # since 2.9 the runtime wraps the launcher's own handle
+    try:
+        # A handle's poll() reduces the code to a few kinds; the process behind it, where there is one, tells
+        # it all.
+        process = getattr(handle, "adapter", None) or getattr(handle, "process", None) or handle
+        code = process.poll() if process is not None else None
+    except Exception:  # a launcher of another kind: its handle may raise anything
+        code = None
+    if isinstance(code, int) and code < 0:
+        return f"signal {-code}"
+    return "exit code unknown" if code is None else f"exit code {code}"
+
+
+def running_jobs(job_ids: Iterable[str]) -> set[str]:
+    """Those of `job_ids` that have a process on this machine, also one whose parent has died."""
+    import psutil
+
+    wanted, running = set(job_ids), set()
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if any(_JOB_PROCESS in word for word in words):
+            running |= wanted.intersection(words)
+    return running
+
+
+def send_command(session: Any, command: str, properties: dict[str, Any], seconds: float) -> Any:
+    """Send an admin command that the server has `seconds` to answer, and return the map in its reply.
+
+    The public `Session.do_command` does not turn a refusal or a lost connection into an exception.
+
+    Raises:
+        Exception: the runtime's own, such as its NoConnection (also where no answer came in time).
+    """
+    session.set_timeout(seconds)
+    return session._get_dict_data(session._do_command(command, enforce_meta=False, props=properties))
+
+
+def study_of(session: Any) -> str:
+    """The study in which a session looks for jobs."""
+    return str(getattr(session, "_study", "default"))
+
+
+def close_session(session: Any) -> None:
+    """Close an admin session; unlike `Session.close` this does not wait for a server that may be gone."""
+    session.api.close()

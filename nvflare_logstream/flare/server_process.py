@@ -1,0 +1,84 @@
+"""The receiver in the server's parent process: takes the logs of all jobs, keeps them and answers readers."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from nvflare_logstream.flare.admission import JobAdmission, participants
+from nvflare_logstream.flare.archive import ArchiveKeeper
+from nvflare_logstream.flare.cell_channel import serve
+from nvflare_logstream.flare.keeper import Keeper
+from nvflare_logstream.flare.receiver_settings import ReceiverSettings
+from nvflare_logstream.flare.run_directory import RunDirectories
+from nvflare_logstream.flare.server_logs import ServerLogs
+from nvflare_logstream.names import DEFAULT_LOG_FILES
+from nvflare_logstream.server.receiver import Receiver
+from nvflare_logstream.server.service import LogService
+from nvflare_logstream.streams import StreamKey
+
+_logger = logging.getLogger(__name__)
+
+
+class ServerProcess:
+    """One method for each event of the server's parent process.
+
+    Args:
+        engine: the server's engine.
+        settings: the receiver's.
+    """
+
+    def __init__(self, engine: Any, settings: ReceiverSettings):
+        workspace = engine.get_workspace()
+        self._engine, self._keep_seconds = engine, settings.keep_seconds
+        self.store = settings.open_store(workspace)
+        self._admission = JobAdmission(engine, self.store)
+        self._archive = ArchiveKeeper(engine, self.store)
+        self._run_directories = RunDirectories(self.store, workspace)
+        self._server_logs = ServerLogs(self.store, workspace)
+        self._service = LogService(self.store, settings.idle_timeout, self._archive.status)
+        self._keeper = Keeper([self.store.commit, self._archive.update], [self._sweep])
+
+    def start(self) -> None:
+        """Take requests from now on, and close what an earlier life of this process left open."""
+        receiver = Receiver(
+            self.store, self._admission, self._run_directories.show, self._archive.stream_closed
+        )
+        serve(self._engine.get_cell(), receiver.handle)
+        self._server_logs.start()
+        self._server_logs.close_earlier()
+        self._keeper.start()
+
+    def stop(self) -> None:
+        """The process ends."""
+        self._keeper.stop()
+        self.store.commit()
+
+    def job_launching(self, job_id: str) -> None:
+        """A job's server process is about to be launched: follow its logs."""
+        self._server_logs.follow(job_id)
+
+    def job_started(self, job_id: str) -> None:
+        """A job runs: record whose logs are to come, so that one that never comes is known to be missing."""
+        reasons = dict.fromkeys(
+            self._admission.absent(job_id), "the site was not connected when the job was started"
+        )
+        reasons |= dict.fromkeys(
+            participants(self._engine, job_id), "the site is in the job, nothing arrived from it"
+        )
+        for site, reason in reasons.items():
+            self.store.expect(StreamKey(job_id, site, DEFAULT_LOG_FILES[0]), reason)
+
+    def job_completed(self, job_id: str) -> None:
+        """The runtime has ended a job and archived its run directory."""
+        self._server_logs.finish(job_id, self._archive.status(job_id))
+        self._archive.job_archived(job_id)
+        self.store.tell(job_id)  # its status has changed
+
+    def answer(self, job_id: str, request: object) -> dict[str, Any]:
+        """Answer a reader's request about a job."""
+        return self._service.answer(job_id, request)
+
+    def _sweep(self) -> None:
+        for job_id in self.store.sweep(self._keep_seconds, self._admission.job_exists):
+            _logger.info("removed the logs of job %s", job_id)

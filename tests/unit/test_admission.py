@@ -1,0 +1,150 @@
+"""Which site may write logs of which job, over a fake of the server's engine."""
+
+from __future__ import annotations
+
+import pytest
+
+from nvflare_logstream.flare import admission
+from nvflare_logstream.flare.admission import JobAdmission, participants
+from nvflare_logstream.server.receiver import Admission
+from nvflare_logstream.store.store import LogStore
+from nvflare_logstream.streams import StreamKey
+from nvflare_logstream.testing import Clock
+from nvflare_logstream.wire.upload_reply import Status
+from tests.unit.fake_runtime import Engine, upload
+
+
+@pytest.fixture
+def engine(tmp_path):
+    return Engine(tmp_path / "server")
+
+
+@pytest.fixture
+def store(memory_path):
+    store = LogStore(memory_path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def admit(engine, store, clock):
+    return JobAdmission(engine, store, clock)
+
+
+def test_a_participant_of_a_running_job_is_admitted(engine, admit):
+    engine.run("job-1", "site-1", "site-2")
+    assert participants(engine, "job-1") == {"site-1", "site-2"}
+    assert participants(engine, "job-2") == set()
+    assert admit("site-1", "job-1") == Admission()
+
+
+@pytest.mark.parametrize("name", ["server", ""])
+def test_nobody_writes_in_the_servers_name(engine, admit, name):
+    engine.run("job-1", "server", "")
+    decision = admit(name, "job-1")
+    assert decision.status is Status.REFUSED and "under the name" in decision.reason
+
+
+def test_a_job_that_is_not_in_the_job_store_is_refused(admit):
+    decision = admit("site-1", "job-1")
+    assert decision.status is Status.REFUSED and not decision.by_policy
+    assert decision.reason == "job job-1 is not in the job store"
+
+
+def test_a_site_that_takes_no_part_waits_for_the_jobs_end_and_is_then_refused(engine, admit, clock):
+    engine.run("job-1", "site-1")
+    assert admit("site-2", "job-1").status is Status.LATER
+    engine.end("job-1")
+    decision = admit("site-2", "job-1")
+    assert (decision.status, decision.reason) == (Status.REFUSED, "site-2 takes no part in job job-1")
+
+
+def test_a_site_that_a_finished_job_was_deployed_to_is_admitted(engine, admit):
+    engine.run("job-1", job_deploy_detail=["server: OK", "site-1: OK", "site-2: no such app"])
+    engine.end("job-1")
+    assert admit("site-1", "job-1") == Admission()
+    assert admit("site-2", "job-1").status is Status.REFUSED
+
+
+def test_a_site_that_has_streams_of_a_finished_job_is_admitted(engine, store, admit):
+    engine.run("job-1")
+    engine.end("job-1")
+    upload(store, StreamKey("job-1", "site-1", "log.txt"), b"line\n")
+    store.expect(StreamKey("job-1", "site-2", "log.txt"), "nothing came yet")
+    assert admit("site-1", "job-1") == Admission()
+    assert admit("site-2", "job-1").status is Status.REFUSED
+
+
+@pytest.mark.parametrize("value", [False, None, "true", 1])
+def test_a_site_that_said_that_it_keeps_its_logs_is_refused_by_policy(engine, admit, value):
+    engine.run("job-1", "site-1")
+    engine.settings["site-1"] = {"allow_log_streaming": value}
+    decision = admit("site-1", "job-1")
+    assert decision.status is Status.REFUSED and decision.by_policy
+    assert decision.reason == "the site does not allow it (allow_log_streaming is not true)"
+
+
+@pytest.mark.parametrize("settings", [{}, {"allow_log_streaming": True}])
+def test_a_site_that_allows_it_or_says_nothing_is_admitted(engine, admit, settings):
+    engine.run("job-1", "site-1")
+    engine.settings["site-1"] = settings
+    assert admit("site-1", "job-1") == Admission()
+
+
+def test_a_policy_is_no_way_into_a_job_of_others(engine, admit):
+    """by_policy says "takes part, but keeps its logs": it must not be said of a site outside the job."""
+    engine.run("job-1", "site-1")
+    engine.end("job-1")
+    engine.settings["site-2"] = {"allow_log_streaming": False}
+    assert not admit("site-2", "job-1").by_policy
+
+
+def test_a_decision_holds_for_some_seconds(engine, admit, clock):
+    engine.run("job-1", "site-1")
+    admit("site-1", "job-1")
+    del engine.run_processes["job-1"], engine.job_def_manager.metas["job-1"]
+    clock.advance(9.9)
+    assert admit("site-1", "job-1").status is Status.OK
+    clock.advance(0.2)
+    assert admit("site-1", "job-1").status is Status.REFUSED
+
+
+def test_later_is_not_remembered(engine, admit):
+    engine.run("job-1")
+    assert admit("site-1", "job-1").status is Status.LATER
+    engine.run("job-1", "site-1")
+    assert admit("site-1", "job-1").status is Status.OK
+
+
+def test_what_is_remembered_is_bounded(engine, admit, monkeypatch):
+    monkeypatch.setattr(admission, "_MAX_REMEMBERED", 3)
+    for number in range(10):
+        admit("site-1", f"job-{number}")
+    assert len(admit._decided) <= 3
+
+
+def test_a_job_store_that_fails_refuses_nobody_who_runs_the_job(engine, admit):
+    engine.run("job-1", "site-1")
+    engine.job_def_manager.broken = True
+    assert admit("site-1", "job-1") == Admission()
+    assert admit("site-2", "job-1").status is Status.REFUSED
+
+
+def test_whether_a_job_exists(engine, admit):
+    engine.run("job-1", "site-1")
+    assert admit.job_exists("job-1") and not admit.job_exists("job-2")
+    engine.end("job-1")
+    assert admit.job_exists("job-1")
+    del engine.job_def_manager.metas["job-1"]
+    assert not admit.job_exists("job-1")
+
+
+def test_sites_that_were_not_connected_when_a_job_was_started(engine, admit):
+    engine.run("job-1", "site-1", deploy_map={"app": ["server", "site-1"], "other": ["site-2", "@ALL"]})
+    assert admit.absent("job-1") == {"site-2"}
+    assert admit.absent("job-2") == set()

@@ -1,0 +1,160 @@
+"""Archives of finished jobs get what came after them, over a fake of the server's engine and job store."""
+
+from __future__ import annotations
+
+import zipfile
+
+import pytest
+
+from nvflare_logstream.client.model import UNKNOWN
+from nvflare_logstream.flare.archive import ArchiveKeeper
+from nvflare_logstream.store.store import LogStore
+from nvflare_logstream.streams import StreamKey
+from nvflare_logstream.testing import Clock
+from tests.unit.fake_runtime import Engine, upload
+
+LOG = StreamKey("job-1", "site-1", "log.txt")
+OTHER = StreamKey("job-1", "site-2", "log.txt")
+WHOLE = b"line 1\nline 2\n"
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = Engine(tmp_path / "server")
+    engine.run("job-1", "site-1", "site-2")
+    return engine
+
+
+@pytest.fixture
+def store(memory_path):
+    store = LogStore(memory_path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def keeper(engine, store, clock):
+    return ArchiveKeeper(engine, store, clock)
+
+
+def archive(engine, tmp_path, **files):
+    """What the runtime put into the archive, with its own log beside it; then the job is over."""
+    names = {"site_1": "site-1/log.txt", "site_2": "site-2/log.txt"}
+    contents = {names[name]: data for name, data in files.items()}
+    engine.job_def_manager.archive(tmp_path / "job-1.zip", "job-1", {"log.txt": b"server\n", **contents})
+    engine.end("job-1")
+
+
+def test_what_is_missing_is_added_and_the_rest_stays(engine, store, keeper, tmp_path):
+    upload(store, LOG, WHOLE)
+    upload(store, OTHER, b"other\n")
+    archive(engine, tmp_path, site_1=WHOLE[:7])
+    keeper.job_archived("job-1")
+    keeper.update()
+    assert engine.job_def_manager.archived("job-1") == {
+        "log.txt": b"server\n",
+        "site-1/log.txt": WHOLE,
+        "site-2/log.txt": b"other\n",
+    }
+    keeper.update()
+    assert engine.job_def_manager.saved == ["job-1"]
+    assert not list(store.root.glob(".archive-*"))
+
+
+def test_a_complete_archive_is_left_alone(engine, store, keeper, tmp_path):
+    upload(store, LOG, WHOLE)
+    archive(engine, tmp_path, site_1=WHOLE)
+    keeper.job_archived("job-1")
+    keeper.update()
+    assert engine.job_def_manager.saved == []
+
+
+def test_it_waits_for_open_streams_but_not_for_ever(engine, store, keeper, clock, tmp_path):
+    upload(store, LOG, WHOLE)
+    upload(store, OTHER, b"other\n", closed=False)
+    archive(engine, tmp_path)
+    keeper.job_archived("job-1")
+    keeper.update()
+    clock.advance(119)
+    keeper.update()
+    assert engine.job_def_manager.saved == []
+    clock.advance(2)
+    keeper.update()
+    assert engine.job_def_manager.archived("job-1")["site-2/log.txt"] == b"other\n"
+
+
+def test_a_stream_that_is_closed_late_is_added(engine, store, keeper, clock, tmp_path):
+    upload(store, OTHER, b"other\n")
+    archive(engine, tmp_path, site_2=b"other\n")
+    upload(store, LOG, WHOLE)
+    keeper.stream_closed(LOG)
+    keeper.update()
+    assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
+
+
+def test_a_stream_that_is_closed_while_its_job_runs_is_not_looked_at(engine, store, keeper):
+    upload(store, LOG, WHOLE)
+    keeper.stream_closed(LOG)
+    keeper.update()  # would ask for an archive that is not there
+    assert engine.job_def_manager.saved == []
+
+
+def test_the_servers_own_logs_are_not_the_sites_business(engine, store, keeper, tmp_path):
+    upload(store, StreamKey("job-1", "server", "log.txt"), b"of the server\n", closed=False)
+    archive(engine, tmp_path)
+    keeper.job_archived("job-1")
+    keeper.update()
+    assert engine.job_def_manager.saved == []
+
+
+def test_a_job_without_an_archive_is_passed_over(engine, store, keeper):
+    upload(store, LOG, WHOLE)
+    engine.end("job-1")
+    keeper.job_archived("job-1")
+    keeper.update()
+    assert engine.job_def_manager.saved == [] and not list(store.root.glob(".archive-*"))
+
+
+def test_an_archive_that_cannot_be_saved_is_tried_again(engine, store, keeper, tmp_path, monkeypatch):
+    upload(store, LOG, WHOLE)
+    archive(engine, tmp_path)
+    keeper.job_archived("job-1")
+    save = engine.job_def_manager.save_workspace
+    monkeypatch.setattr(engine.job_def_manager, "save_workspace", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        keeper.update()
+    monkeypatch.setattr(engine.job_def_manager, "save_workspace", save)
+    keeper.update()
+    assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
+
+
+def test_the_status_of_a_job(engine, keeper):
+    assert keeper.status("job-1") == "RUNNING"
+    engine.end("job-1")
+    assert keeper.status("job-1") == "FINISHED:COMPLETED"
+    assert keeper.status("job-2") == UNKNOWN
+
+
+def test_nobody_will_say_how_a_job_of_an_earlier_life_ended(engine, keeper):
+    engine.job_runner.running_jobs.clear()
+    assert keeper.status("job-1") == UNKNOWN
+
+
+def test_an_archive_that_is_damaged_holds_up_no_other_job(engine, store, keeper, tmp_path):
+    engine.run("job-0", "site-1")
+    engine.end("job-0")
+    (tmp_path / "job-0.zip").write_bytes(b"no archive")
+    engine.job_def_manager.archives["job-0"] = tmp_path / "job-0.zip"
+    upload(store, StreamKey("job-0", "site-1", "log.txt"), WHOLE)
+    upload(store, LOG, WHOLE)
+    archive(engine, tmp_path)
+    for job_id in ("job-0", "job-1"):
+        keeper.job_archived(job_id)
+    with pytest.raises(zipfile.BadZipFile):
+        keeper.update()
+    assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE

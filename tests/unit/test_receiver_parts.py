@@ -1,0 +1,203 @@
+"""Parts of the receiver and of the site widget, each on its own, with a clock that stands still."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from nvflare_logstream.flare.job_process import server_receives, wait_for_sites
+from nvflare_logstream.flare.keeper import SLOW_TURNS, Keeper
+from nvflare_logstream.flare.receiver_settings import ReceiverSettings
+from nvflare_logstream.flare.restart import close_earlier, earlier_jobs
+from nvflare_logstream.flare.run_directory import RunDirectories
+from nvflare_logstream.store.store import LogStore
+from nvflare_logstream.streams import StreamKey
+from nvflare_logstream.testing import Clock
+from tests.unit.fake_runtime import Engine, Network, upload
+
+LOG = StreamKey("job-1", "site-1", "log.txt")
+
+
+@pytest.fixture
+def store(memory_path):
+    store = LogStore(memory_path / "logstream")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def workspace(memory_path):
+    return Engine(memory_path / "server").workspace
+
+
+# -- the second name in the run directory
+
+
+@pytest.fixture
+def shown(workspace):
+    """Where a stream of a running job is shown."""
+    Path(workspace.get_run_dir("job-1")).mkdir()
+    return Path(workspace.get_log_root("job-1")) / "site-1" / "log.txt"
+
+
+def test_a_stream_has_a_second_name_in_the_run_directory(store, workspace, shown):
+    upload(store, LOG, b"line\n")
+    directories = RunDirectories(store, workspace)
+    for _ in range(2):
+        directories.show(LOG)
+    assert shown.read_bytes() == b"line\n" and shown.samefile(store.path(LOG))
+
+
+def test_on_another_file_system_the_second_name_is_a_link_to_the_path(store, workspace, shown, monkeypatch):
+    upload(store, LOG, b"line\n")
+    monkeypatch.setattr(
+        os, "link", lambda *args: (_ for _ in ()).throw(OSError(18, "Invalid cross-device link"))
+    )
+    RunDirectories(store, workspace).show(LOG)
+    assert shown.is_symlink() and shown.read_bytes() == b"line\n"
+
+
+def test_a_name_that_is_taken_stays(store, workspace, shown):
+    upload(store, LOG, b"line\n")
+    shown.parent.mkdir()
+    shown.write_bytes(b"not ours")
+    RunDirectories(store, workspace).show(LOG)
+    assert shown.read_bytes() == b"not ours"
+
+
+def test_a_job_without_a_run_directory_does_not_get_one(store, workspace):
+    upload(store, LOG, b"line\n")
+    RunDirectories(store, workspace).show(LOG)
+    assert not Path(workspace.get_run_dir("job-1")).exists()
+
+
+def test_a_second_name_that_cannot_be_made_is_only_a_warning(store, workspace, shown, caplog):
+    upload(store, LOG, b"line\n")
+    shown.parent.write_bytes(b"a file where the site's directory should be")
+    RunDirectories(store, workspace).show(LOG)
+    assert "job-1/site-1/log.txt: cannot show it" in caplog.text
+
+
+# -- the keeper's thread
+
+
+def test_slow_tasks_run_at_every_60th_turn():
+    ran = []
+    keeper = Keeper([lambda: ran.append("task")], [lambda: ran.append("slow")])
+    for _ in range(2 * SLOW_TURNS):
+        keeper.turn()
+    assert ran == ["task"] * SLOW_TURNS + ["slow"] + ["task"] * SLOW_TURNS + ["slow"]
+
+
+def test_a_task_that_fails_is_logged_and_stops_nothing(caplog):
+    ran = []
+    keeper = Keeper([lambda: 1 / 0, lambda: ran.append("task")])
+    with caplog.at_level(logging.ERROR):
+        keeper.turn()
+        keeper.turn()
+    assert ran == ["task", "task"]
+    assert caplog.text.count("keeping the log store: ZeroDivisionError: division by zero") == 2
+
+
+def test_a_keeper_that_was_stopped_takes_no_further_turn():
+    ran = []
+    keeper = Keeper([lambda: ran.append("task")])
+    keeper.stop()
+    keeper._run()
+    assert ran == []
+
+
+# -- a job's server process
+
+
+def test_a_job_waits_until_its_sites_have_closed(store):
+    clock, pauses = Clock(), []
+    upload(store, LOG, b"line\n", closed=False)
+    upload(store, StreamKey("job-1", "server", "log.txt"), b"own\n", closed=False)
+    upload(store, StreamKey("job-2", "site-1", "log.txt"), b"of another job\n", closed=False)
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        clock.advance(seconds)
+        if len(pauses) == 3:
+            upload(store, LOG, b"line\n")
+
+    wait_for_sites(store, "job-1", 8.0, clock, sleep)
+    assert len(pauses) == 3
+
+
+def test_a_job_does_not_wait_longer_than_it_may(store):
+    clock = Clock()
+    began = clock.now
+    upload(store, LOG, b"line\n", closed=False)
+    wait_for_sites(store, "job-1", 8.0, clock, clock.advance)
+    assert 8.0 <= clock.now - began < 8.2
+
+
+def test_a_site_that_sent_nothing_is_not_waited_for(store):
+    store.expect(LOG, "nothing came yet")
+    wait_for_sites(store, "job-1", 8.0, Clock(), lambda seconds: 1 / 0)
+
+
+def test_a_jobs_own_receiver_stands_back_if_the_server_has_one():
+    network = Network()
+    server = network.cell("server")
+    job = network.cell("server.job-1")
+    assert not server_receives(job)
+    server.register_request_cb("nvflare_logstream", "stream", lambda request: request)
+    assert server_receives(job)
+    assert not server_receives(server)  # the simulator: the job's process is the server
+
+
+def test_where_the_store_is(workspace, tmp_path):
+    for settings, root in (
+        (ReceiverSettings(), Path(workspace.get_root_dir()) / "logstream"),
+        (ReceiverSettings(tmp_path / "elsewhere"), tmp_path / "elsewhere"),
+    ):
+        store = settings.open_store(workspace)
+        assert store.root == root
+        store.close()
+
+
+# -- what an earlier life of a client's parent process left open
+
+
+class Sender:
+    def __init__(self):
+        self.closed = []
+
+    def finish(self, job_id, directory, files, outcome, *, only_unclosed=False):
+        assert only_unclosed and outcome == "not known: the site restarted"
+        self.closed.append((job_id, directory, tuple(files)))
+
+
+def test_jobs_on_disk_that_got_a_streamer_of_ours(tmp_path):
+    workspace = Engine(tmp_path / "client", site="site-1").workspace
+    ours = {"components": [{"id": "s", "path": "nvflare_logstream.JobLogStreamer"}]}
+    for job_id, config in {"ours": ours, "other": {"components": []}, "broken": None}.items():
+        directory = Path(workspace.get_app_config_dir(job_id))
+        directory.mkdir(parents=True)
+        if config is not None:
+            (directory / "config_fed_client.json").write_text(str(config).replace("'", '"'))
+    assert earlier_jobs(workspace) == ["ours"]
+
+
+def test_a_job_whose_process_outlived_its_parent_gets_time_to_end(tmp_path):
+    workspace = Engine(tmp_path / "client", site="site-1").workspace
+    sender, clock, alive = Sender(), Clock(), [{"b", "c"}, {"c"}] + [{"c"}] * 100
+    asked = []
+
+    def running(job_ids):
+        asked.append(clock.now)
+        return alive.pop(0)
+
+    began = clock.now
+    close_earlier(
+        sender, workspace, ["a", "b", "c"], ("log.txt",), running=running, clock=clock, sleep=clock.advance
+    )
+    assert [job_id for job_id, _, _ in sender.closed] == ["a", "b", "c"]
+    assert sender.closed[0][1:] == (Path(workspace.get_log_root("a")), ("log.txt",))
+    assert clock.now - began == 60.0 and asked[-1] - began == 59.0

@@ -1,0 +1,305 @@
+"""The three components together, over a fake of the runtime: a small federation in one process."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_constant import FLContextKey, RunProcessKey
+
+from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
+from nvflare_logstream.flare.shared import shared
+from nvflare_logstream.streams import State, StreamKey, Verdict
+from tests.unit.fake_runtime import Engine, Network, context
+
+JOB = "job-1"
+ADMITTED = {"class_allow_list": ["nvflare_logstream."]}
+LINES = b"line 1\nline 2\n"
+
+
+def fire(component, event, fl_ctx):
+    """As the runtime does, but an exception comes out."""
+    for callback, arguments in component.get_event_handlers()[event]:
+        callback(event, fl_ctx, **arguments)
+
+
+def wait_for(reached, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not (value := reached()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return value
+
+
+class Federation:
+    """A server and one site; their processes are engines."""
+
+    def __init__(self, root: Path):
+        shared.reset()
+        self.network = Network()
+        self.server = Engine(root / "server", self.network.cell("server"))
+        self.client = Engine(root / "site-1", self.network.cell("site-1"), "site-1")
+        self.client.client_executor = SimpleNamespace(run_processes={})
+        self.receiver: JobLogReceiver | None = None
+        self.site: SiteLogStreamer | None = None
+        Path(self.config.parent).mkdir(parents=True)
+        self.config.write_text(json.dumps({"components": []}))
+
+    @property
+    def config(self) -> Path:
+        return Path(self.client.workspace.get_app_config_dir(JOB)) / "config_fed_client.json"
+
+    @property
+    def log(self) -> Path:
+        return Path(self.client.workspace.get_log_root(JOB)) / "log.txt"
+
+    @property
+    def store(self):
+        return (self.receiver._server or self.receiver._job).store
+
+    def stream(self, file="log.txt", site="site-1"):
+        return self.store.info(StreamKey(JOB, site, file))
+
+    def ended(self, file="log.txt", site="site-1"):
+        """The stream, when no more comes."""
+        return wait_for(
+            lambda: (s := self.stream(file, site)) and s.state not in (State.OPEN, State.EXPECTED) and s
+        )
+
+    def start_server(self) -> None:
+        self.receiver = JobLogReceiver()
+        fire(self.receiver, EventType.SYSTEM_START, context(self.server))
+
+    def server_event(self, event) -> None:
+        fire(self.receiver, event, context(self.server, JOB, **{FLContextKey.EVENT_DATA: {"job_id": JOB}}))
+
+    def start_site(self, resources) -> None:
+        local = Path(self.client.workspace.get_root_dir()) / "local"
+        (local / "resources.json").write_text(json.dumps(resources))
+        self.site = SiteLogStreamer(poll_interval=0.01)
+        fire(self.site, EventType.SYSTEM_START, context(self.client))
+
+    def site_event(self, event, **meta) -> None:
+        fire(self.site, event, context(self.client, **{FLContextKey.JOB_META: {"job_id": JOB, **meta}}))
+
+    def job_engine(self) -> Engine:
+        """The engine of the job's process at the site."""
+        engine = SimpleNamespace(workspace=self.client.workspace, cell=self.network.cell(f"site-1.{JOB}"))
+        engine.get_cell, engine.get_workspace = lambda: engine.cell, lambda: engine.workspace
+        engine.fire_event = self.client.fire_event
+        return engine
+
+    def stop(self) -> None:
+        if self.site and self.site._sender:
+            self.site._sender.stop()
+        for process in filter(
+            None, (self.receiver and self.receiver._server, self.receiver and self.receiver._job)
+        ):
+            process._server_logs._sender.stop()
+        if self.receiver:
+            fire(self.receiver, EventType.SYSTEM_END, context(self.server))
+
+
+@pytest.fixture
+def federation(memory_path):
+    federation = Federation(memory_path)
+    yield federation
+    federation.stop()
+
+
+def test_a_job_streams_and_its_site_closes(federation):
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    federation.start_site(ADMITTED)
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    (entry,) = json.loads(federation.config.read_text())["components"]
+    assert entry["path"] == "nvflare_logstream.JobLogStreamer"
+
+    handle = {RunProcessKey.JOB_HANDLE: SimpleNamespace(poll=lambda: 3)}
+    federation.client.client_executor.run_processes[JOB] = handle
+    federation.site_event(EventType.AFTER_JOB_LAUNCH)
+    federation.server_event(EventType.JOB_STARTED)
+    assert federation.stream().state is State.EXPECTED
+
+    federation.log.write_bytes(LINES[:7])
+    jobs = [JobLogStreamer(**entry["args"]), JobLogStreamer(["log.txt"], site_closes=True)]
+    job_engine = federation.job_engine()
+    for streamer in jobs:
+        fire(streamer, EventType.START_RUN, context(job_engine, JOB))
+    wait_for(lambda: federation.stream().end == 7)
+    for streamer in jobs:
+        fire(streamer, EventType.END_RUN, context(job_engine, JOB))
+    federation.log.write_bytes(LINES)  # what a job writes after its run
+    federation.site_event(EventType.JOB_COMPLETED)
+
+    stream = federation.ended()
+    assert (stream.verdict, stream.outcome, stream.end) == (Verdict.COMPLETE, "exit code 3", len(LINES))
+    assert federation.store.path(stream.key).read_bytes() == LINES
+
+
+def test_a_site_that_keeps_its_logs_says_so_and_strips_the_job(federation):
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    federation.config.write_text(
+        json.dumps({"components": [{"id": "own", "path": "nvflare_logstream.JobLogStreamer"}]})
+    )
+    federation.start_site({**ADMITTED, "allow_log_streaming": False})
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    assert json.loads(federation.config.read_text())["components"] == []
+    stream = federation.ended()
+    assert stream.verdict is Verdict.REFUSED and "allow_log_streaming is false" in stream.verdict_reason
+
+    federation.log.write_bytes(LINES)
+    streamer = JobLogStreamer()
+    fire(streamer, EventType.START_RUN, context(federation.job_engine(), JOB))  # one that got past the strip
+    fire(streamer, EventType.END_RUN, context(federation.job_engine(), JOB))
+    federation.site_event(EventType.JOB_COMPLETED)
+    assert federation.ended().end == 0
+
+
+@pytest.mark.parametrize("resources, config", [({"class_allow_list": []}, None), (ADMITTED, "{")])
+def test_where_no_streamer_can_go_in_the_parent_follows_the_files(federation, resources, config):
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    if config is not None:
+        federation.config.write_text(config)
+    before = federation.config.read_bytes()
+    federation.start_site(resources)
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    assert federation.config.read_bytes() == before
+    federation.log.write_bytes(LINES)
+    wait_for(lambda: (stream := federation.stream()) and stream.end == len(LINES))
+    federation.site_event(EventType.JOB_COMPLETED)
+    assert federation.ended().outcome == "exit code unknown"
+
+
+def test_a_job_with_custom_code_gets_its_streamer_whatever_the_allow_list_says(federation):
+    federation.start_server()
+    federation.start_site({"class_allow_list": []})
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH, byoc=True)
+    assert json.loads(federation.config.read_text())["components"]
+
+
+def test_a_job_that_an_earlier_life_of_the_site_left_is_closed(federation):
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    streamer = {"id": "s", "path": "nvflare_logstream.JobLogStreamer"}
+    federation.config.write_text(json.dumps({"components": [streamer]}))
+    federation.log.write_bytes(LINES)
+    federation.start_site(ADMITTED)
+    stream = federation.ended()
+    assert (stream.verdict, stream.outcome) == (Verdict.COMPLETE, "not known: the site restarted")
+
+
+def test_only_one_of_several_entries_acts(federation):
+    federation.start_server()
+    federation.start_site(ADMITTED)
+    idle = SiteLogStreamer(log_file_name="audit.log")
+    for event in (EventType.SYSTEM_START, EventType.BEFORE_JOB_LAUNCH, EventType.AFTER_JOB_LAUNCH):
+        fire(idle, event, context(federation.client, **{FLContextKey.JOB_META: {"job_id": JOB}}))
+    fire(idle, EventType.JOB_COMPLETED, context(federation.client))
+    assert idle._sender is None and json.loads(federation.config.read_text())["components"] == []
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    (entry,) = json.loads(federation.config.read_text())["components"]
+    assert entry["args"]["log_files"] == ["log.txt", "error_log.txt", "audit.log"]
+
+
+@pytest.mark.parametrize("component", [SiteLogStreamer, JobLogReceiver])
+def test_stock_components_beside_ours_are_told_of(federation, component, caplog):
+    stock = "nvflare.app_common.logging.some.Widget"
+    engine = federation.client if component is SiteLogStreamer else federation.server
+    local = Path(engine.workspace.get_root_dir()) / "local"
+    (local / "resources.json").write_text(json.dumps({"components": [{"path": stock}]}))
+    if component is SiteLogStreamer:
+        federation.site = component()
+        fire(federation.site, EventType.SYSTEM_START, context(engine))
+    else:
+        federation.start_server()
+    assert f"resources.json also lists {stock}: remove it" in caplog.text
+
+
+# -- the server's process
+
+
+def test_sites_whose_logs_are_to_come_are_known(federation):
+    federation.start_server()
+    federation.server.run(JOB, "site-1", deploy_map={"app": ["server", "site-1", "site-2"]})
+    federation.server_event(EventType.JOB_STARTED)
+    reasons = {site: federation.stream(site=site).verdict_reason for site in ("site-1", "site-2")}
+    assert reasons == {
+        "site-1": "the site is in the job, nothing arrived from it",
+        "site-2": "the site was not connected when the job was started",
+    }
+
+
+def test_the_servers_own_logs_are_streams_and_end_with_the_jobs_status(federation):
+    federation.start_server()
+    log = Path(federation.server.workspace.get_run_dir(JOB)) / "log.txt"
+    log.parent.mkdir()
+    federation.server_event(EventType.BEFORE_JOB_LAUNCH)
+    federation.server.run(JOB, "site-1")
+    log.write_bytes(LINES)
+    wait_for(lambda: (stream := federation.stream(site="server")) and stream.end == len(LINES))
+    federation.server.end(JOB)
+    federation.server_event(EventType.JOB_COMPLETED)
+    stream = federation.ended(site="server")
+    assert (stream.verdict, stream.outcome) == (Verdict.COMPLETE, "FINISHED:COMPLETED")
+
+
+def test_events_before_the_start_change_nothing_and_readers_are_told_to_come_back(federation):
+    federation.receiver = JobLogReceiver()
+    for event in (
+        EventType.BEFORE_JOB_LAUNCH,
+        EventType.JOB_STARTED,
+        EventType.JOB_COMPLETED,
+        EventType.END_RUN,
+    ):
+        federation.server_event(event)
+    assert "SYSTEM_NOT_READY" in str(federation.receiver._answer(JOB, {}))
+    assert not (Path(federation.server.workspace.get_root_dir()) / "logstream").exists()
+
+
+# -- a job's server process
+
+
+@pytest.fixture
+def job_level(federation, memory_path):
+    """A federation whose server takes no logs: both components come with the job."""
+    engine = Engine(memory_path / "job-process", federation.network.cell(f"server.{JOB}"))
+    engine.settings["site-1"] = {}
+    federation.receiver = JobLogReceiver()
+    fire(federation.receiver, EventType.START_RUN, context(engine, JOB))
+    federation.job_process = engine
+    return federation
+
+
+def test_a_job_takes_its_own_logs_where_the_server_takes_none(job_level):
+    job_level.log.write_bytes(LINES)
+    streamer, job_engine = JobLogStreamer(poll_interval=0.01), job_level.job_engine()
+    fire(streamer, EventType.START_RUN, context(job_engine, JOB))
+    fire(streamer, EventType.END_RUN, context(job_engine, JOB))
+    fire(job_level.receiver, EventType.END_RUN, context(job_level.job_process, JOB))
+    stream = job_level.stream()
+    assert (stream.verdict, stream.outcome) == (Verdict.COMPLETE, "run ended")
+    assert job_level.store.path(stream.key).read_bytes() == LINES
+
+
+@pytest.mark.parametrize(
+    "site, job_id, reason", [("site-1", "job-2", "job job-1 only"), ("site-2", JOB, "no part")]
+)
+def test_a_jobs_own_receiver_takes_logs_of_its_job_and_sites_only(job_level, site, job_id, reason):
+    decision = job_level.receiver._job._admit(site, job_id)
+    assert decision.status == "refused" and reason in decision.reason
+
+
+def test_a_jobs_own_receiver_stands_back_where_the_server_has_one(federation, memory_path):
+    federation.start_server()
+    engine = Engine(memory_path / "job-process", federation.network.cell(f"server.{JOB}"))
+    receiver = JobLogReceiver()
+    fire(receiver, EventType.START_RUN, context(engine, JOB))
+    fire(receiver, EventType.END_RUN, context(engine, JOB))
+    assert receiver._job is None and not engine.cell.callbacks
