@@ -1,4 +1,4 @@
-"""What the README shows is what there is: its JSON are the example files, its Python runs, its commands exist."""
+"""What the README shows is what there is: JSON are example files, Python runs, commands and files exist."""
 
 import json
 import re

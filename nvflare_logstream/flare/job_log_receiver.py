@@ -9,7 +9,7 @@ from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_context import FLContext
 from nvflare.widgets.widget import Widget
 
-from nvflare_logstream.errors import ArgumentError
+from nvflare_logstream.errors import ArgumentError, ErrorCode
 from nvflare_logstream.flare import admin_command
 from nvflare_logstream.flare.job_process import JobProcess, server_receives
 from nvflare_logstream.flare.receiver_settings import ReceiverSettings
@@ -18,6 +18,7 @@ from nvflare_logstream.flare.server_process import ServerProcess
 from nvflare_logstream.flare.site_policy import read_policy
 from nvflare_logstream.names import check_seconds
 from nvflare_logstream.store.store import Quotas
+from nvflare_logstream.wire.queries import ErrorReply
 
 _GIB = 1 << 30
 _DAY = 86400.0  # seconds
@@ -110,7 +111,8 @@ class JobLogReceiver(Widget):
 
     def _answer(self, job_id: str, request: object) -> dict[str, Any]:
         if self._server is None:
-            return {"error": "the log receiver is not started yet; try again", "code": "SYSTEM_NOT_READY"}
+            problem = "the log receiver is not started yet; try again"
+            return ErrorReply(ErrorCode.SYSTEM_NOT_READY, problem).encode()
         return self._server.answer(job_id, request)
 
     # -- in a job's server process ---------------------------------------------------------------------------

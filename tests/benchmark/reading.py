@@ -177,7 +177,7 @@ class _Reader:
 
 
 def _bytes_read(federation: Federation, log: Log) -> int:
-    """The most bytes of a log that our server reads for one of the short answers, by its own count; fails above 1 MiB."""
+    """The most bytes that our server reads of a log for a short answer, by its count; fails above 1 MiB."""
     client, most = LogClient(SessionPort(federation.session())), 0
     for kind in _KINDS:
         option, value = log.wanted[kind][0]

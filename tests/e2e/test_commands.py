@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from nvflare_logstream.client.client import LogClient
-from nvflare_logstream.client.model import LogQuery
+from nvflare_logstream import LogClient, LogQuery, SessionPort
 
 from .lab import LOGS, SITES, Job, Lab, wait_for
 
@@ -118,7 +117,7 @@ def test_merged_lines_are_in_the_order_of_their_time(lab: Lab, job: Job) -> None
     # order.
     skews = {
         stream.site: stream.skew
-        for stream in LogClient(lab.federation.session()).streams(job.id)
+        for stream in LogClient(SessionPort(lab.federation.session())).streams(job.id)
         if stream.file == "log.txt"
     }
     latest = dict.fromkeys(skews, 0.0)
@@ -300,7 +299,8 @@ def test_64_followers_leave_the_server_able_to_answer_others(lab: Lab) -> None:
 
     def follow() -> None:
         text = ""
-        for event in LogClient(lab.federation.session()).follow(job.id, LogQuery(sites=("site-1",))):
+        client = LogClient(SessionPort(lab.federation.session()))
+        for event in client.follow(job.id, LogQuery(sites=("site-1",))):
             if event.kind == "text":
                 text += event.text
             elif event.kind == "joined":

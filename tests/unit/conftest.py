@@ -1,4 +1,4 @@
-"""Where unit tests keep a store: in memory, since one that is synced a thousand times makes a disk the measure of the test."""
+"""Where unit tests keep a store: in memory, as syncing a thousand times would measure the disk."""
 
 from __future__ import annotations
 

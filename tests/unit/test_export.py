@@ -17,7 +17,19 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from nvflare_logstream import __version__, hashing
+from nvflare_logstream.client import client
+from nvflare_logstream.client.checks import Finding, verify_export, verify_streams
+from nvflare_logstream.client.client import LogClient
+from nvflare_logstream.client.manifest import Manifest
 from nvflare_logstream.client.port import read_reply
+from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError
+from nvflare_logstream.filters.log import LogLines
+from nvflare_logstream.server.service import MAX_HASHING, LogService
+from nvflare_logstream.store.store import LogStore, Quotas
+from nvflare_logstream.streams import Loss, State, Stream, StreamKey
+from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.queries import (
     DigestReply,
     DigestRequest,
@@ -26,18 +38,6 @@ from nvflare_logstream.wire.queries import (
     ReplyT,
     Request,
 )
-
-from nvflare_logstream import __version__, hashing
-from nvflare_logstream.client import client
-from nvflare_logstream.client.checks import Finding, verify_export, verify_streams
-from nvflare_logstream.client.client import LogClient
-from nvflare_logstream.client.manifest import Manifest
-from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError
-from nvflare_logstream.filters.log import LogLines
-from nvflare_logstream.server.service import MAX_HASHING, LogService
-from nvflare_logstream.store.store import LogStore, Quotas
-from nvflare_logstream.streams import Loss, State, Stream, StreamKey
-from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.upload import Close
 
 JOB = "job-1"

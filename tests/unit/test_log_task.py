@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from nvflare_logstream.client.query import LogQuery
-from nvflare_logstream.wire.queries import ReadReply
 
 from nvflare_logstream.cli.log_task import LogTask
 from nvflare_logstream.cli.output import Format
 from nvflare_logstream.cli.printers import Collector, EventPrinter, Printer, TerminalPrinter
 from nvflare_logstream.client.model import COMPLETED, UNKNOWN, Event, EventKind, JobStreams
+from nvflare_logstream.client.query import LogQuery
 from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.streams import State, Stream, StreamKey
+from nvflare_logstream.wire.queries import ReadReply
 
 JOB = "job-1"
 LAST = Reading(9, 9, since_applied=True, truncated=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from nvflare.apis.fl_exception import FLCommunicationError
 from nvflare.fuel.flare_api import api_spec
-from nvflare_logstream.flare.session_port import explained
 
 from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError
+from nvflare_logstream.flare.session_port import explained
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,11 @@ from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey, RunProcessKey
 
 from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
+from nvflare_logstream.client.port import read_reply
+from nvflare_logstream.errors import LostContactError
 from nvflare_logstream.flare.shared import shared
 from nvflare_logstream.streams import State, StreamKey, Verdict
+from nvflare_logstream.wire.queries import StreamsRequest
 from tests.unit.fake_runtime import Engine, Network, context
 
 JOB = "job-1"
@@ -259,7 +262,8 @@ def test_events_before_the_start_change_nothing_and_readers_are_told_to_come_bac
         EventType.END_RUN,
     ):
         federation.server_event(event)
-    assert "SYSTEM_NOT_READY" in str(federation.receiver._answer(JOB, {}))
+    with pytest.raises(LostContactError, match="not started yet"):
+        read_reply(JOB, StreamsRequest(), federation.receiver._answer(JOB, StreamsRequest().encode()))
     assert not (Path(federation.server.workspace.get_root_dir()) / "logstream").exists()
 
 
