@@ -111,8 +111,8 @@ class JobLogReceiver(Widget):
 
     def _answer(self, job_id: str, request: object) -> dict[str, Any]:
         if self._server is None:
-            problem = "the log receiver is not started yet; try again"
-            return ErrorReply(ErrorCode.SYSTEM_NOT_READY, problem).encode()
+            text = "the log receiver is not started yet; try again"
+            return ErrorReply(ErrorCode.SYSTEM_NOT_READY, text).encode()
         return self._server.answer(job_id, request)
 
     # -- in a job's server process ---------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from nvflare.fuel.flare_api.flare_api import Session
 
 from nvflare_logstream.client.port import Port, read_reply
 from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError
+from nvflare_logstream.flare import runtime
 from nvflare_logstream.flare.admin_protocol import COMMAND
-from nvflare_logstream.flare.runtime import close_session, send_command, study_of
 from nvflare_logstream.names import check_name
 from nvflare_logstream.wire.queries import ReplyT, Request
 
@@ -53,7 +53,7 @@ class SessionPort(Port):
             ArgumentError: if `job_id` cannot be a job's id.
         """
         check_name("job_id", job_id)  # it becomes part of a command
-        with explained(study_of(self._session)):
+        with explained(self._study()):
             answer = self._answer(f"{COMMAND} {job_id}", request.encode(), seconds)
         if not answer:
             problem = "the server has no nvflare_logstream.JobLogReceiver in its resources.json"
@@ -66,7 +66,7 @@ class SessionPort(Port):
     def _answer(self, command: str, properties: dict[str, Any], seconds: float) -> object:
         asked = time.monotonic()
         try:
-            return send_command(self._session, command, properties, seconds)
+            return runtime.send_command(self._session, command, properties, seconds)
         except NoConnection as error:
             if time.monotonic() - asked < seconds:
                 raise
@@ -77,7 +77,7 @@ class SessionPort(Port):
     def job_ids(self, prefix: str | None) -> list[str]:
         """The ids of the jobs that begin with `prefix`, with None that of the newest; see `Port.job_ids`."""
         wanted = {"reverse": True, "limit": 1} if prefix is None else {"id_prefix": prefix}
-        with explained(study_of(self._session)):
+        with explained(self._study()):
             self._session.set_timeout(_LIST_SECONDS)
             return [str(job["job_id"]) for job in self._session.list_jobs(**wanted)]
 
@@ -86,8 +86,8 @@ class SessionPort(Port):
         if self._reconnect is None:
             problem = "the connection to the server was lost"
             raise LostContactError(ErrorCode.CONNECTION_FAILED, problem, _NOT_CONNECTED)
-        close_session(self._session)
-        with explained(study_of(self._session)):
+        runtime.close_session(self._session)
+        with explained(self._study()):
             try:
                 self._session = self._reconnect()
             except InternalError as error:  # a server that is just starting answers in many ways
@@ -96,6 +96,9 @@ class SessionPort(Port):
     def close(self) -> None:
         """End the session."""
         self._session.close()
+
+    def _study(self) -> str:
+        return runtime.study_of(self._session)
 
 
 @contextmanager
