@@ -7,7 +7,8 @@ it. A verdict is derived from the record alone, and here alone, so that nobody c
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from nvflare_logstream.names import check_name
 from nvflare_logstream.words import Word
@@ -58,16 +59,14 @@ class StreamKey:
         return f"{self.job_id}/{self.site}/{self.file}"
 
 
-@dataclass(frozen=True)
-class StreamId:
+class StreamId(NamedTuple):
     """A stream as its site names it; the server knows the site from the connection."""
 
     job_id: str
     file: str
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(NamedTuple):
     """Bytes of the source that could not be delivered.
 
     Attributes:
@@ -86,8 +85,7 @@ class Loss:
         return f"bytes {self.offset}-{self.offset + self.length} of the source: {self.reason}"
 
 
-@dataclass(frozen=True)
-class Stream:
+class Stream(NamedTuple):
     """All that is known of one stream; times are in seconds since the epoch, by the server's clock.
 
     Attributes:
@@ -137,7 +135,7 @@ class Stream:
         silent.
         """
         silent = self.state is State.OPEN and 0 < idle_timeout < now - self.last_seen
-        return self if silent is self.silent else replace(self, silent=silent)
+        return self if silent is self.silent else self._replace(silent=silent)
 
     @property
     def site(self) -> str:

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nvflare_logstream.site.sender import Sender
 
 
-@dataclass(frozen=True)
-class SiteEntry:
+class SiteEntry(NamedTuple):
     """What one SiteLogStreamer entry of resources.json asks for.
 
     Attributes:

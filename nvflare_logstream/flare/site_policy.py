@@ -7,9 +7,8 @@ a file that cannot be read, or a value that is not plainly `true`, keeps the log
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nvflare.apis.workspace import Workspace
 
@@ -20,8 +19,7 @@ _STOCK_PREFIX = "nvflare.app_common.logging."
 _SHOWN_VALUE = 120  # characters; a reason travels to the server
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """Something is allowed or not, and why.
 
     Attributes:
@@ -33,8 +31,7 @@ class Decision:
     reason: str
 
 
-@dataclass(frozen=True)
-class SitePolicy:
+class SitePolicy(NamedTuple):
     """What was decided when the site's resources were read.
 
     Attributes:

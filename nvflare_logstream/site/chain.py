@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from nvflare_logstream.site.cursor import Segment, fingerprint
 
 _COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
 
 
-@dataclass(frozen=True)
-class ChainFile:
+class ChainFile(NamedTuple):
     """A file of the rotation chain as a directory scan saw it."""
 
     path: Path

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import NamedTuple
 
 VERSION = 1  # of the cursor's JSON; release 0.1.0 wrote the same form without a version
+MAX_SEGMENTS = 16  # the runtime keeps 10 rotated files
 _LONGEST = 16 << 10  # bytes of a cursor; one with all its segments has under 2,000
 _FAR = 1 << 62  # bytes; the system takes no position far above
 _LONGEST_HEAD = 1 << 16  # bytes of a head: it is read again at once
@@ -19,8 +19,7 @@ def fingerprint(head: bytes) -> str:
     return hashlib.sha256(head).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """A run of the stream that stands in one file.
 
     Attributes:
@@ -42,8 +41,7 @@ class Segment:
         return self.start + self.length
 
 
-@dataclass(frozen=True)
-class Cursor:
+class Cursor(NamedTuple):
     """A place in the log.
 
     Attributes:
@@ -51,8 +49,6 @@ class Cursor:
         anchor: the last bytes before the place, to find out whether the file is still the same there.
         segments: the files read since `base`, oldest first; the place is the end of the last one.
     """
-
-    MAX_SEGMENTS: ClassVar[int] = 16  # the runtime keeps 10 rotated files
 
     base: int
     anchor: bytes

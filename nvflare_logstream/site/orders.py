@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from nvflare_logstream.streams import StreamId
 from nvflare_logstream.wire.upload import Refusal
@@ -18,16 +18,14 @@ from nvflare_logstream.wire.upload import Refusal
 _CHECK = 0.1  # seconds between two looks at the clock and at the thread by those who wait
 
 
-@dataclass(frozen=True)
-class FollowLog:
+class FollowLog(NamedTuple):
     """Begin to follow a log."""
 
     stream: StreamId
     directory: Path
 
 
-@dataclass(frozen=True, eq=False)  # a second order for the same job is another one
-class FinishJob:
+class FinishJob(NamedTuple):
     """Send the rest of a job's logs and close them.
 
     Attributes:
@@ -43,8 +41,7 @@ class FinishJob:
     only_unclosed: bool
 
 
-@dataclass(frozen=True)
-class RefuseLogs:
+class RefuseLogs(NamedTuple):
     """Say that the site's policy keeps logs back."""
 
     refusals: tuple[Refusal, ...]

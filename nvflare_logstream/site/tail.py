@@ -19,7 +19,7 @@ import os
 from pathlib import Path
 
 from nvflare_logstream.site.chain import ChainFile, holder, scan, unread
-from nvflare_logstream.site.cursor import Cursor, Segment
+from nvflare_logstream.site.cursor import MAX_SEGMENTS, Cursor, Segment
 from nvflare_logstream.site.digest import digest_of
 from nvflare_logstream.site.openfile import OpenFile
 from nvflare_logstream.site.source import Chunk
@@ -200,7 +200,7 @@ class Tailer:
         self._forget_oldest()
 
     def _forget_oldest(self) -> None:
-        while len(self._segments) > Cursor.MAX_SEGMENTS:
+        while len(self._segments) > MAX_SEGMENTS:
             self._base += self._segments.pop(0).length
 
     def _lose(self, reason: str) -> None:

@@ -13,13 +13,6 @@ from nvflare_logstream.hashing import hash_range
 from nvflare_logstream.streams import Stream
 
 
-def _changed(stream: Stream, changes: dict[str, Any]) -> Stream:
-    """What `dataclasses.replace` gives, in a fifth of its time: every stored frame changes a record."""
-    changed = object.__new__(Stream)
-    vars(changed).update(vars(stream), **changes)
-    return changed
-
-
 class StreamFile:
     """One stream in memory: its record, whether that is committed, and the running digest of its file.
 
@@ -53,12 +46,12 @@ class StreamFile:
 
     def update(self, **changes: Any) -> None:
         """Change the record; it is on disk after the next commit."""
-        self.record = _changed(self.record, changes)
+        self.record = self.record._replace(**changes)
         self.dirty = True
 
     def seen(self, now: float) -> None:
         """Note a sign of life, which alone is no reason to write the record."""
-        self.record = _changed(self.record, {"last_seen": now})
+        self.record = self.record._replace(last_seen=now)
 
     def sync(self) -> bool:
         """Bring the data to disk; False if somebody removed the file."""
@@ -81,7 +74,7 @@ class StreamFile:
 
     def start_again(self) -> None:
         """Make the file anew, empty."""
-        self.record = _changed(self.record, {"end": 0, "cursor": b"", "lines": 0})
+        self.record = self.record._replace(end=0, cursor=b"", lines=0)
         self._hasher, self._hashed = hashlib.sha256(), 0
         for directory in (self.path.parent.parent, self.path.parent):
             directory.mkdir(mode=0o700, exist_ok=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from nvflare_logstream.errors import GapError, QuotaError, StoreError
@@ -184,7 +183,7 @@ class LogStore:
             if stream.state not in (State.OPEN, State.EXPECTED):
                 return
             if file is None:
-                self.index.add(replace(stream, state=State.REFUSED, reason=reason, last_seen=now))
+                self.index.add(stream._replace(state=State.REFUSED, reason=reason, last_seen=now))
                 return
             file.update(state=State.REFUSED, reason=reason, last_seen=now)
         self.commit()

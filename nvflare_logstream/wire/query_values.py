@@ -216,7 +216,7 @@ _RECORD: dict[str, Callable[[Fields, str], Any]] = {
 
 def encode_stream(stream: Stream) -> dict[str, Any]:
     """The record of a stream as it travels; the job is known to who asks."""
-    losses = [asdict(loss) for loss in stream.losses]
+    losses = [loss._asdict() for loss in stream.losses]
     record = {name: getattr(stream, name) for name in _RECORD}
     return {"site": stream.site, "file": stream.file, **record, "losses": losses}
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -36,8 +35,7 @@ MAX_FRAMES = 4096
 _COMPRESS_FROM = 512  # bytes; below, compression costs more than it saves
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """Bytes of one stream from `offset` on.
 
     Attributes:
@@ -52,8 +50,7 @@ class Frame:
     losses: tuple[Loss, ...] = ()
 
 
-@dataclass(frozen=True)
-class Close:
+class Close(NamedTuple):
     """The end of a stream.
 
     Attributes:
@@ -69,16 +66,14 @@ class Close:
     outcome: str
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(NamedTuple):
     """The site's policy keeps this stream back."""
 
     stream: StreamId
     reason: str
 
 
-@dataclass(frozen=True)
-class _Head:
+class _Head(NamedTuple):
     """A frame without its data."""
 
     stream: StreamId
@@ -89,8 +84,7 @@ class _Head:
     losses: tuple[Loss, ...]
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A decoded request.
 
     Attributes:

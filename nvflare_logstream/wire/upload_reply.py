@@ -6,8 +6,7 @@ goes on from there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -37,8 +36,7 @@ class Status(Word):
     REFUSED = "refused"  # final
 
 
-@dataclass(frozen=True)
-class StreamReply:
+class StreamReply(NamedTuple):
     """The receiver's answer for one stream.
 
     Attributes:
@@ -56,8 +54,7 @@ class StreamReply:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """The answer to a request.
 
     Attributes:

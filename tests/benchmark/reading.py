@@ -17,7 +17,7 @@ import time
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import product, takewhile
@@ -273,7 +273,7 @@ def _exchange(federation: Federation, index: Index, job: str, size: int) -> Log:
     if info is None or info.state != "closed":
         raise RuntimeError(f"the index does not know the log of job {job} as closed: {info}")
     end = path.stat().st_size
-    index.save([replace(info, end=end, lines=count, total=end, digest=digest, digest_from=0, agreed=True)])
+    index.save([info._replace(end=end, lines=count, total=end, digest=digest, digest_from=0, agreed=True)])
     archive, draft = _archive(federation, job), federation.root / "workspace.zip"
     with (
         zipfile.ZipFile(archive) as old,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,10 +30,10 @@ NO_CURSORS = [
     b"{}",
     b'{"base": Infinity, "anchor": "", "files": []}',
     b'{"base": 2, "anchor": "", "files": [[1, 2]]}',
-    replace(GOOD, base=-1).encode(),
-    replace(GOOD, anchor=b"abc").encode(),
-    replace(GOOD, segments=(Segment(1, 1 << 80, 2, "x", 2),)).encode(),
-    replace(GOOD, segments=(Segment(1, 0, 2, "x", 1 << 40),)).encode(),
+    GOOD._replace(base=-1).encode(),
+    GOOD._replace(anchor=b"abc").encode(),
+    GOOD._replace(segments=(Segment(1, 1 << 80, 2, "x", 2),)).encode(),
+    GOOD._replace(segments=(Segment(1, 0, 2, "x", 1 << 40),)).encode(),
 ]
 EXTREME = [
     b"[" * 16_000,
@@ -214,7 +213,7 @@ def answer_with(world: World, cursor: bytes) -> None:
 
     def deliver(payload: bytes) -> bytes:
         reply = decode_reply(world.deliver(payload))
-        rows = tuple(replace(row, cursor=cursor) if row.cursor else row for row in reply.streams)
+        rows = tuple(row._replace(cursor=cursor) if row.cursor else row for row in reply.streams)
         return Reply(rows, reply.not_before, reply.error, reply.jobs_later).encode()
 
     world.link.deliver = deliver

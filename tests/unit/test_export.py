@@ -768,7 +768,7 @@ def test_the_time_for_a_digest_grows_with_the_log(fed):
     (stream,) = fed.client.streams(JOB)
     nothing = DigestReply("").encode()
     fed.change = lambda request, reply: nothing if isinstance(request, DigestRequest) else reply
-    fed.client.digest(JOB, replace(stream, end=10**10))
+    fed.client.digest(JOB, stream._replace(end=10**10))
     assert fed.patience[-1] > 200
     fed.client.streams(JOB)
     assert fed.patience[-1] < 60

@@ -75,8 +75,7 @@ def records(store: LogStore) -> list[Stream]:
         utc_offset=7200,
         skew=0.25,
     )
-    lost = replace(
-        complete,
+    lost = complete._replace(
         key=replace(key, site="site-2"),
         end=len(two),
         lines=20,
@@ -109,8 +108,7 @@ def records(store: LogStore) -> list[Stream]:
         utc_offset=-3600,
         skew=-1.5,
     )
-    refused = replace(
-        expected,
+    refused = expected._replace(
         key=StreamKey("job-2", "site-2", "log.txt"),
         state=State.REFUSED,
         reason="the site keeps its logs (allow_log_streaming is not true)",

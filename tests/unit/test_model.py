@@ -87,7 +87,7 @@ def test_a_json_log_stands_in_for_a_text_log_that_is_not_there():
 
 
 def test_a_log_that_is_refused_or_expected_keeps_its_own_reason():
-    refused = replace(stream("a", state=State.REFUSED, size=0), reason="not allowed there")
+    refused = stream("a", state=State.REFUSED, size=0)._replace(reason="not allowed there")
     (found,) = LogQuery(sites=("a",)).choose((refused,))
     assert found.standing == "refused (not allowed there)" and not found.available
 
@@ -179,7 +179,7 @@ def test_reading_says_why_there_is_no_text(memory_path):
 
 def answer(**changes: Any) -> dict[str, Any]:
     """A reply with one stream, some of whose fields are others."""
-    listed = replace(stream("site-1"), losses=(Loss(3, None, "why"),))
+    listed = stream("site-1")._replace(losses=(Loss(3, None, "why"),))
     reply = StreamsReply("RUNNING", (listed,), 1.0).encode()
     reply["streams"][0] |= changes
     return reply
@@ -311,18 +311,18 @@ def test_what_cannot_be_an_id_never_becomes_an_argument_of_a_command(text):
 
 def test_the_lag_of_a_log_is_that_of_its_site_until_it_ends():
     """A sign of life is of a site: a quiet log is not behind."""
-    quiet, busy = replace(stream("a"), last_seen=5.0), replace(stream("a", "error_log.txt"), last_seen=8.0)
-    closed = replace(stream("a", "old.txt", State.CLOSED), last_seen=3.0)
-    job = JobStreams(ID, "RUNNING", (quiet, busy, closed, replace(stream("b"), last_seen=9.5)), now=10.0)
+    quiet, busy = stream("a")._replace(last_seen=5.0), stream("a", "error_log.txt")._replace(last_seen=8.0)
+    closed = stream("a", "old.txt", State.CLOSED)._replace(last_seen=3.0)
+    job = JobStreams(ID, "RUNNING", (quiet, busy, closed, stream("b")._replace(last_seen=9.5)), now=10.0)
     assert lag(quiet, job) == lag(busy, job) == 2.0 and lag(closed, job) is None
     assert lag(quiet, replace(job, now=7.0)) == 0.0, "clocks may go back"
 
 
 def test_the_rate_is_that_since_the_last_look_or_the_average():
-    log = replace(stream("a", size=1000), opened=100.0, last_data=110.0)
+    log = stream("a", size=1000)._replace(opened=100.0, last_data=110.0)
     job = JobStreams(ID, "RUNNING", (log,), now=120.0)
     assert rate(log, job, None) == 100.0
-    before = JobStreams(ID, "RUNNING", (replace(log, end=400),), now=118.0)
+    before = JobStreams(ID, "RUNNING", (log._replace(end=400),), now=118.0)
     assert rate(log, job, before) == 300.0
     assert rate(log, job, replace(before, streams=())) == 100.0, "it came after that look"
-    assert rate(replace(log, last_data=100.0), job, None) == 1000.0, "all in one go counts as in a second"
+    assert rate(log._replace(last_data=100.0), job, None) == 1000.0, "all in one go counts as in a second"

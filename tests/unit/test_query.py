@@ -112,8 +112,8 @@ def test_the_record_that_travels_is_the_stores_own_but_for_the_cursor(memory_pat
     reply = server.ask(StreamsRequest())
     (silent,) = reply.streams
     stored = store.info(KEY)
-    assert live == replace(stored, cursor=b"") and live.live and reply.now == clock.now
-    assert silent == replace(stored.as_of(clock.now, 30.0), cursor=b"")
+    assert live == stored._replace(cursor=b"") and live.live and reply.now == clock.now
+    assert silent == stored.as_of(clock.now, 30.0)._replace(cursor=b"")
     assert silent.verdict is Verdict.PARTIAL and silent.verdict_reason.startswith("site silent since ")
     store.close()
 

@@ -7,7 +7,6 @@ import doctest
 import hashlib
 import json
 import random
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -53,7 +52,7 @@ class Censor:
             if chunk is None:
                 return None
             self._inner = (self._tailer.offset, chunk.cursor)
-            self._losses += [replace(loss, offset=self.offset) for loss in chunk.losses]
+            self._losses += [loss._replace(offset=self.offset) for loss in chunk.losses]
             *lines, self._unfinished = (self._unfinished + chunk.data).split(b"\n")
             for line in lines:
                 self._let_out(line)
