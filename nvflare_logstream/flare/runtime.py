@@ -57,9 +57,8 @@ def class_refusal(workspace: Workspace, path: str) -> str:
         return ""  # a runtime without the rule
     try:
         ComponentPathAuthorizer().authorize_component_config({"path": path}, workspace=workspace)
-    except (
-        Exception
-    ) as error:  # its own refusal, or a policy it cannot read: either way the class would not load
+    except Exception as error:
+        # Its own refusal, or a policy it cannot read: either way the class would not load.
         return str(error) or type(error).__name__
     return ""
 

@@ -10,7 +10,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -549,6 +549,25 @@ def test_every_result_of_verifying_a_job(memory_path):
     gone = next(finding for finding in fed.client.verify(JOB) if finding.site == "equal")
     assert gone.result == "incomplete" and "shorter" in gone.detail
     fed.store.close()
+
+
+def test_a_copy_that_shrank_after_it_was_listed_is_a_finding(fed):
+    """So is a reply about one log that cannot be read; the other logs are still checked."""
+    for key in (KEY, OTHER):
+        fed.add(key, TEXT)
+        fed.end(key, TEXT)
+    listed = [stream._replace(end=stream.end + 5 * (stream.key == KEY)) for stream in fed.client.streams(JOB)]
+    shrunk, equal = verify_streams(listed, partial(fed.client.digest, JOB))
+    assert shrunk.result == "incomplete" and f"ends at byte {len(TEXT)} now" in shrunk.detail
+    assert equal.result == "equal"
+
+    def damage(request: Request[Any], reply: dict[str, Any]) -> dict[str, Any]:
+        return {"v": 1} if isinstance(request, DigestRequest) and request.site == KEY.site else reply
+
+    fed.change = damage
+    damaged, equal = fed.client.verify(JOB)
+    assert damaged.result == "incomplete" and "digest: None is not allowed" in damaged.detail
+    assert equal.result == "equal"
 
 
 def test_a_lost_connection_ends_verifying_and_is_no_finding():
