@@ -77,7 +77,7 @@ class Fields:
     ) -> float | _Default:
         """A finite number from `low` to `high`."""
         value = self._value.get(name)
-        if not _is_real(value) or not max(low, -_MAX_REAL) <= value <= min(high, _MAX_REAL):
+        if not _is_real(value) or not low <= value <= high or not -_MAX_REAL <= value <= _MAX_REAL:
             return self._default(name, value, default, f"a number from {low:g} to {high:g}")
         return float(value)
 
@@ -104,8 +104,12 @@ class Fields:
         return value
 
     def flags(self, names: Sequence[str]) -> Sequence[bool]:
-        """Several flags, each as `flag` reads it."""
-        return [self.flag(name) for name in names]
+        """Several flags, each as `flag` reads it, in less time."""
+        values = [self._value.get(name, False) for name in names]
+        for value in values:
+            if value is not True and value is not False:
+                return [self.flag(name) for name in names]
+        return values
 
     def text(
         self, name: str, most: int = MAX_TEXT, default: _Default | _Required = _REQUIRED

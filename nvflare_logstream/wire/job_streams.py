@@ -55,9 +55,10 @@ def decode_job(job_id: str, row: Fields) -> JobStreams:
 def encode_stream(stream: Stream) -> dict[str, Any]:
     """The record of a stream as it travels, without the job's id and the cursor."""
     record = stream._asdict()
-    del record["key"], record["cursor"]
+    key, _ = record.pop("key"), record.pop("cursor")
+    record["site"], record["file"] = key.site, key.file
     record["losses"] = [loss._asdict() for loss in stream.losses]
-    return {"site": stream.site, "file": stream.file, **record}
+    return record
 
 
 def decode_stream(job_id: str, row: Fields) -> Stream:
@@ -86,7 +87,7 @@ def decode_stream(job_id: str, row: Fields) -> Stream:
         closed=closed,
         utc_offset=row.number("utc_offset", 86400, -86400),
         skew=row.real("skew", -_SECONDS, _SECONDS),
-        losses=tuple(map(_loss, row.maps("losses", MAX_ROWS))),
+        losses=tuple([_loss(loss) for loss in row.maps("losses", MAX_ROWS)]),
         silent=silent,
     )
 
