@@ -75,7 +75,9 @@ FILTERS = st.fixed_dictionaries(
         "since": st.none() | TIMES,
         "until": st.none() | TIMES,
         "level": st.sampled_from([None, None, "INFO", "ERROR"]),
-        "grep": st.sampled_from([None, None, "1", "[a-z]", "^2", "x$", r"\bn\b", r"\A[^a]", r"x\z", r"\B0", "n - I"]),
+        "grep": st.sampled_from(
+            [None, None, "1", "[a-z]", "^2", "x$", r"\bn\b", r"\A[^a]", r"x\z", r"\B0", "n - I"]
+        ),
         "invert": st.booleans(),
         "before": st.integers(0, 2),
         "after": st.integers(0, 2),
