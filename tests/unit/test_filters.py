@@ -88,7 +88,7 @@ FILTERS = st.fixed_dictionaries(
 
 
 def model(text, since, until, tail, max_bytes, **others):
-    """The pipeline as its description reads: one line after the other, then the last lines, then the last bytes."""
+    """The pipeline as described: line by line, then the last lines, then the last bytes."""
     filters = Filters(
         since=since and lines.parse_time(since), until=until and lines.parse_time(until), **others
     )
