@@ -7,7 +7,7 @@ it. A verdict is derived from the record alone, and here alone, so that nobody c
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from nvflare_logstream.names import check_name
@@ -42,21 +42,34 @@ def in_words(verdict: str, reason: str) -> str:
     return f"{verdict} ({reason})" if reason else str(verdict)
 
 
-@dataclass(frozen=True, order=True)
-class StreamKey:
-    """Which log: one file of one job at one site."""
-
+class _Key(NamedTuple):
     job_id: str
     site: str
     file: str
 
-    def __post_init__(self) -> None:
-        check_name("job_id", self.job_id)
-        check_name("site", self.site)
-        check_name("file", self.file)
+
+class StreamKey(_Key):
+    """Which log: one file of one job at one site.
+
+    Raises:
+        ArgumentError: for a part that is no plain name.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, job_id: str, site: str, file: str) -> StreamKey:
+        """Check the parts, which become parts of a path."""
+        check_name("job_id", job_id)
+        check_name("site", site)
+        check_name("file", file)
+        return super().__new__(cls, job_id, site, file)
+
+    @classmethod
+    def _make(cls, parts: Iterable[str]) -> StreamKey:  # type: ignore[override]
+        return cls(*parts)  # `_replace` makes keys with this method: they are checked too
 
     def __str__(self) -> str:
-        return f"{self.job_id}/{self.site}/{self.file}"
+        return "/".join(self)
 
 
 class StreamId(NamedTuple):

@@ -16,7 +16,7 @@ _MAX_COUNT = 1 << 53
 MAX_CONTEXT = 1000  # lines
 MAX_PATTERN = 1000  # characters
 # What looks at the surroundings of a match, which differ where the line stands within a longer text.
-_ASSERTION = re.compile(r"[\^$]|\[AzZbB]")
+_ASSERTION = re.compile(r"[\^$]|\\[AzZbB]")
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from nvflare_logstream.errors import StoreError
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 
-_COLUMNS = (
-    'job, site, file, "end", cursor, lines, state, reason, total, digest, digest_from, agreed, outcome, '
-    "opened, last_seen, last_data, closed, utc_offset, skew"
-)
+# The columns after the key, named as the attributes of `Stream`. A new one goes to the end, with a migration.
+_FIELDS = (
+    "end", "cursor", "lines", "state", "reason", "total", "digest", "digest_from", "agreed", "outcome",
+    "opened", "last_seen", "last_data", "closed", "utc_offset", "skew",
+)  # fmt: skip
+_COLUMNS = ", ".join(["job", "site", "file", *(f'"{name}"' for name in _FIELDS)])  # "end" is a word of SQL
+_PLACES = ", ".join("?" * (3 + len(_FIELDS)))
 SELECT_STREAMS = f"SELECT {_COLUMNS} FROM streams"
-SAVE_STREAM = (
-    f"INSERT OR REPLACE INTO streams ({_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS.split(',')))})"
-)
+SAVE_STREAM = f"INSERT OR REPLACE INTO streams ({_COLUMNS}) VALUES ({_PLACES})"
 _LOSS_COLUMNS = "job, site, file, offset, length, reason"
 SELECT_LOSSES = f"SELECT {_LOSS_COLUMNS} FROM losses"
 SAVE_LOSS = f"INSERT OR IGNORE INTO losses ({_LOSS_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
@@ -23,34 +25,13 @@ Row = tuple[Any, ...]
 
 
 def stream_row(stream: Stream) -> Row:
-    """The values of `_COLUMNS`."""
-    return (
-        stream.key.job_id,
-        stream.key.site,
-        stream.key.file,
-        stream.end,
-        stream.cursor,
-        stream.lines,
-        stream.state.value,
-        stream.reason,
-        stream.total,
-        stream.digest,
-        stream.digest_from,
-        stream.agreed,
-        stream.outcome,
-        stream.opened,
-        stream.last_seen,
-        stream.last_data,
-        stream.closed,
-        stream.utc_offset,
-        stream.skew,
-    )
+    """The values of a stream's columns."""
+    return (*stream.key, *(getattr(stream, name) for name in _FIELDS))
 
 
 def loss_rows(stream: Stream, most: int) -> list[Row]:
     """The values of `_LOSS_COLUMNS` for a stream's first `most` losses."""
-    key = (stream.key.job_id, stream.key.site, stream.key.file)
-    return [(*key, loss.offset, loss.length, loss.reason) for loss in stream.losses[:most]]
+    return [(*stream.key, *loss) for loss in stream.losses[:most]]
 
 
 def read_streams(streams: Iterable[Row], losses: Iterable[Row]) -> list[Stream]:
@@ -62,27 +43,11 @@ def read_streams(streams: Iterable[Row], losses: Iterable[Row]) -> list[Stream]:
 
 
 def _stream(row: Row, losses: tuple[Loss, ...]) -> Stream:
-    job_id, site, file, end, cursor, lines, state, reason, total, digest, digest_from, agreed, outcome = row[
-        :13
-    ]
-    opened, last_seen, last_data, closed, utc_offset, skew = row[13:]
-    return Stream(
-        key=StreamKey(job_id, site, file),
-        end=end,
-        cursor=cursor,
-        lines=lines,
-        state=State(state),
-        reason=reason,
-        total=total,
-        digest=digest,
-        digest_from=digest_from,
-        agreed=bool(agreed),
-        outcome=outcome,
-        opened=opened,
-        last_seen=last_seen,
-        last_data=last_data,
-        closed=closed,
-        utc_offset=utc_offset,
-        skew=skew,
-        losses=losses,
-    )
+    values = dict(zip(_FIELDS, row[3:], strict=True))
+    try:
+        values |= {"state": State(values["state"]), "agreed": bool(values["agreed"])}
+    except ValueError:
+        allowed = ", ".join(State)
+        where = "/".join(map(str, row[:3]))
+        raise StoreError(f"{where}: state: {values['state']!r} is not allowed; one of {allowed}") from None
+    return Stream(StreamKey(*row[:3]), **values, losses=losses)

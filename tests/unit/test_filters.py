@@ -75,7 +75,9 @@ FILTERS = st.fixed_dictionaries(
         "since": st.none() | TIMES,
         "until": st.none() | TIMES,
         "level": st.sampled_from([None, None, "INFO", "ERROR"]),
-        "grep": st.sampled_from([None, None, "1", "[a-z]", "^2", "x$", r"\bn\b", r"\A[^a]", "n - I"]),
+        "grep": st.sampled_from(
+            [None, None, "1", "[a-z]", "^2", "x$", r"\bn\b", r"\A[^a]", r"x\z", r"\B0", "n - I"]
+        ),
         "invert": st.booleans(),
         "before": st.integers(0, 2),
         "after": st.integers(0, 2),
@@ -83,6 +85,24 @@ FILTERS = st.fixed_dictionaries(
         "max_bytes": SIZES,
     }
 )
+
+
+def model(text, since, until, tail, max_bytes, **others):
+    """The pipeline as described: line by line, then the last lines, then the last bytes."""
+    filters = Filters(
+        since=since and lines.parse_time(since), until=until and lines.parse_time(until), **others
+    )
+    kept, json = text.splitlines(keepends=True), lines.is_json(text)
+    time_of = lines.json_time if json else lines.text_time
+    timed = any(time_of(line) for line in kept)
+    if filters.drops_lines:
+        line_filter = LineFilter(filters, json, timed)
+        kept = [shown for line in kept for shown in line_filter.feed(line)]
+    over = max(0, len(kept) - tail) if tail is not None else 0
+    data = "".join(kept[over:]).encode()
+    cut = max(0, len(data) - max_bytes) if max_bytes is not None else 0
+    text = data[cut:].decode(errors="ignore")
+    return text, timed and bool(since), over > 0 or cut > 0
 
 
 @settings(max_examples=500)
@@ -106,7 +126,9 @@ def test_over_a_file_it_gives_what_it_gives_over_the_text(
         assume(times == sorted(times))
     path = tmp_path_factory.getbasetemp() / "filtered.txt"
     path.write_bytes(raw)
-    wanted = apply_filters(text, **given_filters)
+    wanted = model(text, **given_filters)
+    whole = apply_filters(text, **given_filters)
+    assert (whole.text, whole.since_applied, whole.truncated) == wanted
     times = {
         name: given_filters[name] and lines.parse_time(given_filters[name]) for name in ("since", "until")
     }
@@ -120,8 +142,7 @@ def test_over_a_file_it_gives_what_it_gives_over_the_text(
         while not place.done:
             place, more = decode_reading(Fields(encode_reading(place))).part(source, filters, part)
             found += more
-    assert found == wanted.text
-    assert (place.since_applied, place.truncated) == (wanted.since_applied, wanted.truncated)
+    assert (found, place.since_applied, place.truncated) == wanted
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +246,12 @@ def test_a_pattern_built_to_explode_costs_linear_time():
     began = time.perf_counter()
     found = apply_filters("a" * 200_000 + "\n", grep="(a+)+$b|(a|aa)+$c")
     assert found.text == "" and time.perf_counter() - began < 2.0
+
+
+@pytest.mark.parametrize("pattern", ["^line 2", r"\Aline 2", "2 of 3$", r"2 of 3\z", r"\B 2", r"\bline 2\b"])
+def test_a_pattern_that_looks_at_a_lines_ends_finds_it_among_others(pattern):
+    log = "".join(f"line {number} of 3\n" for number in (1, 2, 3))
+    assert apply_filters(log, grep=pattern.replace(r"\B 2", r"\Be 2")).text == "line 2 of 3\n"
 
 
 def test_a_continuation_line_belongs_to_its_record():

@@ -10,7 +10,6 @@ import os
 import shutil
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.upload import Close
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "store-0.1.0"
+NOW = len(migrations.STEPS)  # the schema version of this release
 OPEN = StreamKey("job-2", "site-1", "log.txt")
 ADD_LEVEL = ("ALTER TABLE streams ADD COLUMN level TEXT NOT NULL DEFAULT 'full'",)
 
@@ -76,7 +76,7 @@ def records(store: LogStore) -> list[Stream]:
         skew=0.25,
     )
     lost = complete._replace(
-        key=replace(key, site="site-2"),
+        key=StreamKey(key.job_id, "site-2", key.file),
         end=len(two),
         lines=20,
         total=len(two),
@@ -91,7 +91,7 @@ def records(store: LogStore) -> list[Stream]:
         losses=(Loss(500, None, "rotated away"), Loss(500, 300, "truncated before it was read")),
     )
     expected = Stream(
-        replace(key, site="site-3"),
+        StreamKey(key.job_id, "site-3", key.file),
         state=State.EXPECTED,
         reason="the site was not connected when the job was started",
         opened=start + 3,
@@ -161,6 +161,7 @@ def test_a_stream_of_release_0_1_0_goes_on_and_is_closed(old):
 
 def test_a_new_store_has_the_tables_of_an_old_one(old, memory_path):
     LogStore(memory_path / "new").close()
+    LogStore(old).close()  # takes the steps that it lacks
     with (
         closing(sqlite3.connect(old / INDEX_FILE)) as one,
         closing(sqlite3.connect(memory_path / "new" / INDEX_FILE)) as other,
@@ -183,7 +184,7 @@ def test_a_new_field_of_a_stream_is_one_more_step(old, monkeypatch, name):
     store.open(StreamKey("job-3", "site-1", "log.txt"))
     store.close()
     with closing(sqlite3.connect(root / INDEX_FILE)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert db.execute("PRAGMA user_version").fetchone() == (NOW + 1,)
         levels = db.execute("SELECT level FROM streams").fetchall()
         assert levels == [("full",)] * (len(before) + 1)
     assert records_in(root)[: len(before)] == before
@@ -208,7 +209,7 @@ def test_a_step_that_fails_leaves_the_old_version_whole(old, monkeypatch, failin
     store.close()
     monkeypatch.setattr(migrations, "STEPS", (*steps, ADD_LEVEL))
     LogStore(old).close()
-    assert dump(old / INDEX_FILE)[0] == 2
+    assert dump(old / INDEX_FILE)[0] == NOW + 1
 
 
 def die_in_a_migration(path: Path) -> None:
@@ -236,7 +237,7 @@ def test_a_store_of_release_0_1_0_that_died_at_its_first_start_opens(old):
     store = LogStore(old)
     assert store.streams() == records(store)
     store.close()
-    assert dump(old / INDEX_FILE)[0] == 1
+    assert dump(old / INDEX_FILE)[0] == NOW
 
 
 # -- what is refused -----------------------------------------------------------------------------------------
@@ -244,13 +245,13 @@ def test_a_store_of_release_0_1_0_that_died_at_its_first_start_opens(old):
 
 def test_a_store_of_a_later_release_is_refused_and_left_alone(old):
     with closing(sqlite3.connect(old / INDEX_FILE)) as db:
-        db.execute("PRAGMA user_version=2")
+        db.execute(f"PRAGMA user_version={NOW + 1}")
     content = (old / INDEX_FILE).read_bytes()
     with pytest.raises(StoreError) as refused:
         LogStore(old)
     assert str(refused.value) == (
-        f"{old / INDEX_FILE} was written by a later release: it has schema version 2, "
-        "this release knows versions up to 1"
+        f"{old / INDEX_FILE} was written by a later release: it has schema version {NOW + 1}, "
+        f"this release knows versions up to {NOW}"
     )
     assert (old / INDEX_FILE).read_bytes() == content
 
@@ -274,3 +275,11 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(memory_path, conte
     with pytest.raises(StoreError, match=f"cannot open the store's index .*{INDEX_FILE}: "):
         LogStore(memory_path)
     assert path.read_bytes() == content
+
+
+def test_a_row_that_no_release_wrote_is_refused_by_its_name(old):
+    with closing(sqlite3.connect(old / INDEX_FILE)) as db, db:
+        db.execute("UPDATE streams SET state = 'asleep' WHERE job = 'job-1' AND site = 'site-1'")
+    store = LogStore(old)
+    with pytest.raises(StoreError, match=r"job-1/site-1/log\.txt: state: 'asleep' is not allowed; one of"):
+        store.streams()

@@ -170,7 +170,7 @@ def test_junk_in_any_row_is_a_wire_error_or_valid(data, section, junk):
         ("text", "message: bytes are wanted, str came"),
         (msgpack.packb([1]), r"message: \[1\] is not allowed; a map"),
         (request(v="1"), "v: '1' is not allowed"),
-        (request(v=7), "protocol version 7 is not spoken here; this side speaks version 1"),
+        (request(v=7), "protocol version 7 is not supported; this side supports version 1"),
         (request(clock=float("nan")), "clock: nan"),
         (request(utc=100_000), "utc: 100000 is not allowed; a whole number from -86400 to 86400"),
         (request(full=1), "full: 1"),
@@ -228,7 +228,7 @@ def test_unknown_fields_are_ignored():
 
 def test_an_error_from_a_later_version_is_readable():
     assert decode_reply(
-        msgpack.packb({"v": 9, "err": "protocol version 1 is not spoken here"})
+        msgpack.packb({"v": 9, "err": "protocol version 1 is not supported"})
     ).error.startswith("protocol version 1")
 
 
