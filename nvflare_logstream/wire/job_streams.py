@@ -17,6 +17,8 @@ _SECONDS = 1e12  # above every difference of two clocks
 _OFFSETS = ("end", "lines", "digest_from")
 _TIMES = ("opened", "last_seen", "last_data", "closed")
 _FLAGS = ("agreed", "silent")
+# What readers are told of a stream beside its site, file and losses; a field that is not named stays here.
+_TOLD = (*_OFFSETS, "state", "reason", "total", "digest", "outcome", *_TIMES, "utc_offset", "skew", *_FLAGS)
 
 
 class JobStreams(NamedTuple):
@@ -54,11 +56,9 @@ def decode_job(job_id: str, row: Fields) -> JobStreams:
 
 def encode_stream(stream: Stream) -> dict[str, Any]:
     """The record of a stream as it travels, without the job's id and the cursor."""
-    record = stream._asdict()
-    key, _ = record.pop("key"), record.pop("cursor")
-    record["site"], record["file"] = key.site, key.file
-    record["losses"] = [loss._asdict() for loss in stream.losses]
-    return record
+    record = {name: getattr(stream, name) for name in _TOLD}
+    losses = [loss._asdict() for loss in stream.losses]
+    return {"site": stream.site, "file": stream.file, **record, "losses": losses}
 
 
 def decode_stream(job_id: str, row: Fields) -> Stream:
