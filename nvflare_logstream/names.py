@@ -19,13 +19,18 @@ _ALLOWED = (
 )
 
 
+def is_name(value: object) -> bool:
+    """Whether `value` is a plain name."""
+    return isinstance(value, str) and bool(_PLAIN_NAME.fullmatch(value))
+
+
 def check_name(argument: str, value: object) -> str:
     """Return `value` if it is a plain name.
 
     Raises:
         ArgumentError: naming `argument`, the value and what is allowed.
     """
-    if not isinstance(value, str) or not _PLAIN_NAME.fullmatch(value):
+    if not isinstance(value, str) or not is_name(value):
         raise ArgumentError(argument, value, _ALLOWED)
     return value
 

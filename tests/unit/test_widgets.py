@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey, RunProcessKey
+from nvflare.apis.fl_context import FLContext
 
 from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.client.port import read_reply
@@ -162,6 +167,69 @@ def test_a_site_that_keeps_its_logs_says_so_and_strips_the_job(federation):
     fire(streamer, EventType.END_RUN, context(federation.job_engine(), JOB))
     federation.site_event(EventType.JOB_COMPLETED)
     assert federation.ended().end == 0
+
+
+@pytest.mark.parametrize("allow, sends", [(True, True), (1, False), ("true", False), ([True], False)])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_the_runtimes_own_streamer_sends_only_where_the_policy_plainly_allows_it(
+    federation, monkeypatch, allow, sends, loaded
+):
+    """However it came into the job's process; the runtime itself takes all of these for yes."""
+    name = "nvflare.app_common.logging.job_log_streamer"
+    if not loaded:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    else:
+        importlib.import_module(name)
+    federation.start_site({"allow_log_streaming": allow})
+    streamer = importlib.import_module(name).JobLogStreamer()
+    sent = threading.Event()
+    monkeypatch.setattr(streamer, "_find_log_path", lambda: str(federation.log))
+    monkeypatch.setattr(streamer, "_do_stream", lambda *args: sent.set())
+    engine = federation.job_engine()
+    engine.new_context = FLContext
+    streamer._on_job_started("", context(engine, JOB))
+    assert sent.wait(10 if sends else 0) is sends
+
+
+@pytest.mark.parametrize("field", ["log_files", "class_attributes"])
+def test_the_sites_files_hold_whatever_the_job_declares(federation, field):
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    declared = {"id": "own", "path": "nvflare_logstream.JobLogStreamer", "args": {field: ["train.csv"]}}
+    federation.config.write_text(json.dumps({"components": [declared]}))
+    federation.start_site(ADMITTED)
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    (entry,) = json.loads(federation.config.read_text())["components"]
+    assert entry["args"]["log_files"] == ["log.txt", "error_log.txt"] and field not in set(entry["args"]) - {
+        "log_files"
+    }
+
+    federation.log.write_bytes(LINES)
+    (federation.log.parent / "train.csv").write_bytes(b"name,age\n")
+    # One that got past all this, such as a class in another component's arguments:
+    streamer, job_engine = JobLogStreamer(["train.csv"], poll_interval=60), federation.job_engine()
+    fire(streamer, EventType.START_RUN, context(job_engine, JOB))
+    wait_for(lambda: (stream := federation.stream()) and stream.end == len(LINES))
+    fire(streamer, EventType.END_RUN, context(job_engine, JOB))
+    federation.site_event(EventType.JOB_COMPLETED)
+    assert federation.ended().verdict is Verdict.COMPLETE and federation.stream("train.csv") is None
+
+
+def test_a_strip_that_fails_lets_nothing_out(federation, monkeypatch):
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    declared = {"id": "own", "path": "nvflare_logstream.JobLogStreamer"}
+    federation.config.write_text(json.dumps({"components": [declared]}))
+    federation.log.write_bytes(LINES)
+    federation.start_site({**ADMITTED, "allow_log_streaming": False})
+    monkeypatch.setattr(os, "replace", lambda *args: (_ for _ in ()).throw(OSError(30, "Read-only")))
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    monkeypatch.undo()
+    assert json.loads(federation.config.read_text())["components"] == [declared]
+    streamer = JobLogStreamer()
+    fire(streamer, EventType.START_RUN, context(federation.job_engine(), JOB))
+    fire(streamer, EventType.END_RUN, context(federation.job_engine(), JOB))
+    assert federation.ended().verdict is Verdict.REFUSED and federation.stream().end == 0
 
 
 @pytest.mark.parametrize("resources, config", [({"class_allow_list": []}, None), (ADMITTED, "{")])
