@@ -84,12 +84,13 @@ class Sender:
     def finish(
         self, job_id: str, directory: Path, files: Iterable[str], outcome: str, *, only_unclosed: bool = False
     ) -> None:
-        """Send the rest of a job's logs and close them: those given, followed or known to the receiver.
+        """Send the rest of a job's logs and close them: those given and those followed.
 
         Args:
             job_id: the job's id.
             directory: the job's log directory.
-            files: names of logs that are to be closed even if nobody has seen them yet.
+            files: names of logs that are to be closed even if nobody has seen them yet. Others that the
+                receiver knows are not touched: it cannot ask for a file.
             outcome: how the job's process ended.
             only_unclosed: leave streams alone that the receiver holds as closed.
         """

@@ -263,14 +263,17 @@ class SenderState:
             del self.refusals[row.stream]
 
     def _take_known(self, job: FinishJob, reply: Reply, now: float) -> None:
-        """The receiver has named the job's streams that it knows: follow all of the job's to their ends."""
+        """The receiver said where the job's streams stand: follow those that are ours to their ends.
+
+        It may name others too, but which files are read is the site's to say.
+        """
         self.look_at_once = True
         if self.jobs_over.get(job.job_id) is job:
             del self.jobs_over[job.job_id]
         rows = {row.stream: row for row in reply.streams if row.stream.job_id == job.job_id}
         named = [StreamId(job.job_id, file) for file in job.files]
         followed = [stream for stream in self.streams if stream.job_id == job.job_id]
-        for stream_id in dict.fromkeys((*named, *followed, *rows)):
+        for stream_id in dict.fromkeys((*named, *followed)):
             row = rows.get(stream_id)
             if job.only_unclosed and row and row.verdict:
                 continue
