@@ -280,7 +280,7 @@ class SenderState:
             stream = self.streams.get(stream_id)
             if stream is None:
                 stream = self._follow(stream_id, job.directory)
-                if row and row.status is Status.OK:
+                if row and row.status is Status.OK and row.end:  # what is only expected is opened first
                     self._go_to(stream, row, now)
             stream.job_is_over(job.outcome)
 

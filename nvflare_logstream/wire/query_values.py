@@ -177,7 +177,7 @@ def encode_place(place: Place) -> dict[str, Any]:
 
 def decode_place(row: Fields) -> Place:
     """A place read back; raises WireError."""
-    return Place(row.name("site"), row.name("file"), decode_reading(row.map("reading")))
+    return Place(row.site("site"), row.name("file"), decode_reading(row.map("reading")))
 
 
 def _offset(row: Fields, name: str) -> int:
@@ -227,7 +227,7 @@ def decode_stream(job_id: str, row: Fields) -> Stream:
     Raises:
         WireError: naming the field, its value and what is allowed.
     """
-    key = StreamKey(job_id, row.name("site"), row.name("file"))
+    key = StreamKey(job_id, row.site("site"), row.name("file"))
     losses = tuple(
         Loss(_offset(loss, "offset"), loss.number("length", MAX_OFFSET, default=None), _words(loss, "reason"))
         for loss in row.maps("losses", MAX_ROWS)

@@ -46,11 +46,12 @@ def wait_for(reached, seconds=20.0):
 class Federation:
     """A server and one site; their processes are engines."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, site: str = "site-1"):
         shared.reset()
+        self.name = site
         self.network = Network()
         self.server = Engine(root / "server", self.network.cell("server"))
-        self.client = Engine(root / "site-1", self.network.cell("site-1"), "site-1")
+        self.client = Engine(root / "client", self.network.cell(site), site)
         self.client.client_executor = SimpleNamespace(run_processes={})
         self.receiver: JobLogReceiver | None = None
         self.site: SiteLogStreamer | None = None
@@ -96,7 +97,9 @@ class Federation:
 
     def job_engine(self) -> Engine:
         """The engine of the job's process at the site."""
-        engine = SimpleNamespace(workspace=self.client.workspace, cell=self.network.cell(f"site-1.{JOB}"))
+        engine = SimpleNamespace(
+            workspace=self.client.workspace, cell=self.network.cell(f"{self.name}.{JOB}")
+        )
         engine.get_cell, engine.get_workspace = lambda: engine.cell, lambda: engine.workspace
         engine.fire_event = self.client.fire_event
         return engine
@@ -147,6 +150,31 @@ def test_a_job_streams_and_its_site_closes(federation):
     stream = federation.ended()
     assert (stream.verdict, stream.outcome, stream.end) == (Verdict.COMPLETE, "exit code 3", len(LINES))
     assert federation.store.path(stream.key).read_bytes() == LINES
+
+
+@pytest.mark.parametrize("site", ["h\u00f4pital-1", "-1", "--help", "a b"])
+def test_a_site_whose_name_is_no_plain_name_streams(memory_path, site):
+    federation = Federation(memory_path, site)
+    try:
+        federation.start_server()
+        federation.server.run(JOB, site, "../no name", "site-2")
+        federation.start_site(ADMITTED)
+        federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+        federation.server_event(EventType.JOB_STARTED)
+        assert {stream.site for stream in federation.store.streams(JOB)} == {site, "site-2"}
+        federation.log.write_bytes(LINES)
+        run_directory = Path(federation.server.workspace.get_log_root(JOB))
+        run_directory.mkdir(parents=True, exist_ok=True)
+        federation.site_event(EventType.JOB_COMPLETED)
+        stream = federation.ended(site=site)
+        assert stream.verdict is Verdict.COMPLETE
+        assert (run_directory / site / "log.txt").read_bytes() == LINES
+        streams = read_reply(
+            JOB, StreamsRequest(), federation.receiver._answer(JOB, StreamsRequest().encode())
+        ).streams
+        assert (site, len(LINES)) in {(stream.site, stream.end) for stream in streams}
+    finally:
+        federation.stop()
 
 
 def test_a_site_that_keeps_its_logs_says_so_and_strips_the_job(federation):
