@@ -11,12 +11,21 @@ import re
 from nvflare_logstream.errors import ArgumentError
 
 SERVER_SITE = "server"
+_MAX_SITE = 255  # bytes in UTF-8: what a file system takes as one name
 DEFAULT_LOG_FILES = ("log.txt", "error_log.txt")
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}")
 _ALLOWED = (
     "a plain name is letters, digits and _ . @ + - (not first: . @ + -), at most 128 characters, no path"
 )
+_SITE_ALLOWED = (
+    "a site's name is printable, at most 255 bytes, without / and \\, and begins with no . and no blank"
+)
+
+
+def is_name(value: object) -> bool:
+    """Whether `value` is a plain name."""
+    return isinstance(value, str) and bool(_PLAIN_NAME.fullmatch(value))
 
 
 def check_name(argument: str, value: object) -> str:
@@ -25,8 +34,32 @@ def check_name(argument: str, value: object) -> str:
     Raises:
         ArgumentError: naming `argument`, the value and what is allowed.
     """
-    if not isinstance(value, str) or not _PLAIN_NAME.fullmatch(value):
+    if not isinstance(value, str) or not is_name(value):
         raise ArgumentError(argument, value, _ALLOWED)
+    return value
+
+
+def is_site(value: object) -> bool:
+    """Whether `value` may name a site: one part of a path that can be shown on a terminal.
+
+    The runtime and its certificates admit more than plain names, such as letters with accents or a leading
+    "-". What is not printable is control characters, marks that turn the direction of text, and all blanks
+    but the space.
+    """
+    if not isinstance(value, str) or not value.isprintable() or value != value.strip(" "):
+        return False
+    is_one_part = value != "" and value[0] != "." and "/" not in value and "\\" not in value
+    return is_one_part and len(value.encode()) <= _MAX_SITE
+
+
+def check_site(argument: str, value: object) -> str:
+    """Return `value` if it may name a site.
+
+    Raises:
+        ArgumentError: naming `argument`, the value and what is allowed.
+    """
+    if not isinstance(value, str) or not is_site(value):
+        raise ArgumentError(argument, value, _SITE_ALLOWED)
     return value
 
 

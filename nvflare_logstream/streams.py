@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from nvflare_logstream.names import check_name
+from nvflare_logstream.names import check_name, check_site
 from nvflare_logstream.words import Word
 
 _SHOWN_LOSSES = 3  # losses that a verdict's reason spells out
@@ -52,7 +52,7 @@ class StreamKey(_Key):
     """Which log: one file of one job at one site.
 
     Raises:
-        ArgumentError: for a part that is no plain name.
+        ArgumentError: for a part whose name is not allowed.
     """
 
     __slots__ = ()
@@ -60,7 +60,7 @@ class StreamKey(_Key):
     def __new__(cls, job_id: str, site: str, file: str) -> StreamKey:
         """Check the parts, which become parts of a path."""
         check_name("job_id", job_id)
-        check_name("site", site)
+        check_site("site", site)
         check_name("file", file)
         return super().__new__(cls, job_id, site, file)
 

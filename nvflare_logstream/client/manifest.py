@@ -111,7 +111,7 @@ def _stream(job_id: str, fields: Fields) -> Stream:
     reason = fields.text("reason", _MAX_TEXT)
     losses = [_loss(fields, row) for row in fields.rows("losses", _MAX_ENTRIES)]
     stream = Stream(
-        key=StreamKey(job_id, fields.name("site"), fields.name("file")),
+        key=StreamKey(job_id, fields.site("site"), fields.name("file")),
         end=fields.number("bytes", MAX_OFFSET),
         lines=fields.number("lines", MAX_OFFSET),
         state=fields.word("state", State, default=_STATES[verdict]),

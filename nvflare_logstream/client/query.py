@@ -107,4 +107,5 @@ class LogQuery:
 
 
 def _fits(site: str, pattern: str) -> bool:
-    return pattern == ALL_SITES or fnmatch.fnmatchcase(site, pattern)
+    # A site's name may itself look like a pattern.
+    return pattern in (ALL_SITES, site) or fnmatch.fnmatchcase(site, pattern)

@@ -25,6 +25,7 @@ CHANNEL = "nvflare_logstream"
 TOPIC = "stream"  # a request that waits for its reply
 _POST_TOPIC, _REPLY_TOPIC = "post", "reply"  # a request that does not, and what answers it
 _NUMBER = "nvflare_logstream_number"  # header: which request a reply belongs to
+_JOB = "nvflare_logstream_job"  # header: the job whose process sends; empty for a site's parent process
 _NO_CALLBACK = "no callback"  # the error text of a cell that has no receiver on the channel
 
 
@@ -39,7 +40,7 @@ class CellLink(Link):
     """
 
     def __init__(self, cell: Any, job_id: str = "", timeout: float = 15.0):
-        self._core, self._timeout = cell.core_cell, timeout
+        self._core, self._job_id, self._timeout = cell.core_cell, job_id, timeout
         self._targets = [FQCN.ROOT_SERVER] + ([FQCN.join([FQCN.ROOT_SERVER, job_id])] if job_id else [])
         self._posted = ""  # the number of the posted request whose reply is waited for
         self._reply: bytes | None = None
@@ -59,7 +60,7 @@ class CellLink(Link):
                     channel=CHANNEL,
                     topic=TOPIC,
                     target=target,
-                    request=Message(payload=payload),
+                    request=Message({_JOB: self._job_id}, payload),
                     timeout=self._timeout,
                     optional=True,  # the runtime need not log a missing answer: the sender deals with it
                 )
@@ -82,7 +83,7 @@ class CellLink(Link):
         target = self._targets[0]
         self._posted, self._reply = uuid.uuid4().hex, None
         self._replied.clear()
-        message = Message({_NUMBER: self._posted}, payload)
+        message = Message({_NUMBER: self._posted, _JOB: self._job_id}, payload)
         with _as_link_error(target):
             problems = self._core.fire_and_forget(CHANNEL, _POST_TOPIC, target, message, optional=True)
 
@@ -128,7 +129,7 @@ def serve(cell: Any, handle: Callable[[object, Peer], bytes]) -> None:
     def answer(request: Message) -> Message:
         site = request.get_header(CellMessageHeaderKeys.CLIENT_NAME) or ""
         origin = request.get_header(MessageHeaderKey.ORIGIN) or ""
-        return Message(payload=handle(request.payload, peer_of(site, origin)))
+        return Message(payload=handle(request.payload, peer_of(site, origin, request.get_header(_JOB))))
 
     def answer_posted(request: Message) -> None:
         reply = answer(request)
@@ -141,15 +142,19 @@ def serve(cell: Any, handle: Callable[[object, Peer], bytes]) -> None:
     core.register_request_cb(channel=CHANNEL, topic=_POST_TOPIC, cb=answer_posted)
 
 
-def peer_of(site: str, origin: str) -> Peer:
+def peer_of(site: str, origin: str, own_job: str | None = None) -> Peer:
     """Who sent a request.
 
     Args:
         site: the client's name as the server authenticated it; empty where nothing is verified.
         origin: the full name of the sender's cell, `[relay.]site` or `[relay.]site.<job id>`.
+        own_job: the job that the sender says it belongs to; empty for a site's parent process, None if it
+            does not say. It counts only where nothing is verified.
     """
     parts = FQCN.split(origin) if origin else []
-    if not site and parts:
-        site = parts[0]  # an insecure federation or the simulator names no client: nothing is verified there
+    if not site and parts:  # an insecure federation or the simulator
+        # Of two parts the first is a relay or the site: only the sender can tell.
+        place = 0 if own_job is None else -2 if own_job and len(parts) > 1 else -1
+        site = parts[place]
     job_id = parts[-1] if len(parts) > 1 and parts[-1] != site else ""
     return Peer(site, job_id)

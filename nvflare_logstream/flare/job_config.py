@@ -16,10 +16,12 @@ from typing import Any
 from nvflare.fuel.utils.config_factory import ConfigFactory
 
 from nvflare_logstream.errors import JobConfigError
+from nvflare_logstream.names import is_name
 
 STREAMER_PATH = "nvflare_logstream.JobLogStreamer"
-_STOCK_STREAMERS = ("nvflare.app_common.logging.job_log_streamer.JobLogStreamer", "JobLogStreamer")
-_OURS = (STREAMER_PATH, "nvflare_logstream.flare.job_log_streamer.JobLogStreamer")
+# Any module of a package that imports a class gives it another path. A bare name is the runtime's own class.
+_PACKAGE, _STOCK_PACKAGE, _CLASS = "nvflare_logstream", "nvflare", "JobLogStreamer"
+_JOBS_OWN_ARGUMENTS = ("drain_timeout",)  # it is the job's end that waits so long
 _COMPONENT_ID = "logstream_job_log_streamer"
 _BASENAME = "config_fed_client.json"
 
@@ -55,15 +57,24 @@ class JobConfig:
     def _components(self) -> list[Any]:
         return self._config.get("components") or []
 
-    def _having(self, paths: tuple[str, ...]) -> list[dict[str, Any]]:
-        return [c for c in self._components if isinstance(c, dict) and _class_of(c) in paths]
+    def _of_package(self, *packages: str) -> list[dict[str, Any]]:
+        return [c for c in self._components if isinstance(c, dict) and _streamers_package(c) in packages]
 
     def streamers(self) -> list[dict[str, Any]]:
         """The entries of our own streamer that the job (or an earlier life of the site) put in."""
-        return [c for c in self._having(_OURS) if c.get("disabled") is not True]
+        return [c for c in self._of_package(_PACKAGE) if c.get("disabled") is not True]
+
+    @property
+    def log_files(self) -> tuple[str, ...]:
+        """The files that our own streamers in the config send; what is no plain name is passed over."""
+        lists = [entry["args"].get("log_files") for entry in self.streamers() if _has_args(entry)]
+        files = [file for value in lists if isinstance(value, list) for file in value]
+        return tuple(dict.fromkeys(file for file in files if is_name(file)))
 
     def put_streamer(self, args: dict[str, Any]) -> None:
-        """Add a streamer to the config; where the job declares one, that only gets `site_closes`.
+        """Add a streamer to the config; one that the job declares gets the site's arguments.
+
+        The site decides what leaves it: of the job's own arguments only `drain_timeout` stays.
 
         Raises:
             JobConfigError: if the file cannot be written; the deployed config is then as it was.
@@ -75,7 +86,8 @@ class JobConfig:
                 raise JobConfigError(
                     f"args of {STREAMER_PATH}: {type(given).__name__} is not allowed; an object is wanted"
                 )
-            entry["args"] = {**given, "site_closes": True}
+            kept = {name: given[name] for name in _JOBS_OWN_ARGUMENTS if name in given}
+            entry["args"] = {**kept, **args, "site_closes": True}
         if not declared:
             taken = [c.get("id") for c in self._components if isinstance(c, dict)]
             number, name = 1, _COMPONENT_ID
@@ -92,7 +104,7 @@ class JobConfig:
         Raises:
             JobConfigError: if the file cannot be written; the deployed config is then as it was.
         """
-        unwanted = self._having(_OURS + _STOCK_STREAMERS)
+        unwanted = self._of_package(_PACKAGE, _STOCK_PACKAGE)
         if unwanted:
             self._config["components"] = [
                 c for c in self._components if not any(c is entry for entry in unwanted)
@@ -116,6 +128,15 @@ class JobConfig:
             raise JobConfigError(f"cannot rewrite the job's client config: {error}") from error
 
 
-def _class_of(component: dict[str, Any]) -> Any:
-    """What the runtime takes for the component's class: the first of these fields that is there."""
-    return next((component[name] for name in ("path", "class_path", "name") if name in component), None)
+def _has_args(component: dict[str, Any]) -> bool:
+    return isinstance(component.get("args"), dict)
+
+
+def _streamers_package(component: dict[str, Any]) -> str:
+    """The package of the log streamer that a component is; empty for all other components."""
+    # The runtime takes the first of these fields that is there.
+    path = next((component[name] for name in ("path", "class_path", "name") if name in component), None)
+    parts = path.strip().split(".") if isinstance(path, str) else []
+    if not parts or parts[-1] != _CLASS:
+        return ""
+    return parts[0] if len(parts) > 1 else _STOCK_PACKAGE

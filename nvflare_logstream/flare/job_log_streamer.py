@@ -8,7 +8,7 @@ from nvflare.widgets.widget import Widget
 
 from nvflare_logstream.flare.cell_channel import CellLink
 from nvflare_logstream.flare.log_directory import own_log_directory
-from nvflare_logstream.flare.shared import shared
+from nvflare_logstream.flare.shared import SiteEntries, SiteEntry, shared
 from nvflare_logstream.flare.site_policy import read_policy
 from nvflare_logstream.names import DEFAULT_LOG_FILES, check_log_files, check_seconds
 from nvflare_logstream.site.sender import Sender
@@ -23,7 +23,7 @@ class JobLogStreamer(Widget):
 
     Add it to a job's client config (`recipe.job.to_clients(JobLogStreamer())`), or let the site's
     `SiteLogStreamer` do so. All instances in a process share one sender: one thread and one connection,
-    whatever the number of files.
+    whatever the number of files. At a site with a `SiteLogStreamer` that one's files and intervals hold.
 
     Args:
         log_files: names of the files in the job's log directory; default log.txt and error_log.txt.
@@ -49,11 +49,13 @@ class JobLogStreamer(Widget):
     ):
         super().__init__()
         self.log_files = log_files
-        self._files = DEFAULT_LOG_FILES if log_files is None else check_log_files("log_files", log_files)
+        files = DEFAULT_LOG_FILES if log_files is None else check_log_files("log_files", log_files)
         self.poll_interval = check_seconds("poll_interval", poll_interval, 0.01, 60)
         self.liveness_interval = check_seconds("liveness_interval", liveness_interval, 0.1, 3600)
         self.drain_timeout = check_seconds("drain_timeout", drain_timeout, 0, 600)
-        self.site_closes = site_closes
+        self.site_closes = site_closes  # as it was given: an exported recipe says the same
+        self._wanted: SiteEntry | SiteEntries = SiteEntry(files, self.poll_interval, self.liveness_interval)
+        self._site_closes = site_closes
         self.register_event_handler(EventType.START_RUN, self._start)
         self.register_event_handler(EventType.END_RUN, self._end)
 
@@ -64,24 +66,28 @@ class JobLogStreamer(Widget):
             self.log_warning(fl_ctx, f"job logs stay at this site: {logs.reason}")
             return
 
+        # The site decides what leaves it, also where the job's config could not be rewritten.
+        if shared.site_entries.log_files:
+            self._wanted, self._site_closes = shared.site_entries, True
+
         def make() -> Sender:
             link = CellLink(fl_ctx.get_engine().get_cell(), job_id)
-            sender = Sender(link, self.poll_interval, self.liveness_interval)
+            sender = Sender(link, self._wanted.poll_interval, self._wanted.liveness_interval)
             sender.start()
             return sender
 
         sender = shared.job_sender.acquire(self, make)
         directory = own_log_directory(workspace, job_id)
-        for file in self._files:
+        for file in self._wanted.log_files:
             sender.follow(job_id, directory, file)
-        self.log_info(fl_ctx, f"streaming {', '.join(self._files)} to the server")
+        self.log_info(fl_ctx, f"streaming {', '.join(self._wanted.log_files)} to the server")
 
     def _end(self, event_type: str, fl_ctx: FLContext) -> None:
         """After the last component's run: send the rest, close where nobody else will, and stop."""
         sender = shared.job_sender.release(self)
         if sender is None:
             return
-        if self.site_closes:
+        if self._site_closes:
             sent = sender.drain(self.drain_timeout)
         else:
             job_id = fl_ctx.get_job_id()
@@ -89,5 +95,7 @@ class JobLogStreamer(Widget):
             sent = sender.wait_finished(self.drain_timeout)
         sender.stop()
         if not sent:
-            after = "the site's parent process sends the rest" if self.site_closes else "the rest is not sent"
+            after = (
+                "the site's parent process sends the rest" if self._site_closes else "the rest is not sent"
+            )
             self.log_warning(fl_ctx, f"logs were not all sent within {self.drain_timeout:g} s; {after}")

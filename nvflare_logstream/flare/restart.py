@@ -25,6 +25,14 @@ def earlier_jobs(workspace: Workspace) -> list[str]:
     return [job_id for job_id in job_ids if _has_streamer(workspace, job_id)]
 
 
+def _files_of(workspace: Workspace, job_id: str) -> tuple[str, ...]:
+    """What the site streamed of a job when it was launched; its list may have changed since."""
+    try:
+        return JobConfig(Path(workspace.get_app_config_dir(job_id))).log_files
+    except LogStreamError:
+        return ()
+
+
 def _has_streamer(workspace: Workspace, job_id: str) -> bool:
     try:
         return bool(JobConfig(Path(workspace.get_app_config_dir(job_id))).streamers())
@@ -48,7 +56,7 @@ def close_earlier(
         sender: sends the rest and closes.
         workspace: the site's workspace.
         job_ids: the jobs.
-        log_files: what the site streams of each.
+        log_files: what the site streams now; what it streamed of each job then is closed too.
         running: those of some jobs that still have a process.
         clock: gives the time in seconds, from any beginning.
         sleep: waits some seconds.
@@ -58,7 +66,8 @@ def close_earlier(
         alive = running(waiting) if clock() < deadline else set()
         for job_id in sorted(waiting - alive):
             directory = Path(workspace.get_log_root(job_id))
-            sender.finish(job_id, directory, log_files, _OUTCOME, only_unclosed=True)
+            files = dict.fromkeys((*log_files, *_files_of(workspace, job_id)))
+            sender.finish(job_id, directory, files, _OUTCOME, only_unclosed=True)
         waiting = alive
         if waiting:
             sleep(_LOOK_INTERVAL)

@@ -7,7 +7,8 @@ is imported inside its function.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from nvflare.apis.fl_constant import FLContextKey, RunProcessKey
@@ -17,6 +18,7 @@ from nvflare.apis.workspace import Workspace
 
 # The command line of every client job's process has a word with this in it, and the job's id as a word.
 _JOB_PROCESS = "worker_process"
+_STOCK_GATE = "is_log_streaming_allowed"  # what the runtime's own log streamers ask before they send
 
 
 def job_id_of(fl_ctx: FLContext) -> str:
@@ -62,6 +64,30 @@ def class_refusal(workspace: Workspace, path: str) -> str:
         # Its own refusal, or a policy it cannot read: either way the class would not load.
         return str(error) or type(error).__name__
     return ""
+
+
+def bound_stock_streamers(allowed: Callable[[FLContext], bool]) -> None:
+    """Let the runtime's own log streamers in this process send only where `allowed` says yes too.
+
+    They ask a function of the runtime's, which lets logs out unless it is told not to in so many words. What
+    stands there from now on asks both; so it does not matter how a job's config came to name such a class.
+    """
+    try:
+        from nvflare.app_common.logging import constants
+    except ImportError:
+        return  # a runtime without log streamers
+    theirs = getattr(constants, _STOCK_GATE, None)
+    if theirs is None or hasattr(theirs, "bounded"):
+        return
+
+    def both(fl_ctx: Any = None) -> bool:
+        return bool(theirs(fl_ctx)) and allowed(fl_ctx)
+
+    both.bounded = True  # type: ignore[attr-defined]
+    for name, module in list(sys.modules.items()):  # those that have imported it already, and its own
+        # Not getattr: a package may load what it is asked for.
+        if name.startswith("nvflare.") and getattr(module, "__dict__", {}).get(_STOCK_GATE) is theirs:
+            setattr(module, _STOCK_GATE, both)
 
 
 def site_settings(engine: Any, site: str) -> dict[str, Any]:

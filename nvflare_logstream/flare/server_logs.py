@@ -58,10 +58,13 @@ class ServerLogs:
 
     def close_earlier(self) -> None:
         """Close what an earlier life of this server left open."""
-        streams = self._store.streams(site=SERVER_SITE)
-        for job_id in {stream.key.job_id for stream in streams if stream.state is State.OPEN}:
+        left_open: dict[str, list[str]] = {}
+        for stream in self._store.streams(site=SERVER_SITE):
+            if stream.state is State.OPEN:
+                left_open.setdefault(stream.key.job_id, []).append(stream.key.file)
+        for job_id, files in left_open.items():
             outcome = "not known: the server restarted"
-            self._sender.finish(job_id, self._log_directory(job_id), (), outcome, only_unclosed=True)
+            self._sender.finish(job_id, self._log_directory(job_id), files, outcome, only_unclosed=True)
 
     def _log_directory(self, job_id: str) -> Path:
         if self._directory is not None:

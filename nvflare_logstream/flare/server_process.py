@@ -12,7 +12,7 @@ from nvflare_logstream.flare.keeper import Keeper
 from nvflare_logstream.flare.receiver_settings import ReceiverSettings
 from nvflare_logstream.flare.run_directory import RunDirectories
 from nvflare_logstream.flare.server_logs import ServerLogs
-from nvflare_logstream.names import DEFAULT_LOG_FILES
+from nvflare_logstream.names import DEFAULT_LOG_FILES, is_site
 from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.server.service import LogService
 from nvflare_logstream.streams import StreamKey
@@ -67,6 +67,8 @@ class ServerProcess:
             participants(self._engine, job_id), "the site is in the job, nothing arrived from it"
         )
         for site, reason in reasons.items():
+            if not is_site(site):  # the receiver refuses it by its name; the others' logs are still to come
+                continue
             self.store.expect(StreamKey(job_id, site, DEFAULT_LOG_FILES[0]), reason)
 
     def job_completed(self, job_id: str) -> None:

@@ -18,7 +18,7 @@ from nvflare_logstream.flare.job_config import STREAMER_PATH, JobConfig
 from nvflare_logstream.flare.job_log_streamer import DEFAULT_LIVENESS_INTERVAL, DEFAULT_POLL_INTERVAL
 from nvflare_logstream.flare.restart import close_earlier, earlier_jobs
 from nvflare_logstream.flare.shared import SiteEntry, shared
-from nvflare_logstream.flare.site_policy import read_policy
+from nvflare_logstream.flare.site_policy import may_logs_leave, read_policy
 from nvflare_logstream.names import DEFAULT_LOG_FILES, check_log_files, check_name, check_seconds
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import StreamId, Verdict, in_words
@@ -64,7 +64,9 @@ class SiteLogStreamer(Widget):
         self._handles: dict[str, Any] = {}  # by job id, of the processes that run now
         self._sender: Sender | None = None
         self._lock = threading.Lock()  # events come from several threads
+        # A job's process makes this component too, before the job's own: what the site wants holds there.
         shared.site_entries.add(SiteEntry(self.log_files, self.poll_interval, self.liveness_interval))
+        runtime.bound_stock_streamers(may_logs_leave)
         self.register_event_handler(EventType.SYSTEM_START, self._on_system_start)
         self.register_event_handler(EventType.BEFORE_JOB_LAUNCH, self._on_before_job_launch)
         self.register_event_handler(EventType.AFTER_JOB_LAUNCH, self._on_after_job_launch)

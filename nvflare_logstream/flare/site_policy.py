@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nvflare.apis.fl_context import FLContext
 from nvflare.apis.workspace import Workspace
 
 from nvflare_logstream.flare import runtime
@@ -67,6 +68,14 @@ def read_policy(workspace: Workspace, job_class: str = "") -> SitePolicy:
         logs, stock = Decision(False, f"the site's resources.json cannot be read: {error}"), ()
     # The runtime's check leaves entries in the site's audit log, so it is asked only where it matters.
     return SitePolicy(logs, _may_job_load(workspace, job_class) if logs.allowed else logs, stock)
+
+
+def may_logs_leave(fl_ctx: FLContext | None) -> bool:
+    """Whether logs may leave the site of an event; no if that cannot be found out."""
+    try:
+        return fl_ctx is not None and read_policy(runtime.workspace_of(fl_ctx)).logs.allowed
+    except Exception:  # the context names no workspace that can be used
+        return False
 
 
 def _may_logs_leave(resources: dict[str, Any], is_file: bool) -> Decision:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nvflare_logstream.errors import GapError, QuotaError, StoreError, WireError
+from nvflare_logstream.errors import ArgumentError, GapError, QuotaError, StoreError, WireError
 from nvflare_logstream.server.pace import Pace
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, StreamId, StreamKey
@@ -80,7 +80,11 @@ class Receiver:
         try:
             request = decode_request(payload)
             reply = self._take(request, peer)
-        except (WireError, StoreError) as error:  # the sender keeps what it has and comes again
+        except (
+            WireError,
+            StoreError,
+            ArgumentError,
+        ) as error:  # the sender keeps what it has and comes again
             return Reply(error=str(error)).encode()
         wait = self._pace.wait(f"{peer.site}/{peer.job_id}", request.full, time.perf_counter() - started)
         return Reply(reply.streams, wait, "", reply.jobs_later).encode()

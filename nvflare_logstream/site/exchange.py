@@ -69,10 +69,10 @@ class Exchange:
         self.failures, self.last_answer = 0, now
         self._timer.sent(now, batch.writer.raw_size, batch.writer.full, server_wait)
 
-    def failed(self, now: float) -> None:
-        """No answer came, or none that says what was taken."""
+    def failed(self, now: float, answered: bool = False) -> None:
+        """No answer came or, with `answered`, none that says what was taken."""
         self.failures += 1
-        self._timer.failed(now, self.failures)
+        self._timer.failed(now, self.failures, answered)
 
     def drop(self) -> None:
         """Forget the requests that have no answer."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from enum import Enum
 from pathlib import Path
 
+from nvflare_logstream.site.progress import Progress
 from nvflare_logstream.site.source import Source
 from nvflare_logstream.streams import StreamId
 
@@ -77,6 +78,7 @@ class FollowedStream:
         held_until: monotonic time in seconds before which nothing is tried for it.
         unreadable: a warning was given. The next one waits until it could be read: warnings may go into this
             very log.
+        progress: whether the receiver gets on with it.
     """
 
     def __init__(self, stream: StreamId, directory: Path, source: Source):
@@ -85,6 +87,7 @@ class FollowedStream:
         self.outcome = ""
         self.held_until = 0.0
         self.unreadable = False
+        self.progress = Progress()
 
     @property
     def placed(self) -> bool:

@@ -35,6 +35,7 @@ from nvflare_logstream.wire.upload_reply import decode_reply
 
 _ASLEEP = 60.0  # seconds between two looks while nothing is followed; an order ends the wait
 _AFTER_ERROR = 5.0  # seconds of rest after an unexpected error
+_WARNING_INTERVAL = 600.0  # seconds between two lines about answers that cannot be used
 
 _logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class Sender:
         self._orders = Orders(clock, self._watcher.wake, self._alive)
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._next_warning = float("-inf")  # when the next line about unusable answers may come
 
     def start(self) -> None:
         """Start the one background thread."""
@@ -82,12 +84,13 @@ class Sender:
     def finish(
         self, job_id: str, directory: Path, files: Iterable[str], outcome: str, *, only_unclosed: bool = False
     ) -> None:
-        """Send the rest of a job's logs and close them: those given, followed or known to the receiver.
+        """Send the rest of a job's logs and close them: those given and those followed.
 
         Args:
             job_id: the job's id.
             directory: the job's log directory.
-            files: names of logs that are to be closed even if nobody has seen them yet.
+            files: names of logs that are to be closed even if nobody has seen them yet. Others that the
+                receiver knows are not touched: it cannot ask for a file.
             outcome: how the job's process ended.
             only_unclosed: leave streams alone that the receiver holds as closed.
         """
@@ -163,12 +166,15 @@ class Sender:
     def _send(self, batch: Batch) -> None:
         try:
             reply = decode_reply(self._ask(batch))
-        except (LinkError, WireError) as error:
+        except LinkError as error:
             self._failed(f"no answer from the log receiver: {error}")
             return
+        except WireError as error:
+            self._failed(f"no answer from the log receiver that can be read: {error}", answered=True)
+            return
         if reply.error:
-            self._failed(f"the log receiver refused a message: {reply.error}")
-            self._state.drop_requests()
+            self._failed(f"the log receiver refused a message: {reply.error}", answered=True)
+            self._state.take_error(batch, self._clock())
             return
         for ended in self._state.take_answer(batch, reply, self._clock()):
             self._let_go(ended)
@@ -184,11 +190,16 @@ class Sender:
             self._state.prepare_batch(self._clock(), self._wall_clock())
         return reply()
 
-    def _failed(self, problem: str) -> None:
+    def _failed(self, problem: str, answered: bool = False) -> None:
         exchange = self._state.exchange
-        exchange.failed(self._clock())
-        if exchange.failures in (1, 10, 100, 1000):  # the line may go into the log that is followed
-            _logger.warning("%s; trying again (attempt %d)", problem, exchange.failures)
+        exchange.failed(self._clock(), answered)
+        if exchange.failures not in (1, 10, 100, 1000):  # the line may go into the log that is followed
+            return
+        if answered:  # requests that are refused may alternate with some that are not
+            if self._clock() < self._next_warning:
+                return
+            self._next_warning = self._clock() + _WARNING_INTERVAL
+        _logger.warning("%s; trying again (attempt %d)", problem, exchange.failures)
 
     def _watch(self, stream: FollowedStream) -> bool:
         return self._watcher.watch(stream.directory, stream.source.descriptor, stream)

@@ -16,6 +16,7 @@ from nvflare_logstream.site.batch import MOST_ASKED, Batch
 from nvflare_logstream.site.exchange import Exchange, Step
 from nvflare_logstream.site.followed import FollowedStream
 from nvflare_logstream.site.orders import FinishJob, FollowLog, Order
+from nvflare_logstream.site.progress import RETRY_WAITS, SETBACK_WAITS, Waits
 from nvflare_logstream.site.source import SourceFactory
 from nvflare_logstream.streams import StreamId, Verdict
 from nvflare_logstream.wire.upload import Refusal
@@ -189,6 +190,12 @@ class SenderState:
         for stream in self.streams.values():
             stream.forget_place()
 
+    def take_error(self, batch: Batch, now: float) -> None:
+        """The receiver refused a whole request: ask where every stream of it stands, ever more rarely."""
+        self.drop_requests()
+        for stream in filter(None, map(self.streams.get, batch.ends)):
+            self._hold_back(stream, 0, RETRY_WAITS, now)
+
     def take_answer(self, batch: Batch, reply: Reply, now: float) -> list[Ended]:
         """Take the answer to a request, and return the streams that it ends."""
         self.exchange.answered(now, reply.not_before)
@@ -218,14 +225,30 @@ class SenderState:
             self.look_at_once = True
             stream.forget_place()
             stream.held_until = now + _RETRY_LATER
+            if row.stream in batch.ends:  # else it was only asked for, which costs nothing
+                self._hold_back(stream, 0, RETRY_WAITS, now)
         elif row.status is Status.OK and row.stream in batch.closing:
             ended.append(self._end(stream, row.verdict or Verdict.PARTIAL, ""))
         elif row.status is Status.GAP or row.end != expected or not stream.placed:
+            stream.progress.reached(row.end)
+            if row.stream in batch.ends and row.end < expected:
+                self._hold_back(stream, expected - row.end, SETBACK_WAITS, now)
             if self.exchange.step is not Step.IDLE:
                 return False
             self.look_at_once = True
             self._go_to(stream, row, now)
+        else:
+            stream.progress.reached(row.end)
         return True
+
+    def _hold_back(self, stream: FollowedStream, in_vain: int, waits: Waits, now: float) -> None:
+        """Bytes of a stream were sent in vain: the next go later if that happens again and again."""
+        wait = stream.progress.fell_back(in_vain, waits)
+        stream.held_until = max(stream.held_until, now + wait)
+        if wait and stream.progress.first_wait:
+            _logger.warning(
+                "the log receiver takes nothing new of %s; it is sent more and more rarely", stream.id.file
+            )
 
     def _go_to(self, stream: FollowedStream, row: StreamReply, now: float) -> None:
         try:
@@ -241,21 +264,24 @@ class SenderState:
             del self.refusals[row.stream]
 
     def _take_known(self, job: FinishJob, reply: Reply, now: float) -> None:
-        """The receiver has named the job's streams that it knows: follow all of the job's to their ends."""
+        """The receiver said where the job's streams stand: follow those that are ours to their ends.
+
+        It may name others too, but which files are read is the site's to say.
+        """
         self.look_at_once = True
         if self.jobs_over.get(job.job_id) is job:
             del self.jobs_over[job.job_id]
         rows = {row.stream: row for row in reply.streams if row.stream.job_id == job.job_id}
         named = [StreamId(job.job_id, file) for file in job.files]
         followed = [stream for stream in self.streams if stream.job_id == job.job_id]
-        for stream_id in dict.fromkeys((*named, *followed, *rows)):
+        for stream_id in dict.fromkeys((*named, *followed)):
             row = rows.get(stream_id)
             if job.only_unclosed and row and row.verdict:
                 continue
             stream = self.streams.get(stream_id)
             if stream is None:
                 stream = self._follow(stream_id, job.directory)
-                if row and row.status is Status.OK:
+                if row and row.status is Status.OK and row.end:  # what is only expected is opened first
                     self._go_to(stream, row, now)
             stream.job_is_over(job.outcome)
 

@@ -11,6 +11,9 @@ _SHORTEST = 0.02  # seconds between two requests while few bytes come
 _LONGEST = 0.25  # seconds; a reader who follows still sees the log run
 _BYTES_AT_LONGEST = 60_000.0  # bytes a second from which requests go at the longest interval
 _MEMORY = 1.0  # seconds over which the rate is taken
+_LONGEST_SERVER_WAIT = 30.0  # seconds; what a server may ask for, whatever it says
+_LONGEST_RETRY = 5.0  # seconds, while no answer comes
+_LONGEST_RETRY_ANSWERED = 30.0  # seconds, while answers come that cannot be used
 
 
 class RequestTimer:
@@ -29,11 +32,19 @@ class RequestTimer:
         self._last = now
         share = min(1.0, self._rate / _BYTES_AT_LONGEST)
         own = 0.0 if full else _SHORTEST + share * (_LONGEST - _SHORTEST)
-        self._not_before = now + max(own, server_wait)
+        # In this order a wait that is no number (NaN) counts as the longest.
+        self._not_before = now + max(own, min(_LONGEST_SERVER_WAIT, server_wait))
 
-    def failed(self, now: float, attempt: int) -> None:
-        """Note that a request got no answer, the `attempt`-th time in a row (from 1)."""
-        self._not_before = now + min(0.2 * 2 ** min(attempt, 10), 5.0)
+    def failed(self, now: float, attempt: int, answered: bool = False) -> None:
+        """Note that a request failed, the `attempt`-th time in a row (from 1).
+
+        Args:
+            now: the time.
+            attempt: the number of the attempt.
+            answered: there was an answer, but it cannot be used: it will hardly be another one soon.
+        """
+        longest = _LONGEST_RETRY_ANSWERED if answered else _LONGEST_RETRY
+        self._not_before = now + min(0.2 * 2 ** min(attempt, 10), longest)
 
     @property
     def not_before(self) -> float:

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, TypeGuard, TypeVar
 
 from nvflare_logstream.errors import ArgumentError, WireError, show
-from nvflare_logstream.names import check_name
+from nvflare_logstream.names import check_name, check_site
 
 MAX_TEXT = 400  # characters
 _MAX_REAL = sys.float_info.max
@@ -163,11 +163,18 @@ class Fields:
         return [Fields(row, f"{self.where}{name}[{i}].") for i, row in enumerate(self.rows(name, most))]
 
     def name(self, name: str, default: _Default | _Required = _REQUIRED) -> str | _Default:
-        """A plain name, of a job, a site or a file."""
+        """A plain name, of a job or a file."""
         value = self._value.get(name)
         if value is None and not isinstance(default, _Required):
             return default
         return _plain_name(f"{self.where}{name}", value)
+
+    def site(self, name: str) -> str:
+        """The name of a site."""
+        try:
+            return check_site(f"{self.where}{name}", self._value.get(name))
+        except ArgumentError as error:
+            raise WireError(str(error)) from None
 
     def names(self, name: str, most: int) -> tuple[str, ...]:
         """A list of at most `most` plain names; empty where the field is absent."""

@@ -71,7 +71,7 @@ def decode_stream(job_id: str, row: Fields) -> Stream:
     opened, last_seen, last_data, closed = row.times(_TIMES)
     agreed, silent = row.flags(_FLAGS)
     return Stream(
-        StreamKey(job_id, row.name("site"), row.name("file")),
+        StreamKey(job_id, row.site("site"), row.name("file")),
         end=end,
         lines=lines,
         state=row.word("state", State),

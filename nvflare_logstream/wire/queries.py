@@ -153,7 +153,7 @@ class ReadRequest(Request[ReadReply]):
         """The request read back; raises WireError."""
         reading = row.map("reading", default=None)
         return cls(
-            row.name("site"),
+            row.site("site"),
             row.name("file"),
             _filters(row),
             row.flag("whole_lines"),
@@ -219,7 +219,7 @@ class FetchRequest(Request[FetchReply]):
         """The request read back; raises WireError."""
         offset = row.number("offset", MAX_OFFSET, default=0)
         most = row.number("most", MAX_PART, default=MAX_PART)
-        return cls(row.name("site"), row.name("file"), offset, most)
+        return cls(row.site("site"), row.name("file"), offset, most)
 
     def decode_reply(self, job_id: str, row: Fields) -> FetchReply:
         """The reply to this request about `job_id`; raises WireError."""
@@ -244,7 +244,7 @@ class DigestRequest(Request[DigestReply]):
     def decode(cls, row: Fields) -> DigestRequest:
         """The request read back; raises WireError."""
         end = row.number("end", MAX_OFFSET)
-        return cls(row.name("site"), row.name("file"), row.number("start", end), end)
+        return cls(row.site("site"), row.name("file"), row.number("start", end), end)
 
     def decode_reply(self, job_id: str, row: Fields) -> DigestReply:
         """The reply to this request about `job_id`; raises WireError."""

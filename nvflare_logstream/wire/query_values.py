@@ -172,4 +172,4 @@ def encode_place(place: Place) -> dict[str, Any]:
 
 def decode_place(row: Fields) -> Place:
     """A place read back; raises WireError."""
-    return Place(row.name("site"), row.name("file"), decode_reading(row.map("reading")))
+    return Place(row.site("site"), row.name("file"), decode_reading(row.map("reading")))

@@ -6,6 +6,7 @@ goes on from there.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import msgpack
@@ -59,7 +60,8 @@ class Reply(NamedTuple):
 
     Attributes:
         streams: one entry a stream.
-        not_before: seconds that the sender should wait before its next small request.
+        not_before: seconds that the sender should wait before its next small request; it waits half a minute
+            at most, whatever this says.
         error: why the whole request was refused, or "".
         jobs_later: jobs that cannot be judged yet; the sender is to ask again.
     """
@@ -121,4 +123,5 @@ def decode_reply(payload: object) -> Reply:
                 row.text("why", _MAX_REASON, default=""),
             )
         )
-    return Reply(tuple(streams), fields.time("wait"), jobs_later=fields.names("later", MAX_STREAMS))
+    wait = fields.real("wait", 0, math.inf)  # the sender bounds it
+    return Reply(tuple(streams), wait, jobs_later=fields.names("later", MAX_STREAMS))

@@ -143,6 +143,34 @@ def test_who_sent_a_request(site, origin, peer):
     assert peer_of(site, origin) == peer
 
 
+@pytest.mark.parametrize(
+    "name, job_id, peer",
+    [
+        ("relay.site-1", "", Peer("site-1")),
+        ("relay.site-1.job-1", "job-1", Peer("site-1", "job-1")),
+        ("relay-1.relay-2.site-1.job-1", "job-1", Peer("site-1", "job-1")),
+        ("site-1", "", Peer("site-1")),
+        ("site-1", "job-1", Peer("site-1")),
+        ("site-1.job-1", "job-1", Peer("site-1", "job-1")),
+    ],
+)
+def test_behind_a_relay_an_insecure_federation_tells_the_site_from_the_relay(network, name, job_id, peer):
+    network.secure = False
+    peers = serve_at(network, "server")
+    link = CellLink(network.cell(name), job_id)
+    link.send(b"hello")
+    link.post(b"hello")()
+    assert peers == [peer, peer]
+
+
+def test_what_a_sender_says_of_itself_does_not_count_where_its_name_is_verified():
+    assert (
+        peer_of("site-1", "site-1.job-1", "")
+        == peer_of("site-1", "site-1.job-1", "x")
+        == Peer("site-1", "job-1")
+    )
+
+
 def test_an_insecure_federation_takes_the_name_from_the_origin(network):
     network.secure = False
     peers = serve_at(network, "server")

@@ -8,7 +8,7 @@ import nvflare_logstream
 from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.errors import ArgumentError
 from nvflare_logstream.flare.shared import shared
-from nvflare_logstream.names import check_name
+from nvflare_logstream.names import check_name, check_site
 from nvflare_logstream.streams import StreamKey
 
 
@@ -131,11 +131,69 @@ def test_a_plain_name_is_taken_as_it_is(name):
     ],
 )
 def test_any_other_name_is_refused(name):
-    for key in ((name, "s", "f"), ("j", name, "f"), ("j", "s", name)):
-        with pytest.raises(ArgumentError, match=r"^(job_id|site|file): .*a plain name is"):
+    for key in ((name, "s", "f"), ("j", "s", name)):
+        with pytest.raises(ArgumentError, match=r"^(job_id|file): .*a plain name is"):
             StreamKey(*key)
 
 
 def test_a_changed_key_is_checked_too():
     with pytest.raises(ArgumentError, match=r"^file: "):
         StreamKey("job-1", "site-1", "log.txt")._replace(file="../../etc/passwd")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "site-1",
+        "h\u00f4pital-1",
+        "ho\u0302pital-1",
+        "-1",
+        "_",
+        "--all",
+        "~root",
+        "a b",
+        "site[1]",
+        "*",
+        "%s",
+        "\u75c5\u9662" * 42,
+        "x" * 255,
+    ],
+)
+def test_a_sites_name_is_taken_as_it_is(name):
+    assert check_site("site", name) == name and StreamKey("j", name, "f").site == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        ".hidden",
+        "a/b",
+        "/etc/passwd",
+        "a\\b",
+        "a\x00",
+        "a\n",
+        "a\tb",
+        "a\x1b[2J",
+        "a\x7f",
+        "a\x9b",
+        "a\u202eb",
+        "a\u2066b",
+        "a\u200bb",
+        "a\u2028b",
+        "a\u00a0b",
+        "a\ud800b",
+        " a",
+        "a ",
+        "x" * 256,
+        "\u75c5" * 86,
+        None,
+        5,
+        b"site-1",
+    ],
+)
+def test_any_other_name_of_a_site_is_refused(name):
+    with pytest.raises(ArgumentError, match=r"^site: .*a site's name is"):
+        StreamKey("j", name, "f")

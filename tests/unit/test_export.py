@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from nvflare_logstream import __version__, hashing
 from nvflare_logstream.client import client
-from nvflare_logstream.client.checks import Finding, verify_export, verify_streams
+from nvflare_logstream.client.checks import Finding, Result, verify_export, verify_streams
 from nvflare_logstream.client.client import LogClient
 from nvflare_logstream.client.manifest import Manifest
 from nvflare_logstream.client.port import read_reply
@@ -365,6 +365,17 @@ def test_force_into_a_directory_without_a_manifest_replaces_only_what_it_writes(
     assert fed.content() == {"site-1/log.txt": TEXT, "site-1/linked": TEXT[:9]}, (
         "a new file, not the old one grown"
     )
+
+
+@pytest.mark.parametrize("site", ["h\u00f4pital-1", "-1", "--help", "site[1]", "a b", "~", "x" * 255])
+def test_a_site_whose_name_is_no_plain_name_is_exported_and_verified(fed, site):
+    key = StreamKey(JOB, site, "log.txt")
+    fed.add(key, TEXT)
+    fed.end(key, TEXT)
+    fed.export()
+    assert fed.content() == {f"{site}/log.txt": TEXT}
+    assert [finding.result for finding in verify_export(fed.dest)] == [Result.EQUAL]
+    assert Manifest.load(fed.dest).streams[0].stream.site == site
 
 
 # -- links and names -----------------------------------------------------------------------------------------

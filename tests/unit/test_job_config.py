@@ -70,11 +70,35 @@ def test_an_id_that_is_taken_is_not_used_again(directory):
 
 @pytest.mark.parametrize("field", ["path", "class_path", "name"])
 @pytest.mark.parametrize("path", [STREAMER_PATH, LONG])
-def test_a_streamer_that_the_job_declares_keeps_its_arguments(directory, field, path):
-    deploy(directory, [{"id": "mine", field: path, "args": {"log_files": ["own.log"]}}])
+def test_a_streamer_that_the_job_declares_gets_the_sites_files_and_intervals(directory, field, path):
+    given = {"log_files": ["train.csv"], "poll_interval": 60, "site_closes": False, "drain_timeout": 9}
+    deploy(directory, [{"id": "mine", field: path, "args": given}])
+    JobConfig(directory).put_streamer({**ARGS, "poll_interval": 0.5})
+    (entry,) = deployed(directory)["components"]
+    wanted = {**ARGS, "poll_interval": 0.5, "site_closes": True, "drain_timeout": 9}
+    assert entry == {"id": "mine", field: path, "args": wanted}
+
+
+@pytest.mark.parametrize("key", ["class_attributes", "log_file_name", "anything"])
+def test_no_argument_of_the_job_gets_past_the_sites(directory, key):
+    """The runtime takes `class_attributes` in place of all other arguments."""
+    deploy(directory, [{"id": "mine", "path": STREAMER_PATH, "args": {key: {"log_files": ["train.csv"]}}}])
     JobConfig(directory).put_streamer(ARGS)
     (entry,) = deployed(directory)["components"]
-    assert entry == {"id": "mine", field: path, "args": {"log_files": ["own.log"], "site_closes": True}}
+    assert entry["args"] == {**ARGS, "site_closes": True}
+
+
+def test_the_files_of_the_deployed_streamers_are_known(directory):
+    deploy(
+        directory,
+        [
+            {"id": "a", "path": STREAMER_PATH, "args": {"log_files": ["a.txt", "../b.txt", 5, "c.txt"]}},
+            {"id": "b", "path": STREAMER_PATH, "args": {"log_files": "d.txt"}},
+            {"id": "c", "path": STREAMER_PATH, "args": None},
+            {"id": "d", "path": LONG, "args": {"log_files": ["c.txt", "e.txt"]}},
+        ],
+    )
+    assert JobConfig(directory).log_files == ("a.txt", "c.txt", "e.txt")
 
 
 def test_put_twice_is_put_once(directory):
@@ -101,6 +125,24 @@ def test_strip_takes_out_ours_and_the_runtimes_own_and_nothing_else(directory):
     deploy(directory, [*streamers, *kept])
     assert JobConfig(directory).strip_streamers() == 4
     assert deployed(directory)["components"] == kept
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"path": f" {STREAMER_PATH}"},
+        {"class_path": f"{STOCK}\n"},
+        {"name": " JobLogStreamer "},
+        {"path": "nvflare_logstream.flare.site_log_streamer.JobLogStreamer"},
+        {"path": "nvflare.recipe.spec.JobLogStreamer"},
+        {"path": STOCK, "name": "custom.Metrics"},
+        {"class_path": STREAMER_PATH, "name": "Metrics", "config_type": "dict"},
+    ],
+)
+def test_every_form_of_a_streamers_class_is_stripped(directory, entry):
+    deploy(directory, [{"id": "a", **entry}, OTHER])
+    assert JobConfig(directory).strip_streamers() == 1
+    assert deployed(directory)["components"] == [OTHER]
 
 
 def test_strip_without_a_streamer_writes_nothing(directory, monkeypatch):

@@ -37,6 +37,11 @@ def chosen(streams: list[Stream], *sites: str, file: str = "log.txt") -> list[st
 # -- which streams ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("site", ["site[1]", "h\u00f4pital-1", "-1", "*", "a?"])
+def test_a_sites_own_name_chooses_it_even_if_it_looks_like_a_pattern(site):
+    assert f"{site}/log.txt" in chosen([stream(site), stream("other")], site)
+
+
 def test_all_means_every_site_and_the_server_comes_first():
     streams = [stream("site-2"), stream("a-site"), stream("server"), stream("site-2", "error_log.txt")]
     assert chosen(streams, "all") == ["server/log.txt", "a-site/log.txt", "site-2/log.txt"]

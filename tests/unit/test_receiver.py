@@ -251,3 +251,10 @@ def test_a_site_that_streams_another_file_only_is_not_missed(server, part):
         (SITE, "train.log"),
         ("site-2", "log.txt"),
     ]
+
+
+@pytest.mark.parametrize("site", ["../x", ".", "a/b", "a\x1b[2J", "\u202e1-etis", "x" * 256])
+def test_a_site_whose_name_is_not_allowed_is_told_so_and_stores_nothing(server, site):
+    reply = server.send(LOG, peer=Peer(site))
+    assert reply.error.startswith("site: ") and "a site's name is" in reply.error
+    assert server.store.streams() == []

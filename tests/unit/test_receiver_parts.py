@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from pathlib import Path
@@ -183,6 +184,16 @@ def test_jobs_on_disk_that_got_a_streamer_of_ours(tmp_path):
         if config is not None:
             (directory / "config_fed_client.json").write_text(str(config).replace("'", '"'))
     assert earlier_jobs(workspace) == ["ours"]
+
+
+def test_logs_that_the_site_streamed_before_its_list_was_changed_are_closed(tmp_path):
+    workspace, sender = Engine(tmp_path / "client", site="site-1").workspace, Sender()
+    streamer = {"path": "nvflare_logstream.JobLogStreamer", "args": {"log_files": ["train.log", "log.txt"]}}
+    directory = Path(workspace.get_app_config_dir("a"))
+    directory.mkdir(parents=True)
+    (directory / "config_fed_client.json").write_text(json.dumps({"components": [streamer]}))
+    close_earlier(sender, workspace, ["a"], ("log.txt", "error_log.txt"), running=lambda jobs: set())
+    assert sender.closed[0][2] == ("log.txt", "error_log.txt", "train.log")
 
 
 def test_a_job_whose_process_outlived_its_parent_gets_time_to_end(tmp_path):

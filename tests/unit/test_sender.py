@@ -19,6 +19,7 @@ from nvflare_logstream.server.receiver import Admission
 from nvflare_logstream.site.exchange import Step
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.site.source import Chunk
+from nvflare_logstream.site.tail import Tailer
 from nvflare_logstream.streams import StreamId, StreamKey
 from nvflare_logstream.testing import ClockWatcher, Fault, MemorySource
 from nvflare_logstream.wire.upload import decode_request
@@ -293,14 +294,32 @@ def test_a_full_quota_ends_the_stream_with_its_reason(memory_path):
     world.close()
 
 
-def test_finish_closes_streams_that_only_the_receiver_knows(world):
-    """Another life of the process has sent custom.log; this one was never told of it."""
+def test_finish_goes_on_with_streams_of_another_life_of_the_process(world):
     world.write(b"begun, ", "custom.log")
     world.run(world.sender("custom.log"), turns=5)
     world.write(b"done\n", "custom.log")
-    world.finish(world.sender())
+    world.finish(world.sender(), ("custom.log",))
     assert world.stored("custom.log") == b"begun, done\n"
     assert world.info("custom.log").state == "closed"
+
+
+def test_a_server_cannot_ask_for_a_file_that_the_site_does_not_send(world):
+    """It may name any file of the log directory as a stream that it knows."""
+    world.write(b"name,age\n", "train.csv")
+    deliver, opened = world.link.deliver, []
+    world.source = lambda directory, file: opened.append(file) or Tailer(directory, file)
+
+    def hostile(payload: bytes) -> bytes:
+        reply = decode_reply(deliver(payload))
+        names = ("train.csv", "custom.log") if decode_request(payload).known else ()
+        return reply._replace(
+            streams=reply.streams + tuple(StreamReply(StreamId(JOB, name), Status.OK) for name in names)
+        ).encode()
+
+    world.link.deliver = hostile
+    world.finish(world.sender("log.txt"), ("error_log.txt",))
+    assert opened == ["log.txt", "error_log.txt"]
+    assert {stream.file for stream in world.verdicts} == {"log.txt", "error_log.txt"}
 
 
 def test_only_unclosed_leaves_closed_streams_alone(world):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey, RunProcessKey
+from nvflare.apis.fl_context import FLContext
 
 from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.client.port import read_reply
@@ -41,11 +46,12 @@ def wait_for(reached, seconds=20.0):
 class Federation:
     """A server and one site; their processes are engines."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, site: str = "site-1"):
         shared.reset()
+        self.name = site
         self.network = Network()
         self.server = Engine(root / "server", self.network.cell("server"))
-        self.client = Engine(root / "site-1", self.network.cell("site-1"), "site-1")
+        self.client = Engine(root / "client", self.network.cell(site), site)
         self.client.client_executor = SimpleNamespace(run_processes={})
         self.receiver: JobLogReceiver | None = None
         self.site: SiteLogStreamer | None = None
@@ -91,7 +97,9 @@ class Federation:
 
     def job_engine(self) -> Engine:
         """The engine of the job's process at the site."""
-        engine = SimpleNamespace(workspace=self.client.workspace, cell=self.network.cell(f"site-1.{JOB}"))
+        engine = SimpleNamespace(
+            workspace=self.client.workspace, cell=self.network.cell(f"{self.name}.{JOB}")
+        )
         engine.get_cell, engine.get_workspace = lambda: engine.cell, lambda: engine.workspace
         engine.fire_event = self.client.fire_event
         return engine
@@ -144,6 +152,31 @@ def test_a_job_streams_and_its_site_closes(federation):
     assert federation.store.path(stream.key).read_bytes() == LINES
 
 
+@pytest.mark.parametrize("site", ["h\u00f4pital-1", "-1", "--help", "a b"])
+def test_a_site_whose_name_is_no_plain_name_streams(memory_path, site):
+    federation = Federation(memory_path, site)
+    try:
+        federation.start_server()
+        federation.server.run(JOB, site, "../no name", "site-2")
+        federation.start_site(ADMITTED)
+        federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+        federation.server_event(EventType.JOB_STARTED)
+        assert {stream.site for stream in federation.store.streams(JOB)} == {site, "site-2"}
+        federation.log.write_bytes(LINES)
+        run_directory = Path(federation.server.workspace.get_log_root(JOB))
+        run_directory.mkdir(parents=True, exist_ok=True)
+        federation.site_event(EventType.JOB_COMPLETED)
+        stream = federation.ended(site=site)
+        assert stream.verdict is Verdict.COMPLETE
+        assert (run_directory / site / "log.txt").read_bytes() == LINES
+        streams = read_reply(
+            JOB, StreamsRequest(), federation.receiver._answer(JOB, StreamsRequest().encode())
+        ).streams
+        assert (site, len(LINES)) in {(stream.site, stream.end) for stream in streams}
+    finally:
+        federation.stop()
+
+
 def test_a_site_that_keeps_its_logs_says_so_and_strips_the_job(federation):
     federation.start_server()
     federation.server.run(JOB, "site-1")
@@ -162,6 +195,69 @@ def test_a_site_that_keeps_its_logs_says_so_and_strips_the_job(federation):
     fire(streamer, EventType.END_RUN, context(federation.job_engine(), JOB))
     federation.site_event(EventType.JOB_COMPLETED)
     assert federation.ended().end == 0
+
+
+@pytest.mark.parametrize("allow, sends", [(True, True), (1, False), ("true", False), ([True], False)])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_the_runtimes_own_streamer_sends_only_where_the_policy_plainly_allows_it(
+    federation, monkeypatch, allow, sends, loaded
+):
+    """However it came into the job's process; the runtime itself takes all of these for yes."""
+    name = "nvflare.app_common.logging.job_log_streamer"
+    if not loaded:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    else:
+        importlib.import_module(name)
+    federation.start_site({"allow_log_streaming": allow})
+    streamer = importlib.import_module(name).JobLogStreamer()
+    sent = threading.Event()
+    monkeypatch.setattr(streamer, "_find_log_path", lambda: str(federation.log))
+    monkeypatch.setattr(streamer, "_do_stream", lambda *args: sent.set())
+    engine = federation.job_engine()
+    engine.new_context = FLContext
+    streamer._on_job_started("", context(engine, JOB))
+    assert sent.wait(10 if sends else 0) is sends
+
+
+@pytest.mark.parametrize("field", ["log_files", "class_attributes"])
+def test_the_sites_files_hold_whatever_the_job_declares(federation, field):
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    declared = {"id": "own", "path": "nvflare_logstream.JobLogStreamer", "args": {field: ["train.csv"]}}
+    federation.config.write_text(json.dumps({"components": [declared]}))
+    federation.start_site(ADMITTED)
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    (entry,) = json.loads(federation.config.read_text())["components"]
+    assert entry["args"]["log_files"] == ["log.txt", "error_log.txt"] and field not in set(entry["args"]) - {
+        "log_files"
+    }
+
+    federation.log.write_bytes(LINES)
+    (federation.log.parent / "train.csv").write_bytes(b"name,age\n")
+    # One that got past all this, such as a class in another component's arguments:
+    streamer, job_engine = JobLogStreamer(["train.csv"], poll_interval=60), federation.job_engine()
+    fire(streamer, EventType.START_RUN, context(job_engine, JOB))
+    wait_for(lambda: (stream := federation.stream()) and stream.end == len(LINES))
+    fire(streamer, EventType.END_RUN, context(job_engine, JOB))
+    federation.site_event(EventType.JOB_COMPLETED)
+    assert federation.ended().verdict is Verdict.COMPLETE and federation.stream("train.csv") is None
+
+
+def test_a_strip_that_fails_lets_nothing_out(federation, monkeypatch):
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    declared = {"id": "own", "path": "nvflare_logstream.JobLogStreamer"}
+    federation.config.write_text(json.dumps({"components": [declared]}))
+    federation.log.write_bytes(LINES)
+    federation.start_site({**ADMITTED, "allow_log_streaming": False})
+    monkeypatch.setattr(os, "replace", lambda *args: (_ for _ in ()).throw(OSError(30, "Read-only")))
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    monkeypatch.undo()
+    assert json.loads(federation.config.read_text())["components"] == [declared]
+    streamer = JobLogStreamer()
+    fire(streamer, EventType.START_RUN, context(federation.job_engine(), JOB))
+    fire(streamer, EventType.END_RUN, context(federation.job_engine(), JOB))
+    assert federation.ended().verdict is Verdict.REFUSED and federation.stream().end == 0
 
 
 @pytest.mark.parametrize("resources, config", [({"class_allow_list": []}, None), (ADMITTED, "{")])
