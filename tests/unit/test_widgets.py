@@ -171,7 +171,7 @@ def test_a_site_whose_name_is_no_plain_name_streams(memory_path, site):
         assert (run_directory / site / "log.txt").read_bytes() == LINES
         streams = read_reply(
             JOB, StreamsRequest(), federation.receiver._answer(JOB, StreamsRequest().encode())
-        ).streams
+        ).job.streams
         assert (site, len(LINES)) in {(stream.site, stream.end) for stream in streams}
     finally:
         federation.stop()
