@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from nvflare_logstream.site.cursor import Segment, fingerprint
 MOST_FILES = 200  # rotated files of one log that are looked into; the runtime keeps 10
 _MOST_NAMES = 200_000  # names of a directory that are looked at
 _MOST_LOOKS = 3  # looks until two agree: a rotation of a few files is over before
+_DATE = 100_000  # a number from here on is a date, such as 20261121
 _COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
 # Without O_NONBLOCK, opening a named pipe that took the file's place waits for a writer.
 _PLAINLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
@@ -101,37 +102,54 @@ def _scan_once(log: Path, known: Collection[int]) -> list[ChainFile]:
         users = owners(log.parent)
     except FileNotFoundError:
         return []
-    rotated: list[tuple[tuple[int, int], ChainFile]] = []
+    rotated = []
     for suffix in suffixes:
         if found := _look(log.with_name(f"{log.name}.{suffix}"), users):
-            # Numbered backups are oldest at the highest number; backups named otherwise are in the order of
-            # their last write.
-            rank = (0, -int(suffix)) if suffix.isdecimal() else (1, found[1])
-            rotated.append((rank, found[0]))
+            rotated.append((suffix, *found))
     # The log comes last: a rotation gives it away first.
     current = _look(log, users)
-    chain = [file for _, file in sorted(rotated, key=lambda item: item[0])]
+    chain = _in_order(rotated)
     if current:
         chain = [file for file in chain if file.inode != current[0].inode] + [current[0]]
     return chain
 
 
+def _in_order(rotated: list[tuple[str, ChainFile, int]]) -> list[ChainFile]:
+    """Put rotated files in order, oldest first, from (suffix, file, time of its last write).
+
+    Some loggers give the newest backup the lowest number, some the highest: the times of the last writes
+    tell. Backups named otherwise are in the order of those times.
+    """
+    numbered = sorted((row for row in rotated if row[0].isdecimal()), key=lambda row: -int(row[0]))
+    times = [time for _, file, time in numbered if file.size]
+    falling = sum((after > before) - (after < before) for before, after in pairwise(times))
+    if falling < 0 or (not falling and numbered and int(numbered[0][0]) >= _DATE):
+        numbered.reverse()
+    others = sorted((row for row in rotated if not row[0].isdecimal()), key=lambda row: row[2])
+    return [file for _, file, _ in numbered + others]
+
+
 def _suffixes(log: Path, known: Collection[int]) -> list[str]:
-    """What follows `<log>.` in the names of the rotated files; of too many the shortest, which are newest."""
-    prefix, found = log.name + ".", []
+    """What follows `<log>.` in the names of the rotated files; of too many those with the outermost numbers.
+
+    The newest are among these, whichever way the numbers run.
+    """
+    prefix, read, others = log.name + ".", [], []
     with os.scandir(log.parent) as entries:
         for entry in islice(entries, _MOST_NAMES):
             suffix = entry.name[len(prefix) :]
-            if not suffix or not entry.name.startswith(prefix):
-                continue
             # A compressed backup no longer holds the bytes that were written.
-            if entry.inode() in known and not suffix.endswith(_COMPRESSED):
-                found.append((False, len(suffix), suffix))
+            if not suffix or not entry.name.startswith(prefix) or suffix.endswith(_COMPRESSED):
+                continue
+            if entry.inode() in known:
+                read.append(suffix)
             elif _is_number_or_date(suffix):
-                found.append((True, len(suffix), suffix))
-    if len(found) > MOST_FILES:
-        found = sorted(found)[: MOST_FILES + 1]  # one more, so that it shows
-    return [suffix for _, _, suffix in found]
+                others.append(suffix)
+    if len(others) > MOST_FILES:
+        others.sort(key=lambda suffix: (len(suffix), suffix))
+        half = MOST_FILES // 2
+        others = others[: half + 1] + others[-half:]  # one more than the most, so that it shows
+    return read + others
 
 
 def _is_number_or_date(suffix: str) -> bool:
@@ -177,11 +195,12 @@ def head_of(path: Path, length: int) -> str:
 
 def unread(chain: list[ChainFile], segments: Iterable[Segment]) -> list[ChainFile]:
     """The files of the chain that follow the last one from which something was read."""
-    read = [number for number, file in enumerate(chain) if _was_read(file, segments)]
+    read = [number for number, file in enumerate(chain) if was_read(file, segments)]
     return chain[read[-1] + 1 :] if read else chain
 
 
-def _was_read(file: ChainFile, segments: Iterable[Segment]) -> bool:
+def was_read(file: ChainFile, segments: Iterable[Segment]) -> bool:
+    """Whether a file, whatever it is called by now, is one of which a segment was read."""
     return any(
         segment.inode == file.inode
         and segment.head_length > 0

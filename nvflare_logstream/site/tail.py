@@ -3,7 +3,7 @@
 Rules (the tests drive them with random writes, rotations and restarts against a plain model):
 
 * The sequence is every byte ever written to the file, in the order written. A rotated file is read to its end
-  before the next one is begun: `log.txt.3`, `log.txt.2`, `log.txt.1`, `log.txt`.
+  before the next one is begun, mostly `log.txt.2`, `log.txt.1`, `log.txt`; none is read twice.
 * A file is known by its inode and a fingerprint of its head, because a deleted file's inode is soon given to
   another one.
 * Before new bytes are taken, the last bytes already taken (the anchor) are compared with the file. This finds
@@ -29,6 +29,7 @@ from nvflare_logstream.site.chain import (
     scan,
     skip_empty,
     unread,
+    was_read,
 )
 from nvflare_logstream.site.cursor import MAX_SEGMENTS, Cursor, Segment
 from nvflare_logstream.site.digest import digest_of
@@ -243,7 +244,7 @@ class Tailer:
             if not certain:
                 self._lose("rotation removed files before they were read")
             elif too_many:
-                self._lose(f"of more than {MOST_FILES} rotated files only the newest were read")
+                self._lose(f"there are more than {MOST_FILES} rotated files, and not all were read")
             self._next_inode = followers[1].inode if len(followers) > 1 else 0
             self._begin_segment(opened)
         return True  # also if a rotation came between the scan and the open: look again
@@ -256,7 +257,8 @@ class Tailer:
         chain = self._scan()
         inodes = [file.inode for file in chain]
         if self._file is not None and self._file.inode in inodes:
-            return chain[inodes.index(self._file.inode) + 1 :], True
+            followers = chain[inodes.index(self._file.inode) + 1 :]
+            return [file for file in followers if not was_read(file, self._segments)], True
         followers = unread(chain, self._segments)
         if self._file is None or not followers:
             return followers, True

@@ -87,9 +87,10 @@ class TailMachine(RuleBasedStateMachine):
             self.tailer.close()
             shutil.rmtree(self.directory)
 
-    @initialize(backups=st.integers(1, 4))
-    def limit_backups(self, backups: int) -> None:
-        self.backups = backups
+    @initialize(backups=st.integers(1, 4), rising=st.booleans())
+    def choose_a_scheme(self, backups: int, rising: bool) -> None:
+        """Rising: each backup gets a number above all before, and stays; otherwise they are shifted."""
+        self.backups, self.rising, self.rotations = backups, rising, 0
 
     # -- the writer ------------------------------------------------------------------------------------------
 
@@ -129,7 +130,12 @@ class TailMachine(RuleBasedStateMachine):
         )
 
     def shift(self) -> None:
-        """Make room for a new `log.txt.1`."""
+        """Make room for a new backup."""
+        if self.rising:
+            self.rotations += 1
+            self.doubt |= self.destroyed and not self.seen
+            self.seen = False
+            return
         oldest = self.backup(self.backups)
         if oldest.exists():
             if not self.is_begun() or self.copied:
@@ -144,7 +150,8 @@ class TailMachine(RuleBasedStateMachine):
         self.seen = False
 
     def backup(self, number: int) -> Path:
-        return self.directory / f"log.txt.{number}"
+        """The backup of this age; 1 is the newest."""
+        return self.directory / f"log.txt.{self.rotations + 1 - number if self.rising else number}"
 
     @precondition(lambda self: self.path.exists())
     @rule(successor=st.booleans())
@@ -472,6 +479,35 @@ def test_a_cursor_stays_small_over_many_rotations(log, tailer):
     assert 0 < begins < len(written) and digest == hashlib.sha256(written[begins:]).hexdigest()
 
 
+@pytest.mark.parametrize("looks", [1, 2, 3, 5], ids="looked at every {}".format)
+@pytest.mark.parametrize("name", ["{}", "2026112{}", "2026-11-2{}"])
+def test_backups_whose_newest_comes_last_are_read_once_and_in_order(log, tailer, name, looks):
+    """Whether the reader sees each rotation or comes late."""
+    written = data = b""
+    for number in range(1, 7):
+        line = b"file number %d\n" % number
+        log.write_bytes(line)
+        os.utime(log, (number, number))
+        written += line
+        if number == 1 or number % looks == 0:
+            data += read_all(tailer)
+        log.rename(log.with_name("log.txt." + name.format(number)))
+    data += read_all(tailer)
+    assert data == written
+    assert tailer.digest() == (hashlib.sha256(written).hexdigest(), 0)
+
+
+@pytest.mark.parametrize("name", ["bak", "orig", "1.bak", "save"])
+def test_a_copy_that_an_operator_made_is_left_alone(log, tailer, name):
+    log.write_bytes(b"one ")
+    data = read_all(tailer)
+    shutil.copyfile(log, log.with_name(f"log.txt.{name}"))
+    append(log, b"two ")
+    log.rename(log.with_name("log.txt.1"))
+    log.write_bytes(b"three")
+    assert data + read_all(tailer) == b"one two three"
+
+
 # -- what else may lie there ---------------------------------------------------------------------------------
 
 
@@ -582,8 +618,9 @@ def test_a_scan_ends_soon_with_50_000_names_while_more_come(memory_path, monkeyp
 def test_more_rotated_files_than_are_looked_into_are_an_entry(log, tailer, monkeypatch):
     monkeypatch.setattr(chain, "MOST_FILES", 20)
     monkeypatch.setattr(tail, "MOST_FILES", 20)
-    for number in range(1, 30):
+    for number in range(30, 0, -1):
         log.with_name(f"log.txt.{number}").write_bytes(b"%d\n" % number)
+        os.utime(log.with_name(f"log.txt.{number}"), (100 - number, 100 - number))
     log.write_bytes(b"the log")
     data, losses = read_with_losses(tailer)
     assert data.endswith(b"\n2\n1\nthe log") and [loss.offset for loss in losses] == [0]
