@@ -31,7 +31,7 @@ from nvflare_logstream.site.chain import (
     unread,
     was_read,
 )
-from nvflare_logstream.site.cursor import MAX_SEGMENTS, Cursor, Segment
+from nvflare_logstream.site.cursor import MAX_SEGMENTS, Cursor, Segment, merge_gone
 from nvflare_logstream.site.digest import digest_of
 from nvflare_logstream.site.openfile import OpenFile
 from nvflare_logstream.site.source import Chunk
@@ -188,6 +188,7 @@ class Tailer:
             else "what was written since the last look is"
         )
         self._lose(f"the file was truncated in place; {gone} gone")
+        merge_gone(self._segments)
         file.begin_again()
         self._begin_segment(file)
         return file

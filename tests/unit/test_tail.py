@@ -425,6 +425,32 @@ def test_a_truncation_says_how_much_was_known_to_be_unread(log, tailer):
     assert loss.offset == 4 and "truncated in place; at least 6 bytes" in loss.reason
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_rotated_file_is_not_read_again_after_many_truncations(log, restarts):
+    """There are more of them than a cursor holds files."""
+    tailer = Tailer(log.parent, log.name)
+    log.write_bytes(b"rotated ")
+    data, losses = read_with_losses(tailer)
+    log.rename(log.with_name("log.txt.1"))
+    log.touch()
+    written = data
+    for number in range(20):
+        os.truncate(log, 0)
+        append(log, b"life %d " % number)
+        chunks = list(iter(lambda tailer=tailer: tailer.read(ENOUGH), None))
+        data += b"".join(chunk.data for chunk in chunks)
+        losses += [loss for chunk in chunks for loss in chunk.losses]
+        written += b"life %d " % number
+        if restarts:
+            tailer.close()
+            tailer = Tailer(log.parent, log.name)
+            tailer.seek(len(data), chunks[-1].cursor)
+    assert data == written and len(losses) == 19
+    digest, begins = tailer.digest()
+    assert (digest, begins) == (hashlib.sha256(b"life 19 ").hexdigest(), len(written) - 8)
+    tailer.close()
+
+
 def test_a_log_and_a_directory_that_appear_late(tmp_path):
     tailer = Tailer(tmp_path / "later", "log.txt")
     assert tailer.read(ENOUGH) is None
