@@ -1,16 +1,29 @@
-"""The rotation chain: a log and its rotated files, as they lie in the directory."""
+"""The rotation chain: a log and its rotated files, as they lie in the directory.
+
+The job's code may put anything there. So only regular files of known owners are looked into: no symbolic link
+is followed, no named pipe or device is opened.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from nvflare_logstream.site.cursor import Segment, fingerprint
 
+MOST_FILES = 200  # rotated files of one log that are looked into; the runtime keeps 10
+_MOST_NAMES = 200_000  # names of a directory that are looked at
+_MOST_LOOKS = 3  # looks until two agree: a rotation of a few files is over before
+_DATE = 100_000  # a number from here on is a date, such as 20261121
 _COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
+# Without O_NONBLOCK, opening a named pipe that took the file's place waits for a writer.
+_PLAINLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class ChainFile(NamedTuple):
@@ -21,63 +34,173 @@ class ChainFile(NamedTuple):
     size: int
 
 
-def scan(log: Path) -> list[ChainFile]:
-    """The rotation chain, oldest first. A rotation renames file by file: scan until two scans agree."""
-    last: list[ChainFile] | None = None
-    while True:
-        chain = _scan_once(log)
-        if last is not None and [(f.path, f.inode) for f in last] == [(f.path, f.inode) for f in chain]:
-            return chain
-        last = chain
+def owners(directory: Path) -> set[int]:
+    """The users whose files are read: our own, root, and the owner of the log's directory."""
+    users = {os.geteuid(), 0}
+    with suppress(FileNotFoundError):
+        users.add(os.stat(directory).st_uid)
+    return users
 
 
-def _scan_once(log: Path) -> list[ChainFile]:
-    prefix = log.name + "."
-    rotated: list[tuple[tuple[int, int], ChainFile]] = []
-    current: list[ChainFile] = []
+def obstacle(status: os.stat_result, users: Collection[int]) -> str:
+    """Why a file is not read, in words that follow "it is"; empty if it may be read.
+
+    Args:
+        status: of the file itself, no link followed.
+        users: whose files are read, see `owners`.
+    """
+    if stat.S_ISLNK(status.st_mode):
+        return "a symbolic link"
+    if not stat.S_ISREG(status.st_mode):
+        return "no regular file"
+    return "" if status.st_uid in users else f"a file of user {status.st_uid}"
+
+
+def open_plainly(path: Path) -> int | None:
+    """Open a file for reading; None if there is none, or none that may be read (see `obstacle`).
+
+    Raises:
+        OSError: if the file is there and cannot be read.
+    """
     try:
-        entries = list(os.scandir(log.parent))
+        descriptor = os.open(path, _PLAINLY)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):  # gone, a link, a socket or device
+            return None
+        raise
+    try:
+        if not obstacle(os.fstat(descriptor), owners(path.parent)):
+            return descriptor
+    except OSError:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def scan(log: Path, known: Collection[int] = ()) -> list[ChainFile]:
+    """The rotation chain, oldest first. A rotation renames file by file: look until two looks agree.
+
+    Args:
+        log: the log's path.
+        known: inodes of files that were read; they belong to the chain whatever they are called by now.
+
+    Raises:
+        OSError: if the directory is there and cannot be read.
+    """
+    chain = _scan_once(log, known)
+    for _ in range(_MOST_LOOKS):
+        last, chain = chain, _scan_once(log, known)
+        if [(f.path, f.inode) for f in last] == [(f.path, f.inode) for f in chain]:
+            break
+    return chain
+
+
+def _scan_once(log: Path, known: Collection[int]) -> list[ChainFile]:
+    try:
+        suffixes = _suffixes(log, known)
+        users = owners(log.parent)
     except FileNotFoundError:
         return []
-    for entry in entries:
-        if entry.name != log.name and not entry.name.startswith(prefix):
-            continue
-        try:
-            status = os.stat(entry.path)
-        except FileNotFoundError:
-            continue
-        if not stat.S_ISREG(status.st_mode):
-            continue  # opening a named pipe would block
-        file = ChainFile(Path(entry.path), status.st_ino, status.st_size)
-        if entry.name == log.name:
-            current.append(file)
-            continue
-        suffix = entry.name[len(prefix) :]
-        if suffix.endswith(_COMPRESSED):
-            continue  # a compressed backup no longer holds the bytes that were written
-        # Numbered backups are oldest at the highest number; backups named otherwise are in the order of their
-        # last write.
-        rank = (0, -int(suffix)) if suffix.isdecimal() else (1, status.st_mtime_ns)
-        rotated.append((rank, file))
-    return [file for _, file in sorted(rotated, key=lambda item: item[0])] + current
+    rotated = []
+    for suffix in suffixes:
+        if found := _look(log.with_name(f"{log.name}.{suffix}"), users):
+            rotated.append((suffix, *found))
+    # The log comes last: a rotation gives it away first.
+    current = _look(log, users)
+    chain = _in_order(rotated)
+    if current:
+        chain = [file for file in chain if file.inode != current[0].inode] + [current[0]]
+    return chain
+
+
+def _in_order(rotated: list[tuple[str, ChainFile, int]]) -> list[ChainFile]:
+    """Put rotated files in order, oldest first, from (suffix, file, time of its last write).
+
+    Some loggers give the newest backup the lowest number, some the highest: the times of the last writes
+    tell. Backups named otherwise are in the order of those times.
+    """
+    numbered = sorted((row for row in rotated if row[0].isdecimal()), key=lambda row: -int(row[0]))
+    times = [time for _, file, time in numbered if file.size]
+    falling = sum((after > before) - (after < before) for before, after in pairwise(times))
+    if falling < 0 or (not falling and numbered and int(numbered[0][0]) >= _DATE):
+        numbered.reverse()
+    others = sorted((row for row in rotated if not row[0].isdecimal()), key=lambda row: row[2])
+    return [file for _, file, _ in numbered + others]
+
+
+def _suffixes(log: Path, known: Collection[int]) -> list[str]:
+    """What follows `<log>.` in the names of the rotated files; of too many those with the outermost numbers.
+
+    The newest are among these, whichever way the numbers run.
+    """
+    prefix, read, others = log.name + ".", [], []
+    with os.scandir(log.parent) as entries:
+        for entry in islice(entries, _MOST_NAMES):
+            suffix = entry.name[len(prefix) :]
+            # A compressed backup no longer holds the bytes that were written.
+            if not suffix or not entry.name.startswith(prefix) or suffix.endswith(_COMPRESSED):
+                continue
+            if entry.inode() in known:
+                read.append(suffix)
+            elif _is_number_or_date(suffix):
+                others.append(suffix)
+    if len(others) > MOST_FILES:
+        others.sort(key=lambda suffix: (len(suffix), suffix))
+        half = MOST_FILES // 2
+        others = others[: half + 1] + others[-half:]  # one more than the most, so that it shows
+    return read + others
+
+
+def _is_number_or_date(suffix: str) -> bool:
+    """Whether a rotation may have given this name; an operator's `log.txt.bak` is no file of the log."""
+    return any(map(str.isdigit, suffix)) and all(letter.isdigit() or letter in "-_.:T" for letter in suffix)
+
+
+def _look(path: Path, users: Collection[int]) -> tuple[ChainFile, int] | None:
+    """A file as it is now, with the time of its last write; None if it is gone or may not be read."""
+    try:
+        status = os.lstat(path)
+    except OSError:  # one bad name beside the log stops nothing; the log itself is opened, and that tells
+        return None
+    if obstacle(status, users):
+        return None
+    return ChainFile(path, status.st_ino, status.st_size), status.st_mtime_ns
+
+
+def skip_empty(files: list[ChainFile]) -> list[ChainFile]:
+    """Files without the empty ones before the first that has data, if any has.
+
+    A file may get its last line until its successor has data: so the empty ones are looked at again.
+    """
+    first = next((number for number, file in enumerate(files) if file.size), 0)
+    for number, file in enumerate(files[:first]):
+        with suppress(FileNotFoundError):
+            status = os.lstat(file.path)
+            if status.st_size or status.st_ino != file.inode:
+                return files[number:]
+    return files[first:]
 
 
 def head_of(path: Path, length: int) -> str:
     """Fingerprint of the first `length` bytes; empty if there is no such file."""
-    try:
-        with path.open("rb") as file:
-            return fingerprint(file.read(length))
-    except FileNotFoundError:
+    descriptor = open_plainly(path)
+    if descriptor is None:
         return ""
+    try:
+        return fingerprint(os.pread(descriptor, length, 0))
+    finally:
+        os.close(descriptor)
 
 
 def unread(chain: list[ChainFile], segments: Iterable[Segment]) -> list[ChainFile]:
     """The files of the chain that follow the last one from which something was read."""
-    read = [number for number, file in enumerate(chain) if _was_read(file, segments)]
+    read = [number for number, file in enumerate(chain) if was_read(file, segments)]
     return chain[read[-1] + 1 :] if read else chain
 
 
-def _was_read(file: ChainFile, segments: Iterable[Segment]) -> bool:
+def was_read(file: ChainFile, segments: Iterable[Segment]) -> bool:
+    """Whether a file, whatever it is called by now, is one of which a segment was read."""
     return any(
         segment.inode == file.inode
         and segment.head_length > 0
@@ -87,10 +210,19 @@ def _was_read(file: ChainFile, segments: Iterable[Segment]) -> bool:
 
 
 def holder(chain: list[ChainFile], segment: Segment) -> ChainFile | None:
-    """The file that holds a segment: of the same inode and head, or else of the same head alone."""
+    """The file that holds a segment: of the same inode and head, or else of the same head alone.
+
+    Raises:
+        OSError: if the file of the same inode cannot be read.
+    """
     for file in sorted(chain, key=lambda f: f.inode != segment.inode):
-        if file.inode != segment.inode and segment.head_length == 0:
+        same = file.inode == segment.inode
+        if file.size < segment.head_length or not (same or segment.head_length):
             continue
-        if file.size >= segment.head_length and head_of(file.path, segment.head_length) == segment.head:
-            return file
+        try:
+            if head_of(file.path, segment.head_length) == segment.head:
+                return file
+        except OSError:
+            if same:
+                raise  # another file that cannot be read is none of ours
     return None

@@ -41,6 +41,17 @@ class Segment(NamedTuple):
         return self.start + self.length
 
 
+def merge_gone(segments: list[Segment]) -> None:
+    """Make one of the last two segments if both stood in the file that was now truncated.
+
+    Neither can be read again. A log that is truncated often must not push other files out of the cursor: they
+    would be taken for unread.
+    """
+    if len(segments) > 1 and segments[-2].inode == segments[-1].inode:
+        last = segments.pop()
+        segments[-1] = Segment(last.inode, 0, segments[-1].length + last.length, "", 0)
+
+
 class Cursor(NamedTuple):
     """A place in the log.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nvflare_logstream.site.chain import ChainFile
+from nvflare_logstream.site.chain import ChainFile, open_plainly
 from nvflare_logstream.site.cursor import Segment, fingerprint
 
 HEAD = 1024  # bytes of a file's head that identify it, beside its inode
@@ -38,9 +38,8 @@ class OpenFile:
         Raises:
             OSError: if the file cannot be read.
         """
-        try:
-            descriptor = os.open(file.path, os.O_RDONLY)
-        except FileNotFoundError:
+        descriptor = open_plainly(file.path)
+        if descriptor is None:
             return None
         try:
             same = os.fstat(descriptor).st_ino == file.inode
@@ -105,10 +104,15 @@ class OpenFile:
 
     def is_copied_to(self, path: Path) -> bool:
         """Whether another file holds the same bytes at its head and before the position."""
-        with path.open("rb") as file:
-            head = file.read(len(self._head))
-            file.seek(self.position - len(self.anchor))
-            return head == self._head and file.read(len(self.anchor)) == self.anchor
+        descriptor = open_plainly(path)
+        if descriptor is None:
+            return False
+        try:
+            head = os.pread(descriptor, len(self._head), 0)
+            before = os.pread(descriptor, len(self.anchor), self.position - len(self.anchor))
+        finally:
+            os.close(descriptor)
+        return (head, before) == (self._head, self.anchor)
 
     def segment(self, begun: Segment | None = None) -> Segment:
         """The part of the stream that stands in this file, up to the position.

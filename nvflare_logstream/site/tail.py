@@ -3,7 +3,7 @@
 Rules (the tests drive them with random writes, rotations and restarts against a plain model):
 
 * The sequence is every byte ever written to the file, in the order written. A rotated file is read to its end
-  before the next one is begun: `log.txt.3`, `log.txt.2`, `log.txt.1`, `log.txt`.
+  before the next one is begun, mostly `log.txt.2`, `log.txt.1`, `log.txt`; none is read twice.
 * A file is known by its inode and a fingerprint of its head, because a deleted file's inode is soon given to
   another one.
 * Before new bytes are taken, the last bytes already taken (the anchor) are compared with the file. This finds
@@ -15,11 +15,23 @@ Rules (the tests drive them with random writes, rotations and restarts against a
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
-from nvflare_logstream.site.chain import ChainFile, holder, scan, unread
-from nvflare_logstream.site.cursor import MAX_SEGMENTS, Cursor, Segment
+from nvflare_logstream.site.chain import (
+    MOST_FILES,
+    ChainFile,
+    holder,
+    obstacle,
+    open_plainly,
+    owners,
+    scan,
+    skip_empty,
+    unread,
+    was_read,
+)
+from nvflare_logstream.site.cursor import MAX_SEGMENTS, Cursor, Segment, merge_gone
 from nvflare_logstream.site.digest import digest_of
 from nvflare_logstream.site.openfile import OpenFile
 from nvflare_logstream.site.source import Chunk
@@ -82,7 +94,7 @@ class Tailer:
         self._segments, self._base = list(place.segments), place.base
         if not self._segments:
             return
-        file = holder(scan(self._path), self._segments[-1])
+        file = holder(self._scan(), self._segments[-1])
         if file is None:
             self._lose("the file was removed or rotated away before it was read to its end")
         elif opened := self._open(file, self._segments[-1].end, place.anchor):
@@ -93,7 +105,7 @@ class Tailer:
     def _seek_by_length(self) -> bool:
         """Go to the place behind the chain's first `offset` bytes; False if it holds fewer."""
         segments, left = [], self.offset
-        for file in scan(self._path):
+        for file in self._scan():
             length = min(left, file.size)
             if not length:
                 continue
@@ -121,7 +133,8 @@ class Tailer:
         """Return up to `limit` bytes that follow, or None if nothing is new.
 
         Raises:
-            OSError: if the file exists and cannot be read (permissions, I/O error).
+            OSError: if the file exists and cannot be read (permissions, I/O error), or must not be: only
+                regular files are read, of our own user, of root or of the directory's owner.
         """
         while True:
             data = self._read_file(self._file, limit) if self._file else b""
@@ -158,7 +171,7 @@ class Tailer:
 
     def _after_truncation(self, file: OpenFile) -> OpenFile:
         """Go on in the copy that was made before the truncation, or else at the file's new start."""
-        for other in reversed(scan(self._path)):
+        for other in reversed(self._scan()):
             if other.inode == file.inode or other.size < file.position or not file.is_copied_to(other.path):
                 continue
             copy = self._open(other, file.position, file.anchor)
@@ -175,6 +188,7 @@ class Tailer:
             else "what was written since the last look is"
         )
         self._lose(f"the file was truncated in place; {gone} gone")
+        merge_gone(self._segments)
         file.begin_again()
         self._begin_segment(file)
         return file
@@ -182,7 +196,7 @@ class Tailer:
     def _step_back(self, file: OpenFile) -> OpenFile | None:
         """Nothing was read of this file yet: if it was copied, then truncated, the copy comes first."""
         before = []
-        for other in unread(scan(self._path), self._segments):
+        for other in unread(self._scan(), self._segments):
             if other.inode == file.inode:
                 break
             before += [other] if other.size else []
@@ -210,32 +224,42 @@ class Tailer:
 
     def _advance(self) -> bool:
         """Move to the file that follows in the rotation chain; False if there is none (yet)."""
-        if self._file is not None:
-            try:
-                if os.stat(self._path).st_ino == self._file.inode:
-                    return False
-            except FileNotFoundError:
-                pass
+        try:
+            status = os.lstat(self._path)
+        except FileNotFoundError:
+            status = None
+        if self._file is not None and status is not None and status.st_ino == self._file.inode:
+            return False
         followers, certain = self._followers()
         if followers and certain:
             self._next_inode = followers[0].inode
         if certain and not any(file.size for file in followers) and not (self._file is None and followers):
+            if status is not None and (what := obstacle(status, owners(self._path.parent))):
+                raise OSError(errno.EPERM, f"it is {what}, and only regular files of the job are read")
             return False
+        too_many = not self._segments and len(followers) > MOST_FILES + 1
+        followers = skip_empty(followers)
         if self._file is not None and self._file.has_more():
             return True  # a last line came while we looked
         if opened := self._open(followers[0], 0):
             if not certain:
                 self._lose("rotation removed files before they were read")
+            elif too_many:
+                self._lose(f"there are more than {MOST_FILES} rotated files, and not all were read")
             self._next_inode = followers[1].inode if len(followers) > 1 else 0
             self._begin_segment(opened)
         return True  # also if a rotation came between the scan and the open: look again
 
+    def _scan(self) -> list[ChainFile]:
+        return scan(self._path, {segment.inode for segment in self._segments})
+
     def _followers(self) -> tuple[list[ChainFile], bool]:
         """The files to read after the open one, oldest first; and whether none can be missing between."""
-        chain = scan(self._path)
+        chain = self._scan()
         inodes = [file.inode for file in chain]
         if self._file is not None and self._file.inode in inodes:
-            return chain[inodes.index(self._file.inode) + 1 :], True
+            followers = chain[inodes.index(self._file.inode) + 1 :]
+            return [file for file in followers if not was_read(file, self._segments)], True
         followers = unread(chain, self._segments)
         if self._file is None or not followers:
             return followers, True
@@ -269,5 +293,5 @@ class Tailer:
     def _open_holder(self, segment: Segment) -> int | None:
         if self._file is not None and segment is self._segments[-1]:
             return os.dup(self._file.descriptor)
-        file = holder(scan(self._path), segment)
-        return None if file is None or file.size < segment.end else os.open(file.path, os.O_RDONLY)
+        file = holder(self._scan(), segment)
+        return None if file is None or file.size < segment.end else open_plainly(file.path)

@@ -374,16 +374,16 @@ def test_a_log_that_cannot_be_read_when_its_place_is_known_does_not_hold_up_the_
     world.run(world.sender(*files), turns=5)
     for file in files:
         world.write(b"second\n", file)
-    real = Path.open
+    real = os.open
 
-    def open_but_one(path: Path, *args: object, **more: object) -> object:
+    def open_but_one(path: Path, *args: int, **more: int) -> int:
         if path == world.logs / "log.txt":
             raise PermissionError(13, "no")
         return real(path, *args, **more)
 
     sender = world.sender(*files)
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "open", open_but_one)
+        patched.setattr(os, "open", open_but_one)
         world.run(sender, turns=10)
         assert world.info("other.txt").end == 13 and world.info("log.txt").end == 6
     assert len([r for r in caplog.records if "cannot read" in r.message]) == 1

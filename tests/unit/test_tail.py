@@ -6,7 +6,10 @@ import hashlib
 import os
 import random
 import shutil
+import socket
 import tempfile
+import time
+from collections.abc import Collection
 from itertools import count, pairwise
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from nvflare_logstream.site import tail
+from nvflare_logstream.site import chain, tail
 from nvflare_logstream.site.chain import ChainFile, scan
 from nvflare_logstream.site.tail import Tailer
 from nvflare_logstream.streams import Loss
@@ -84,9 +87,10 @@ class TailMachine(RuleBasedStateMachine):
             self.tailer.close()
             shutil.rmtree(self.directory)
 
-    @initialize(backups=st.integers(1, 4))
-    def limit_backups(self, backups: int) -> None:
-        self.backups = backups
+    @initialize(backups=st.integers(1, 4), rising=st.booleans())
+    def choose_a_scheme(self, backups: int, rising: bool) -> None:
+        """Rising: each backup gets a number above all before, and stays; otherwise they are shifted."""
+        self.backups, self.rising, self.rotations = backups, rising, 0
 
     # -- the writer ------------------------------------------------------------------------------------------
 
@@ -126,7 +130,12 @@ class TailMachine(RuleBasedStateMachine):
         )
 
     def shift(self) -> None:
-        """Make room for a new `log.txt.1`."""
+        """Make room for a new backup."""
+        if self.rising:
+            self.rotations += 1
+            self.doubt |= self.destroyed and not self.seen
+            self.seen = False
+            return
         oldest = self.backup(self.backups)
         if oldest.exists():
             if not self.is_begun() or self.copied:
@@ -141,7 +150,8 @@ class TailMachine(RuleBasedStateMachine):
         self.seen = False
 
     def backup(self, number: int) -> Path:
-        return self.directory / f"log.txt.{number}"
+        """The backup of this age; 1 is the newest."""
+        return self.directory / f"log.txt.{self.rotations + 1 - number if self.rising else number}"
 
     @precondition(lambda self: self.path.exists())
     @rule(successor=st.booleans())
@@ -199,6 +209,15 @@ class TailMachine(RuleBasedStateMachine):
         self.earliest = len(self.cursors) - 1
         if recreate:
             self.write("line")
+
+    @rule(kind=st.sampled_from(["link", "loop", "pipe"]), number=st.integers(1, 9))
+    def put_something_else_there(self, kind: str, number: int) -> None:
+        """What is no file of the log, under a name that a rotated one may have."""
+        path = self.directory / f"log.txt.0{number}"
+        path.unlink(missing_ok=True)
+        secret = self.directory / "secret"
+        secret.write_bytes(b"a secret")
+        os.mkfifo(path) if kind == "pipe" else path.symlink_to(secret if kind == "link" else path)
 
     # -- the reader ------------------------------------------------------------------------------------------
 
@@ -372,11 +391,11 @@ def test_a_late_line_that_comes_while_the_reader_moves_on_is_read(log, tailer, m
     data, renamed = read_all(tailer), log.with_name("log.txt.1")
     log.rename(renamed)
 
-    def scan_late(path: Path) -> list[ChainFile]:
+    def scan_late(path: Path, known: Collection[int] = ()) -> list[ChainFile]:
         if not log.exists():
             append(renamed, b"late ")
             append(log, b"two")
-        return scan(path)
+        return scan(path, known)
 
     monkeypatch.setattr(tail, "scan", scan_late)
     assert data + read_all(tailer) == b"one late two"
@@ -404,6 +423,32 @@ def test_a_truncation_says_how_much_was_known_to_be_unread(log, tailer):
     os.truncate(log, 0)
     (loss,) = tailer.read(ENOUGH).losses
     assert loss.offset == 4 and "truncated in place; at least 6 bytes" in loss.reason
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_rotated_file_is_not_read_again_after_many_truncations(log, restarts):
+    """There are more of them than a cursor holds files."""
+    tailer = Tailer(log.parent, log.name)
+    log.write_bytes(b"rotated ")
+    data, losses = read_with_losses(tailer)
+    log.rename(log.with_name("log.txt.1"))
+    log.touch()
+    written = data
+    for number in range(20):
+        os.truncate(log, 0)
+        append(log, b"life %d " % number)
+        chunks = list(iter(lambda tailer=tailer: tailer.read(ENOUGH), None))
+        data += b"".join(chunk.data for chunk in chunks)
+        losses += [loss for chunk in chunks for loss in chunk.losses]
+        written += b"life %d " % number
+        if restarts:
+            tailer.close()
+            tailer = Tailer(log.parent, log.name)
+            tailer.seek(len(data), chunks[-1].cursor)
+    assert data == written and len(losses) == 19
+    digest, begins = tailer.digest()
+    assert (digest, begins) == (hashlib.sha256(b"life 19 ").hexdigest(), len(written) - 8)
+    tailer.close()
 
 
 def test_a_log_and_a_directory_that_appear_late(tmp_path):
@@ -458,3 +503,150 @@ def test_a_cursor_stays_small_over_many_rotations(log, tailer):
         log.rename(log.with_name(f"log.txt.{100 - number}"))
     digest, begins = tailer.digest()
     assert 0 < begins < len(written) and digest == hashlib.sha256(written[begins:]).hexdigest()
+
+
+@pytest.mark.parametrize("looks", [1, 2, 3, 5], ids="looked at every {}".format)
+@pytest.mark.parametrize("name", ["{}", "2026112{}", "2026-11-2{}"])
+def test_backups_whose_newest_comes_last_are_read_once_and_in_order(log, tailer, name, looks):
+    """Whether the reader sees each rotation or comes late."""
+    written = data = b""
+    for number in range(1, 7):
+        line = b"file number %d\n" % number
+        log.write_bytes(line)
+        os.utime(log, (number, number))
+        written += line
+        if number == 1 or number % looks == 0:
+            data += read_all(tailer)
+        log.rename(log.with_name("log.txt." + name.format(number)))
+    data += read_all(tailer)
+    assert data == written
+    assert tailer.digest() == (hashlib.sha256(written).hexdigest(), 0)
+
+
+@pytest.mark.parametrize("name", ["bak", "orig", "1.bak", "save"])
+def test_a_copy_that_an_operator_made_is_left_alone(log, tailer, name):
+    log.write_bytes(b"one ")
+    data = read_all(tailer)
+    shutil.copyfile(log, log.with_name(f"log.txt.{name}"))
+    append(log, b"two ")
+    log.rename(log.with_name("log.txt.1"))
+    log.write_bytes(b"three")
+    assert data + read_all(tailer) == b"one two three"
+
+
+# -- what else may lie there ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at first", "after a rotation"])
+@pytest.mark.parametrize("kind", ["link", "loop", "pipe", "device", "socket", "owner"])
+@pytest.mark.timeout(10)
+def test_a_log_that_is_no_plain_file_of_ours_is_not_read(log, tailer, monkeypatch, kind, late):
+    """The error says what it is; what was there before it is read, and what is there after it, too."""
+    if late:
+        log.write_bytes(b"before ")
+        assert tailer.read(3).data == b"bef"
+        log.rename(log.with_name("log.txt.1"))
+    secret = log.with_name("secret.key")
+    secret.write_bytes(b"a secret")
+    if kind == "link":
+        log.symlink_to(secret)
+    elif kind == "loop":
+        log.symlink_to(log)
+    elif kind == "pipe":
+        os.mkfifo(log)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as unheard:
+            unheard.bind(os.path.relpath(log))
+    elif kind == "device":
+        log.symlink_to("/dev/zero")
+    else:
+        log.write_bytes(b"a secret")
+        strangers = log.stat().st_ino
+        real = chain.obstacle
+        monkeypatch.setattr(
+            chain, "obstacle", lambda s, users: real(s, users if s.st_ino != strangers else {-1})
+        )
+        monkeypatch.setattr(tail, "obstacle", chain.obstacle)
+    if late:
+        assert tailer.read(ENOUGH).data == b"ore "
+    said = {"pipe": "no regular file", "socket": "no regular file", "owner": f"a file of user {os.getuid()}"}
+    for _ in range(2):
+        with pytest.raises(OSError, match=said.get(kind, "a symbolic link")):
+            tailer.read(ENOUGH)
+    assert tailer.offset == (7 if late else 0)
+    log.with_name("new").write_bytes(b"after")
+    log.with_name("new").rename(log)
+    assert read_all(tailer) == b"after"
+
+
+def test_a_link_among_the_rotated_files_is_passed_over(log, tailer):
+    secret = log.with_name("secret.key")
+    secret.write_bytes(b"a secret")
+    log.with_name("log.txt.2").symlink_to(secret)
+    log.with_name("log.txt.3").symlink_to("log.txt.3")
+    log.with_name("log.txt.1").write_bytes(b"one ")
+    log.write_bytes(b"two ")
+    data = read_all(tailer)
+    log.with_name("log.txt.1").unlink()
+    log.with_name("log.txt.1").symlink_to(secret)
+    append(log, b"three")
+    assert data + read_all(tailer) == b"one two three"
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("comes", ["link", "pipe"])
+def test_what_takes_a_files_place_after_the_scan_is_not_read(log, tailer, monkeypatch, comes):
+    log.write_bytes(b"one ")
+    data = read_all(tailer)
+    log.rename(log.with_name("log.txt.1"))
+    log.write_bytes(b"two ")
+    log.with_name("secret.key").write_bytes(b"a secret")
+
+    def scan_early(path: Path, known: Collection[int] = ()) -> list[ChainFile]:
+        seen = scan(path, known)
+        if not log.with_name("log.txt.2").exists():
+            log.with_name("log.txt.1").rename(log.with_name("log.txt.2"))
+            log.rename(log.with_name("log.txt.1"))
+            log.symlink_to("secret.key") if comes == "link" else os.mkfifo(log)
+        return seen
+
+    monkeypatch.setattr(tail, "scan", scan_early)
+    assert data + tailer.read(ENOUGH).data == b"one two "
+    with pytest.raises(OSError, match="only regular files"):
+        tailer.read(ENOUGH)
+
+
+@pytest.mark.timeout(100)
+def test_a_scan_ends_soon_with_50_000_names_while_more_come(memory_path, monkeypatch):
+    """The names come as fast as the reader looks at them."""
+    log, fresh = memory_path / "log.txt", count(100_000)
+    for number in range(50_000):
+        os.mknod(f"{log}.{'x' if number % 2 else 9}{number}")
+    log.with_name("log.txt.1").write_bytes(b"one ")
+    log.write_bytes(b"two ")
+    real, looks = os.lstat, count()
+
+    def lstat(path: Path) -> os.stat_result:
+        next(looks)
+        os.mknod(f"{log}.{next(fresh)}")
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    tailer = Tailer(log.parent, log.name)
+    began = time.thread_time()
+    data, losses = read_with_losses(tailer)
+    took = time.thread_time() - began
+    tailer.close()
+    assert data == b"one two " and [loss.offset for loss in losses] == [0]
+    assert next(looks) < 20 * chain.MOST_FILES and took < 10
+
+
+def test_more_rotated_files_than_are_looked_into_are_an_entry(log, tailer, monkeypatch):
+    monkeypatch.setattr(chain, "MOST_FILES", 20)
+    monkeypatch.setattr(tail, "MOST_FILES", 20)
+    for number in range(30, 0, -1):
+        log.with_name(f"log.txt.{number}").write_bytes(b"%d\n" % number)
+        os.utime(log.with_name(f"log.txt.{number}"), (100 - number, 100 - number))
+    log.write_bytes(b"the log")
+    data, losses = read_with_losses(tailer)
+    assert data.endswith(b"\n2\n1\nthe log") and [loss.offset for loss in losses] == [0]
