@@ -58,7 +58,11 @@ class StoreError(LogStreamError):
     """The store cannot take or give data now (disk full, file missing); nothing was changed."""
 
 
-class QuotaError(StoreError):
+class RefusedError(StoreError):
+    """The store takes no more of this stream, for good; the text says why."""
+
+
+class QuotaError(RefusedError):
     """A quota of the store is used up; the stream stays as it is, and its verdict says so."""
 
 

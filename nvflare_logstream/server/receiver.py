@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
-from nvflare_logstream.errors import GapError, QuotaError, StoreError, WireError
+from nvflare_logstream.errors import GapError, RefusedError, StoreError, WireError
 from nvflare_logstream.server.pace import Pace
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, StreamId, StreamKey
@@ -120,7 +121,8 @@ class Receiver:
         for refusal in request.refusals:
             stream = refusal.stream
             if self._admitted(stream, peer, replies) or self._admission(stream.job_id, peer).by_policy:
-                self._store.refuse(self._key(stream, peer), refusal.reason)
+                with suppress(RefusedError):  # its logs were removed: there is nothing to say of them
+                    self._store.refuse(self._key(stream, peer), refusal.reason)
                 replies.add(StreamReply(stream, Status.REFUSED, reason=refusal.reason))
 
     def _list_known(self, job_id: str, peer: Peer, replies: _Replies) -> bool:
@@ -139,6 +141,9 @@ class Receiver:
         key = self._key(stream, peer)
         try:
             opened = self._store.open(key, request.utc_offset, request.clock - self._clock())
+        except RefusedError as error:
+            replies.add(StreamReply(stream, Status.REFUSED, reason=str(error)))
+            return
         except StoreError as error:
             replies.add(StreamReply(stream, Status.LATER, reason=str(error)))
             return
@@ -156,7 +161,7 @@ class Receiver:
                 reply = StreamReply(stream, Status.OK, end)
             except GapError as gap:
                 reply = StreamReply(stream, Status.GAP, gap.end, gap.cursor)
-            except QuotaError as error:
+            except RefusedError as error:
                 reply = StreamReply(stream, Status.REFUSED, reason=str(error))
             except StoreError as error:
                 reply = StreamReply(stream, Status.LATER, reason=str(error))
@@ -176,6 +181,8 @@ class Receiver:
                 closed.append(key)
             except GapError as gap:
                 reply = StreamReply(stream, Status.GAP, gap.end, gap.cursor)
+            except RefusedError as error:
+                reply = StreamReply(stream, Status.REFUSED, reason=str(error))
             except StoreError as error:
                 reply = StreamReply(stream, Status.LATER, reason=str(error))
             replies.add(reply)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from nvflare_logstream.errors import StoreError
+from nvflare_logstream.errors import RefusedError, StoreError
 from nvflare_logstream.store.file import StreamFile
 from nvflare_logstream.store.index import Index
 from nvflare_logstream.store.quotas import Usage
@@ -45,12 +45,15 @@ class LoadedStreams:
         """The stream, made if it is new, with a file that is as long as its record says.
 
         Raises:
+            RefusedError: if the stream is new and its job's logs were removed.
             StoreError: if the index does not take or give it.
             OSError: if the disk does not.
         """
         file = self.files.get(key)
         if file is None:
             record, now = self._index.load(key), self._clock()
+            if record is None:
+                self.check_kept(key.job_id)
             file = StreamFile(record or Stream(key, opened=now, last_seen=now), self.path(key))
             if file.size() > file.record.end:  # written after the last commit: the sender sends it again
                 os.truncate(file.path, file.record.end)
@@ -65,6 +68,53 @@ class LoadedStreams:
             file.update(state=State.OPEN, reason="")
         self.files[key] = file
         return file
+
+    def refuse(self, key: StreamKey, reason: str) -> None:
+        """Record that the site keeps a stream back; one that is over stays as it is.
+
+        Raises:
+            RefusedError: if the job's logs were removed.
+            StoreError: if the index does not take it.
+        """
+        with self.lock:
+            file, now = self.files.get(key), self._clock()
+            stream = file.record if file else self._index.load(key) or Stream(key, opened=now)
+            if stream.state not in (State.OPEN, State.EXPECTED):
+                return
+            if file is None:
+                self.check_kept(key.job_id)
+                self._index.add(stream._replace(state=State.REFUSED, reason=reason, last_seen=now))
+            else:
+                file.update(state=State.REFUSED, reason=reason, last_seen=now)
+
+    def expect(self, key: StreamKey, reason: str) -> None:
+        """Record that a site takes part in a job, unless something of it is known already.
+
+        Raises:
+            StoreError: if the index does not take it.
+        """
+        with self.lock:
+            if not self._index.find(key.job_id, key.site) and not self._index.forgotten(key.job_id):
+                now = self._clock()
+                expected = Stream(key, state=State.EXPECTED, reason=reason, opened=now, last_seen=now)
+                self._index.save([expected])
+
+    def touch(self, site: str, job_id: str) -> None:
+        """Note a sign of life for the open streams of a site, or of one of its jobs."""
+        with self.lock:
+            for key, file in self.files.items():
+                if key.site == site and job_id in ("", key.job_id) and file.record.state is State.OPEN:
+                    file.update(last_seen=self._clock())
+
+    def check_kept(self, job_id: str) -> None:
+        """Check that a job's logs were not removed: they do not come back.
+
+        Raises:
+            RefusedError: if they were; it says why.
+            StoreError: if the index cannot be read.
+        """
+        if reason := self._index.forgotten(job_id):
+            raise RefusedError(f"the server has removed the logs of job {job_id}: {reason}")
 
     def commit(self) -> None:
         """Bring everything to disk: first the data, then the cursors that point past them.
@@ -91,8 +141,8 @@ class LoadedStreams:
             for key in [key for key, file in self.files.items() if key.job_id == job_id and not file.dirty]:
                 del self.files[key]
 
-    def delete_job(self, job_id: str) -> None:
-        """Remove a job from memory, from the index and from the disk.
+    def delete_job(self, job_id: str, reason: str) -> None:
+        """Remove a job from memory, from the index and from the disk; the index keeps the reason.
 
         Raises:
             StoreError: if the index cannot be changed.
@@ -100,6 +150,6 @@ class LoadedStreams:
         with self._commit_lock, self.lock:
             for key in [key for key in self.files if key.job_id == job_id]:
                 del self.files[key]
-            self._index.delete_job(job_id)
+            self._index.delete_job(job_id, reason, self._clock())
             self._usage.forget(job_id)
             shutil.rmtree(self._root / job_id, ignore_errors=True)

@@ -21,6 +21,7 @@ from nvflare_logstream.store.changes import Changes
 from nvflare_logstream.store.index import MAX_LOSSES, Index
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.quotas import Quotas, Usage
+from nvflare_logstream.store.retention import Removal, Retention
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 from nvflare_logstream.wire.upload import Close
 
@@ -45,13 +46,20 @@ class LogStore:
         root: the store's directory, made if it is not there.
         quotas: most bytes a stream, a job and the whole store may hold.
         clock: gives the time in seconds since the epoch.
+        uptime: gives the time in seconds, from any beginning, in steps of the time that really passed.
 
     Raises:
         StoreError: if the index cannot be opened, or is one of a later release.
         OSError: if the directory cannot be made.
     """
 
-    def __init__(self, root: Path, quotas: Quotas = _DEFAULT_QUOTAS, clock: Callable[[], float] = time.time):
+    def __init__(
+        self,
+        root: Path,
+        quotas: Quotas = _DEFAULT_QUOTAS,
+        clock: Callable[[], float] = time.time,
+        uptime: Callable[[], float] = time.monotonic,
+    ):
         self.root, self._clock = Path(root), clock
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.root / INDEX_FILE).touch(mode=0o600)  # the files SQLite makes beside it get the same mode
@@ -59,6 +67,7 @@ class LogStore:
         self._usage = Usage(quotas, self.index.jobs())
         self._loaded = LoadedStreams(self.root, self.index, self._usage, clock)
         self._changes = Changes()
+        self._retention = Retention(self.index, quotas.store, self.delete_job, clock, uptime)
 
     def close(self) -> None:
         """Commit and close.
@@ -175,17 +184,12 @@ class LogStore:
         """Record that the site's policy keeps a stream back; what was stored before stays as it is.
 
         Raises:
+            RefusedError: if the job's logs were removed.
             StoreError: if the disk does not take it.
         """
-        with self._loaded.lock, _as_store_error(key):
-            file, now = self._loaded.files.get(key), self._clock()
-            stream = file.record if file else self.index.load(key) or Stream(key, opened=now)
-            if stream.state not in (State.OPEN, State.EXPECTED):
-                return
-            if file is None:
-                self.index.add(stream._replace(state=State.REFUSED, reason=reason, last_seen=now))
-                return
-            file.update(state=State.REFUSED, reason=reason, last_seen=now)
+        with _as_store_error(key):
+            self._loaded.refuse(key, reason)
+        self.wake_readers(key.job_id)
         self.commit()
 
     def expect(self, key: StreamKey, reason: str) -> None:
@@ -200,17 +204,11 @@ class LogStore:
         Raises:
             StoreError: if the disk does not take it.
         """
-        with self._loaded.lock:
-            if not self.index.find(key.job_id, key.site):
-                now = self._clock()
-                self.index.save([Stream(key, state=State.EXPECTED, reason=reason, opened=now, last_seen=now)])
+        self._loaded.expect(key, reason)
 
     def touch(self, site: str, job_id: str = "") -> None:
         """Note a sign of life for the open streams of a site, or of one of its jobs."""
-        with self._loaded.lock:
-            for key, file in self._loaded.files.items():
-                if key.site == site and job_id in ("", key.job_id) and file.record.state is State.OPEN:
-                    file.update(last_seen=self._clock())
+        self._loaded.touch(site, job_id)
 
     def commit(self) -> None:
         """Bring everything to disk: first the data, then the cursors that point past them.
@@ -268,31 +266,27 @@ class LogStore:
         self.commit()
         self._loaded.release(job_id)
 
-    def delete_job(self, job_id: str) -> None:
-        """Remove a job's logs and all that is known of them.
+    def delete_job(self, job_id: str, reason: str = "the job was deleted") -> None:
+        """Remove a job's logs for good: of all that is known of them, only the reason is kept.
 
         Raises:
             ArgumentError: if `job_id` is no plain name.
             StoreError: if the index cannot be changed.
         """
         check_name("job", job_id)
-        self._loaded.delete_job(job_id)
+        self._loaded.delete_job(job_id, reason)
+        self.wake_readers(job_id)
         self._changes.forget(job_id)
 
-    def sweep(self, keep_seconds: float, job_exists: Callable[[str], bool]) -> list[str]:
-        """Remove jobs that are gone from the job store, too old or, oldest first, too much for the store.
+    def check_kept(self, job_id: str) -> None:
+        """Check that a job's logs were not removed: they do not come back.
 
-        A job with an open stream that was heard of within a day is never removed for age or size.
-
-        Args:
-            keep_seconds: how long after its last sign of life a job is kept.
-            job_exists: whether the job store still has a job.
-
-        Returns:
-            The removed jobs.
+        Raises:
+            RefusedError: if they were; it says why.
+            StoreError: if the index cannot be read.
         """
-        removed = []
-        for job_id in self._usage.jobs_to_remove(self.index.jobs(), self._clock(), keep_seconds, job_exists):
-            self.delete_job(job_id)
-            removed.append(job_id)
-        return removed
+        self._loaded.check_kept(job_id)
+
+    def sweep(self, keep_seconds: float, deleted: Callable[[str], bool]) -> list[Removal]:
+        """Remove jobs whose logs have to go, see `Retention.sweep`."""
+        return self._retention.sweep(keep_seconds, deleted)

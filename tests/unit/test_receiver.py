@@ -201,6 +201,16 @@ def test_a_refusal_is_recorded_of_a_site_that_is_kept_out_by_its_own_policy_and_
     assert server.info().standing == "refused (policy)"
 
 
+@pytest.mark.parametrize("part", [*EVERYTHING, Refusal(LOG, "policy")], ids=lambda part: type(part).__name__)
+def test_a_site_does_not_bring_back_what_was_removed(server, part):
+    server.send(LOG, Frame(LOG, 0, b"1", b"c"), close(b"1"))
+    server.store.delete_job(JOB, "nothing was heard of it for 90 days")
+    reply = server.reply(part)
+    assert reply.status is Status.REFUSED
+    assert "nothing was heard of it for 90 days" in reply.reason or reply.reason == "policy"
+    assert server.store.streams() == []
+
+
 def test_a_refused_stream_takes_no_bytes_from_the_same_request(server):
     reply = server.reply(Refusal(LOG, "policy"), Frame(LOG, 0, b"1", b"c"), close(b""))
     assert reply == StreamReply(LOG, Status.REFUSED, reason="policy")

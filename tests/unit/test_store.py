@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvflare_logstream import hashing
-from nvflare_logstream.errors import ArgumentError, GapError, QuotaError, StoreError
+from nvflare_logstream.errors import ArgumentError, GapError, QuotaError, RefusedError, StoreError
 from nvflare_logstream.store.index import MAX_LOSSES
+from nvflare_logstream.store.migrations import STEPS
 from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.streams import Loss, State, Stream, StreamId, StreamKey
 from nvflare_logstream.testing import Clock
@@ -53,7 +54,7 @@ def clock():
 
 @pytest.fixture
 def store(memory_path, clock):
-    store = LogStore(memory_path / "store", clock=clock)
+    store = LogStore(memory_path / "store", clock=clock, uptime=clock)
     yield store
     store.close()
 
@@ -61,7 +62,7 @@ def store(memory_path, clock):
 def crash(store: LogStore) -> None:
     """Make `store` what the next process finds after a crash of this one."""
     store.index.close()
-    store.__init__(store.root, store._usage.quotas, store._clock)
+    store.__init__(store.root, store._usage.quotas, store._clock, store._retention._uptime)
 
 
 ACTIONS = st.one_of(
@@ -254,7 +255,9 @@ def test_an_index_of_another_version_is_refused(memory_path):
     with sqlite3.connect(memory_path / "index.sqlite") as db:
         db.execute("PRAGMA user_version=99")
     db.close()
-    with pytest.raises(StoreError, match="schema version 99, this release knows versions up to 1"):
+    with pytest.raises(
+        StoreError, match=f"schema version 99, this release knows versions up to {len(STEPS)}"
+    ):
         LogStore(memory_path)
 
 
@@ -353,19 +356,85 @@ def test_delete_job_refuses_what_is_no_name(store, name):
         store.delete_job(name)
 
 
+DAY = 86400.0
+
+
 def test_sweep_removes_the_gone_and_the_old_but_nothing_that_is_busy(store, clock):
-    day = 86400
     keys = {name: StreamKey(name, "site-1", "log.txt") for name in ("gone", "old", "new")}
     put(store, 0, 10, keys["old"])
     store.close_stream(keys["old"], close_of(SOURCE[:10]))
-    clock.advance(80 * day)
+    store.commit()
+    assert store.sweep(90 * DAY, lambda job: False) == []
+    clock.advance(80 * DAY)
     put(store, 0, 10, keys["gone"])
     put(store, 0, 10, keys["new"])
-    clock.advance(20 * day)
+    clock.advance(20 * DAY)
     store.open(keys["new"])
     store.commit()
-    assert sorted(store.sweep(90 * day, lambda job: job != "gone")) == ["gone", "old"]
+    assert sorted(store.sweep(90 * DAY, lambda job: job == "gone")) == [
+        ("gone", "the job was deleted"),
+        ("old", "nothing was heard of it for 90 days"),
+    ]
     assert [info.key for info in store.streams()] == [keys["new"]]
+
+
+def nobody(job_id: str) -> bool:
+    """No job was deleted."""
+    return False
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_clock_that_jumps_takes_no_logs_away(memory_path, closed, restarted):
+    """Closed logs stay for a day in which the server really ran; open ones for as long as they are kept."""
+    clock, uptime = Clock(), Clock(0.0)
+    store = LogStore(memory_path, clock=clock, uptime=uptime)
+    put(store, 0, 10)
+    if closed:
+        store.close_stream(KEY, close_of(SOURCE[:10]))
+    store.commit()
+    assert store.sweep(90 * DAY, nobody) == []
+    clock.advance(91 * DAY)
+    for hours in range(1, (1 if closed else 90) * 24 + 1):
+        assert store.sweep(90 * DAY, nobody) == [], hours
+        uptime.advance(3600)
+        if restarted and hours % 20 == 10:  # uptime is what all lives of the server have together
+            store.sweep(90 * DAY, nobody)
+            uptime.now = float(hours)  # a monotonic clock begins anywhere
+            crash(store)
+    assert [removal.job_id for removal in store.sweep(90 * DAY, nobody)] == [KEY.job_id]
+    store.close()
+
+
+def test_a_clock_that_jumped_and_was_set_right_takes_no_logs_away(store, clock):
+    put(store, 0, 10)
+    store.close_stream(KEY, close_of(SOURCE[:10]))
+    store.commit()
+    clock.advance(91 * DAY)
+    assert store.sweep(90 * DAY, nobody) == []
+    clock.advance(-90 * DAY)
+    assert store.sweep(90 * DAY, nobody) == [] and store.open(KEY).end == 10
+
+
+@pytest.mark.parametrize("file", [KEY.file, "other.txt"])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_was_removed_does_not_come_back(store, restarted, file):
+    put(store, 0, 10)
+    store.delete_job(KEY.job_id, "nothing was heard of it for 90 days")
+    if restarted:
+        crash(store)
+    key = KEY._replace(file=file)
+    for come_back in (
+        lambda: store.open(key),
+        lambda: put(store, 0, 10, key),
+        lambda: store.close_stream(key, close_of(b"")),
+        lambda: store.refuse(key, "policy"),
+    ):
+        with pytest.raises(RefusedError, match="has removed the logs of job job-1: nothing was heard of it"):
+            come_back()
+    store.expect(key, "nothing came")
+    assert store.streams() == [] and not (store.root / KEY.job_id).exists()
+    assert put(store, 0, 10, StreamKey("job-2", "site-1", "log.txt")) == 10
 
 
 def test_sweep_frees_the_oldest_when_the_store_is_nearly_full(memory_path, clock):
@@ -376,7 +445,8 @@ def test_sweep_frees_the_oldest_when_the_store_is_nearly_full(memory_path, clock
         store.close_stream(key, close_of(SOURCE[:190]))
         clock.advance(10)
     store.commit()
-    assert store.sweep(1e9, lambda job: True) == ["job-0"]
+    ((job_id, reason),) = store.sweep(1e9, nobody)
+    assert job_id == "job-0" and "nearly full" in reason
     store.close()
 
 
@@ -455,6 +525,15 @@ def test_a_refusal_before_anything_came_makes_no_file(store, clock):
     assert (
         store.streams()[0].as_of(clock(), 30).verdict == "refused" and not (store.root / KEY.job_id).exists()
     )
+
+
+@pytest.mark.parametrize("before", ["nothing", "bytes"])
+def test_a_refusal_wakes_readers(store, before):
+    if before == "bytes":
+        put(store, 0, 10)
+    seen = store.changes(KEY.job_id)
+    store.refuse(KEY, "no")
+    assert store.changes(KEY.job_id) > seen
 
 
 def test_a_refusal_does_not_undo_a_close(store, clock):
