@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from nvflare_logstream.errors import GapError, RefusedError, StoreError, WireError
+from nvflare_logstream.errors import CommitError, GapError, RefusedError, StoreError, WireError
 from nvflare_logstream.server.pace import Pace
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, StreamId, StreamKey
@@ -157,7 +157,10 @@ class Receiver:
                 continue
             key = self._key(stream, peer)
             try:
-                end = self._store.append(key, frame.offset, frame.data, frame.cursor, frame.losses)
+                # A late frame of a job's process must not undo the close that its parent sent.
+                end = self._store.append(
+                    key, frame.offset, frame.data, frame.cursor, frame.losses, may_reopen=not peer.job_id
+                )
                 reply = StreamReply(stream, Status.OK, end)
             except GapError as gap:
                 reply = StreamReply(stream, Status.GAP, gap.end, gap.cursor)
@@ -187,6 +190,15 @@ class Receiver:
                 reply = StreamReply(stream, Status.LATER, reason=str(error))
             replies.add(reply)
         if closed:
-            self._store.commit()
+            self._commit(closed, replies)
         for key in closed:
             self._on_close(key)
+
+    def _commit(self, closed: list[StreamKey], replies: _Replies) -> None:
+        """Bring closed streams to disk; those that the disk does not take are answered, and not closed."""
+        try:
+            self._store.commit(*closed)
+        except CommitError as error:
+            for key, reason in error.failed.items():
+                closed.remove(key)
+                replies.add(StreamReply(StreamId(key.job_id, key.file), Status.LATER, reason=reason))

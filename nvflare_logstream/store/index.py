@@ -64,7 +64,7 @@ class Index:
         try:
             migrate(self._db, path)
             self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute("PRAGMA synchronous=FULL")  # what was committed is on disk, not only in order
         except (sqlite3.Error, StoreError) as error:
             self._db.close()
             if isinstance(error, StoreError):

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nvflare_logstream.errors import RefusedError, StoreError
-from nvflare_logstream.store.file import StreamFile
-from nvflare_logstream.store.index import Index
+from nvflare_logstream.store.file import StreamFile, UnsyncedError
+from nvflare_logstream.store.index import MAX_LOSSES, Index
 from nvflare_logstream.store.quotas import Usage
-from nvflare_logstream.streams import State, Stream, StreamKey
+from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 
 
 class LoadedStreams:
@@ -59,10 +59,12 @@ class LoadedStreams:
                 os.truncate(file.path, file.record.end)
             if record is None:
                 self._index.add(file.record)
-        if file.size() < file.record.end:  # new, or somebody damaged the store: take it from its start
-            if file.record.end:
-                self._usage.add(key.job_id, -file.record.end)
-                file.update(state=State.OPEN, reason="")
+        size = file.size()
+        if size < file.record.end > 0:  # somebody damaged the store: what the site still has is taken again
+            is_left = f"cut to {size} bytes" if size >= 0 else "removed"
+            reason = f"the stored copy, {file.record.end} bytes, was {is_left} at the server, and taken again"
+            self.begin_again(file, Loss(0, None, f"{reason} from what the site still had"))
+        elif size < 0:
             file.start_again()
         if file.record.state is State.EXPECTED:
             file.update(state=State.OPEN, reason="")
@@ -116,24 +118,65 @@ class LoadedStreams:
         if reason := self._index.forgotten(job_id):
             raise RefusedError(f"the server has removed the logs of job {job_id}: {reason}")
 
-    def commit(self) -> None:
-        """Bring everything to disk: first the data, then the cursors that point past them.
+    def begin_again(self, file: StreamFile, entry: Loss) -> None:
+        """Forget a stream's bytes, so that its site sends them again; `entry` says so in its ledger.
 
         Raises:
-            StoreError: if the disk does not take it; nothing is forgotten.
+            StoreError: if the index does not take it; nothing is forgotten then.
+            OSError: if the disk does not.
         """
+        stream = file.record
+        losses = stream.losses if entry in stream.losses else (*stream.losses, entry)[:MAX_LOSSES]
+        again = stream._replace(
+            end=0, cursor=b"", lines=0, state=State.OPEN, reason="", agreed=False, losses=losses
+        )
+        self._index.save([again])  # first: a crash in between finds a file that is too long, and cuts it
+        self._usage.add(stream.key.job_id, -stream.end)
+        file.record = again
+        file.start_again()
+
+    def commit(self) -> dict[StreamKey, str]:
+        """Bring everything to disk: first the data, then the cursors that point past them.
+
+        Returns:
+            The streams that failed, and why. One of which nobody knows what is on disk goes back to what was
+            committed before: its site sends the rest again.
+
+        Raises:
+            StoreError: if the index cannot be written; nothing is forgotten.
+        """
+        failed: dict[StreamKey, str] = {}
         with self._commit_lock:
             with self.lock:
                 dirty = [(file, file.record) for file in self.files.values() if file.dirty]
                 for file, _ in dirty:
                     file.dirty = False
+            synced = []
+            for file, record in dirty:
+                try:
+                    if file.sync():
+                        synced.append(record)
+                except OSError as error:
+                    failed[record.key] = str(error)
+                    with self.lock:
+                        file.dirty = True
+                        if isinstance(error, UnsyncedError):
+                            self._go_back(file)
             try:
-                self._index.save([record for file, record in dirty if file.sync()])
-            except (OSError, StoreError) as error:
+                self._index.save(synced)
+            except StoreError as error:
                 with self.lock:
                     for file, _ in dirty:
                         file.dirty = True
                 raise StoreError(f"cannot commit: {error}") from error
+        return failed
+
+    def _go_back(self, file: StreamFile) -> None:
+        """Go back to what was committed of a stream; the next load cuts the file."""
+        key = file.record.key
+        committed = self._index.load(key)
+        self._usage.add(key.job_id, (committed.end if committed else 0) - file.record.end)
+        self.files.pop(key, None)
 
     def release(self, job_id: str) -> None:
         """Forget a job's committed streams in memory."""

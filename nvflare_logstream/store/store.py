@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nvflare_logstream.errors import GapError, QuotaError, StoreError
+from nvflare_logstream.errors import CommitError, GapError, QuotaError, StoreError
 from nvflare_logstream.names import check_name
 from nvflare_logstream.store.changes import Changes
+from nvflare_logstream.store.closing import Closing, reopened
+from nvflare_logstream.store.file import sync_directory
 from nvflare_logstream.store.index import MAX_LOSSES, Index
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.quotas import Quotas, Usage
@@ -64,8 +66,10 @@ class LogStore:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.root / INDEX_FILE).touch(mode=0o600)  # the files SQLite makes beside it get the same mode
         self.index = Index(self.root / INDEX_FILE)
+        sync_directory(self.root)
         self._usage = Usage(quotas, self.index.jobs())
         self._loaded = LoadedStreams(self.root, self.index, self._usage, clock)
+        self._closing = Closing(self._loaded, clock)
         self._changes = Changes()
         self._retention = Retention(self.index, quotas.store, self.delete_job, clock, uptime)
 
@@ -104,9 +108,17 @@ class LogStore:
             return file.record
 
     def append(
-        self, key: StreamKey, offset: int, data: bytes, cursor: bytes, losses: tuple[Loss, ...] = ()
+        self,
+        key: StreamKey,
+        offset: int,
+        data: bytes,
+        cursor: bytes,
+        losses: tuple[Loss, ...] = (),
+        may_reopen: bool = True,
     ) -> int:
         """Store bytes of a stream from logical `offset` on; bytes that are already stored are skipped.
+
+        A closed stream is opened again by what is new, if it `may_reopen`; its ledger says so.
 
         Returns:
             The stream's end.
@@ -114,6 +126,7 @@ class LogStore:
         Raises:
             GapError: if `offset` is beyond the end.
             QuotaError: if a quota is used up.
+            RefusedError: if the stream is closed and may not be opened again, or the job's logs were removed.
             StoreError: if the disk does not take the bytes.
         """
         with self._loaded.lock, _as_store_error(key):
@@ -127,6 +140,8 @@ class LogStore:
             if data_end < stream.end or (data_end == stream.end and not new_losses):
                 file.seen(now)
                 return stream.end
+            if stream.state is State.CLOSED:
+                new_losses.insert(0, reopened(stream, may_reopen))
             new_data = data[stream.end - offset :]
             try:
                 self._usage.check(key.job_id, stream.end, len(new_data))
@@ -148,37 +163,22 @@ class LogStore:
             self._usage.add(key.job_id, len(new_data))
         self.wake_readers(key.job_id)
         if new_losses:  # unlike bytes, a loss is sent only once: a crash must not take it from us
-            self.commit()
+            self.commit(key)
         return data_end
 
     def close_stream(self, key: StreamKey, close: Close) -> Stream:
-        """Close a stream: compare its length and digest with the site's; on disk after the next `commit`.
+        """Close a stream: compare the bytes on disk with the site's; on disk itself after the next `commit`.
+
+        A copy that differs is begun again, once, if the site still has every byte of it.
 
         Raises:
-            GapError: if the site's total is not the stored length.
+            GapError: if the site has to send more before it closes.
             StoreError: if the stored copy cannot be read.
         """
-        with self._loaded.lock, _as_store_error(key):
-            file = self._loaded.load(key)
-            stream = file.record
-            if close.total != stream.end:
-                raise GapError(stream.end, stream.cursor)
-            now = self._clock()
-            if stream.state is not State.STOPPED:
-                digest = file.digest(close.digest_from)
-                agreed = digest == close.digest
-                reason = f"the site's file has sha256 {close.digest}, the stored copy {digest}"
-                file.update(state=State.CLOSED, agreed=agreed, reason="" if agreed else reason)
-            file.update(
-                total=close.total,
-                digest=close.digest,
-                digest_from=close.digest_from,
-                outcome=close.outcome,
-                closed=now,
-                last_seen=now,
-            )
-            self.wake_readers(key.job_id)
-            return file.record
+        with _as_store_error(key):
+            stream = self._closing.close(key, close)
+        self.wake_readers(key.job_id)
+        return stream
 
     def refuse(self, key: StreamKey, reason: str) -> None:
         """Record that the site's policy keeps a stream back; what was stored before stays as it is.
@@ -190,7 +190,7 @@ class LogStore:
         with _as_store_error(key):
             self._loaded.refuse(key, reason)
         self.wake_readers(key.job_id)
-        self.commit()
+        self.commit(key)
 
     def expect(self, key: StreamKey, reason: str) -> None:
         """Record that a site takes part in a job, so that a log that never comes is known to be missing.
@@ -210,13 +210,19 @@ class LogStore:
         """Note a sign of life for the open streams of a site, or of one of its jobs."""
         self._loaded.touch(site, job_id)
 
-    def commit(self) -> None:
+    def commit(self, *keys: StreamKey) -> None:
         """Bring everything to disk: first the data, then the cursors that point past them.
 
+        Args:
+            keys: the streams whose failure is an error; all if none is given.
+
         Raises:
-            StoreError: if the disk does not take it; nothing is forgotten.
+            CommitError: if the disk does not take some of these streams.
+            StoreError: if the index cannot be written; nothing is forgotten.
         """
-        self._loaded.commit()
+        failed = {key: why for key, why in self._loaded.commit().items() if not keys or key in keys}
+        if failed:
+            raise CommitError(failed)
 
     # -- reading --------------------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ import hashlib
 import os
 import sqlite3
 import stat
+import threading
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvflare_logstream import hashing
-from nvflare_logstream.errors import ArgumentError, GapError, QuotaError, RefusedError, StoreError
+from nvflare_logstream.errors import (
+    ArgumentError,
+    CommitError,
+    GapError,
+    QuotaError,
+    RefusedError,
+    StoreError,
+)
+from nvflare_logstream.store import closing, file
 from nvflare_logstream.store.index import MAX_LOSSES
 from nvflare_logstream.store.migrations import STEPS
 from nvflare_logstream.store.store import LogStore, Quotas
@@ -96,8 +106,10 @@ def test_bytes_at_rest_are_always_a_prefix_and_a_crash_goes_back_to_a_committed_
                         put(store, start, stop)
                     assert (gap.value.end, gap.value.cursor) == (end, cursor_at(end) if end else b"")
                 elif start < stop:
-                    end = max(end, stop)
+                    before, end = store.info(KEY), max(end, stop)
                     assert put(store, start, stop) == end
+                    if before and before.state is State.CLOSED and end > before.end:
+                        committed = end  # at once, with the note in the ledger
             if KEY in store._loaded.files:  # looked at since it was opened
                 assert store.path(KEY).read_bytes() == SOURCE[:end]
         store.close()
@@ -130,12 +142,72 @@ def test_a_close_with_another_total_is_a_gap(store):
     assert (gap.value.end, gap.value.cursor) == (100, cursor_at(100))
 
 
-def test_a_close_with_another_digest_is_partial_and_names_both(store, clock):
+def test_a_copy_that_differs_is_taken_again_once_and_is_then_partial(store, clock):
+    """The second time it names both digests."""
+    put(store, 0, 100)
+    with pytest.raises(GapError) as gap:
+        store.close_stream(KEY, close_of(b"x" * 100))
+    assert (gap.value.end, gap.value.cursor) == (0, b"") and store.path(KEY).read_bytes() == b""
+    crash(store)
     put(store, 0, 100)
     info = store.close_stream(KEY, close_of(b"x" * 100))
-    assert info.verdict == "partial"
+    assert info.verdict == "partial" and [loss.is_note for loss in info.losses] == [True]
     for named in (b"x" * 100, SOURCE[:100]):
         assert hashlib.sha256(named).hexdigest() in info.verdict_reason
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_copy_that_was_changed_on_disk_is_never_complete(store, restarted):
+    put(store, 0, 100)
+    store.commit()
+    with store.path(KEY).open("r+b") as file:  # such as through its name in the run directory
+        file.write(b"changed")
+    if restarted:
+        crash(store)
+    with pytest.raises(GapError):
+        store.close_stream(KEY, close_of(SOURCE[:100]))
+    put(store, 0, 100)
+    info = store.close_stream(KEY, close_of(SOURCE[:100]))
+    assert info.standing == "complete" and "was taken again" in str(info.losses[0])
+    assert store.path(KEY).read_bytes() == SOURCE[:100]
+
+
+def test_a_copy_that_differs_stays_where_the_site_has_less(store):
+    put(store, 0, 100)
+    with store.path(KEY).open("r+b") as file:
+        file.seek(80)
+        file.write(b"changed")
+    info = store.close_stream(KEY, close_of(SOURCE[:100], digest_from=60))
+    assert info.verdict == "partial" and info.end == 100
+
+
+def test_a_copy_is_read_outside_the_lock_and_once(store, monkeypatch):
+    """Others write meanwhile; a close that is repeated costs nothing more."""
+    other, reads = StreamKey("job-2", "site-1", "log.txt"), []
+    read = closing.digest_of
+
+    def digest_of(*args):
+        reads.append(args)
+        writer = threading.Thread(target=put, args=(store, 0, 10, other))
+        writer.start()
+        writer.join(5)
+        assert not writer.is_alive()
+        return read(*args)
+
+    monkeypatch.setattr(closing, "digest_of", digest_of)
+    put(store, 0, 100)
+    for _ in range(3):
+        assert store.close_stream(KEY, close_of(SOURCE[:100])).agreed
+    assert len(reads) == 1
+
+
+def test_bytes_that_come_while_the_copy_is_read_make_the_close_a_gap(store, monkeypatch):
+    put(store, 0, 100)
+    read = closing.digest_of
+    monkeypatch.setattr(closing, "digest_of", lambda *args: (put(store, 100, 120), read(*args))[1])
+    with pytest.raises(GapError) as gap:
+        store.close_stream(KEY, close_of(SOURCE[:100]))
+    assert gap.value.end == 120 and store.streams()[0].state is State.OPEN
 
 
 @pytest.mark.parametrize("begins", [0, 1, 60, 100])
@@ -149,12 +221,32 @@ def test_a_digest_may_begin_anywhere(store, begins, restarted):
     assert store.close_stream(KEY, close_of(SOURCE[:100], digest_from=begins)).agreed
 
 
-def test_bytes_after_the_close_open_the_stream_again(store, clock):
+@pytest.mark.parametrize("restarted", [False, True])
+def test_bytes_after_the_close_open_the_stream_again_and_the_ledger_says_so(store, clock, restarted):
     put(store, 0, 100)
-    store.close_stream(KEY, close_of(SOURCE[:100]))
+    closed = store.close_stream(KEY, close_of(SOURCE[:100])).closed
     put(store, 100, 150)
-    assert store.streams()[0].as_of(clock(), 0).verdict == "streaming"
-    assert store.close_stream(KEY, close_of(SOURCE[:150])).as_of(clock(), 0).verdict == "complete"
+    put(store, 100, 200)
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(closed))
+    note = Loss(100, 0, f"closed at {when}, then the site went on with it")
+    if restarted:
+        crash(store)
+    (stream,) = store.streams()
+    assert stream.losses == (note,) and stream.as_of(clock(), 0).verdict == "streaming"
+    put(store, stream.end, 200)
+    stream = store.close_stream(KEY, close_of(SOURCE[:200]))
+    assert stream.as_of(clock(), 0).standing == "complete" and stream.losses == (note,)
+
+
+@pytest.mark.parametrize("losses", [(), (Loss(100, 5, "cut"),)])
+def test_who_may_not_open_a_closed_stream_again_changes_nothing(store, losses):
+    put(store, 0, 100)
+    closed = store.close_stream(KEY, close_of(SOURCE[:100]))
+    stop = 100 if losses else 101
+    with pytest.raises(RefusedError, match="was closed"):
+        store.append(KEY, 100, SOURCE[100:stop], b"c", losses, may_reopen=False)
+    assert store.append(KEY, 50, SOURCE[50:100], cursor_at(100), may_reopen=False) == 100
+    assert store.streams() == [closed] and store.path(KEY).read_bytes() == SOURCE[:100]
 
 
 @pytest.mark.parametrize("start", [0, 50, 100])
@@ -207,17 +299,64 @@ def test_a_stream_that_cannot_be_made_is_a_store_error(store, monkeypatch, error
     assert store.open(KEY).end == 0
 
 
-def test_a_commit_that_fails_is_made_up_for_by_the_next(store, monkeypatch):
+def fails(*args):
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def test_after_a_sync_that_failed_the_bytes_come_again(store, monkeypatch):
+    """The system may have dropped them, and tells of it only once."""
     put(store, 0, 50)
+    store.commit()
+    put(store, 50, 90)
     with monkeypatch.context() as patched:
-        patched.setattr(
-            os, "fdatasync", lambda fd: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error"))
-        )
-        with pytest.raises(StoreError):
+        patched.setattr(os, "fdatasync", fails)
+        with pytest.raises(StoreError, match="Input/output error"):
             store.commit()
+    with pytest.raises(GapError) as gap:
+        put(store, 90, 100)
+    assert (gap.value.end, gap.value.cursor) == (50, cursor_at(50))
+    assert store.path(KEY).read_bytes() == SOURCE[:50]
+    put(store, 50, 100)
     store.commit()
     crash(store)
-    assert store.open(KEY).end == 50
+    assert store.open(KEY).end == 100 and store._usage._bytes[KEY.job_id] == 100
+
+
+def test_a_file_that_cannot_be_read_fails_its_own_commit_only(store):
+    other = StreamKey("job-2", "site-1", "log.txt")
+    put(store, 0, 50)
+    put(store, 0, 60, other)
+    store.path(KEY).unlink()
+    store.path(KEY).symlink_to(KEY.file)
+    with pytest.raises(CommitError) as error:
+        store.commit()
+    assert list(error.value.failed) == [KEY]
+    store.commit(other)
+    with pytest.raises(StoreError, match="not a plain file"):
+        put(store, 50, 60)
+    crash(store)
+    assert store.open(other).end == 60
+
+
+def test_no_link_in_the_store_is_followed(store, memory_path):
+    (memory_path / "secret").write_bytes(b"secret")
+    store.path(KEY).parent.mkdir(parents=True)
+    store.path(KEY).symlink_to(memory_path / "secret")
+    with pytest.raises(StoreError):
+        put(store, 0, 10)
+    assert (memory_path / "secret").read_bytes() == b"secret"
+
+
+def test_a_new_files_name_is_on_disk_when_its_stream_is_committed(store, monkeypatch):
+    synced, sync = [], file.sync_directory
+    monkeypatch.setattr(file, "sync_directory", lambda path: (synced.append(path), sync(path)))
+    put(store, 0, 10)
+    store.commit()
+    assert synced == [store.root / "job-1" / "site-1", store.root / "job-1", store.root]
+    put(store, 10, 20)
+    store.commit()
+    assert len(synced) == 3
+    assert store.index._db.execute("PRAGMA synchronous").fetchone() == (2,), "FULL"
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -241,6 +380,9 @@ def test_a_damaged_copy_is_taken_again_from_the_start(store, running, damage):
     assert path.read_bytes() == SOURCE[:150]
     info = store.close_stream(KEY, close_of(SOURCE[:150]))
     assert info.agreed and info.lines == SOURCE[:150].count(b"\n")
+    what = "cut to 40 bytes" if damage == "cut" else "removed"
+    assert f"the stored copy, 100 bytes, was {what} at the server" in info.verdict_reason
+    assert info.verdict == "lost", "nobody can know whether the site still had all of it"
 
 
 def test_a_file_that_was_left_without_its_index_is_overwritten(store):
