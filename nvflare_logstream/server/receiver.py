@@ -97,7 +97,10 @@ class Receiver:
         self._close_streams(request, peer, replies)
         if not (request.heads or request.opens or request.closes):
             # A sign of life: every open stream of this sender is still being watched.
-            self._store.touch(peer.site, peer.job_id)
+            for opened in self._store.touch(peer.site, peer.job_id):
+                # The server was restarted since. A sender that stands elsewhere asks for the cursor.
+                stream = StreamId(opened.key.job_id, opened.file)
+                replies.add(StreamReply(stream, Status.OK, opened.end))
         return Reply(tuple(replies.by_stream.values()), jobs_later=tuple(jobs_later))
 
     def _key(self, stream: StreamId, peer: Peer) -> StreamKey:

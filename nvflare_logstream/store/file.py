@@ -25,12 +25,13 @@ class StreamFile:
 
     Attributes:
         dirty: the record is newer than the index.
+        is_heard: a sender has opened it or written to it in this life of the server.
         read: what was hashed last, see `fingerprint`, and its sha256 (hex).
     """
 
     def __init__(self, record: Stream, path: Path):
         self.record, self.path = record, path
-        self.dirty = False
+        self.dirty = self.is_heard = False
         self.read: tuple[tuple[int, ...], str] = ((), "")
         self._is_new = False  # its name in its directory may not be on disk yet
 

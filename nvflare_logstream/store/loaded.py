@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from nvflare_logstream.errors import RefusedError, StoreError
@@ -13,6 +14,8 @@ from nvflare_logstream.store.file import StreamFile, UnsyncedError
 from nvflare_logstream.store.index import MAX_LOSSES, Index
 from nvflare_logstream.store.quotas import Usage
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
+
+_LIVE = 300.0  # seconds; a stream not heard of for so long when the server went down was not live
 
 
 class LoadedStreams:
@@ -36,6 +39,8 @@ class LoadedStreams:
         self.lock = threading.RLock()
         self._commit_lock = threading.Lock()
         self.files: dict[StreamKey, StreamFile] = {}
+        self._went_down = max((job.last_seen for job in index.jobs()), default=-1.0)  # the server's last life
+        self._resumed: set[tuple[str, str]] = set()  # whose streams were loaded, as (site, job_id)
 
     def path(self, key: StreamKey) -> Path:
         """The stream's file."""
@@ -101,12 +106,33 @@ class LoadedStreams:
                 expected = Stream(key, state=State.EXPECTED, reason=reason, opened=now, last_seen=now)
                 self._index.save([expected])
 
-    def touch(self, site: str, job_id: str) -> None:
-        """Note a sign of life for the open streams of a site, or of one of its jobs."""
+    def touch(self, site: str, job_id: str) -> list[Stream]:
+        """Note a sign of life for the open streams of a site, or of one of its jobs.
+
+        Returns:
+            Those of which nothing else was heard since the server started: their senders do not know yet that
+            bytes that were not committed are to be sent again.
+        """
+        unheard = []
         with self.lock:
+            self._load_live(site, job_id)
             for key, file in self.files.items():
                 if key.site == site and job_id in ("", key.job_id) and file.record.state is State.OPEN:
                     file.update(last_seen=self._clock())
+                    if not file.is_heard:
+                        unheard.append(file.record)
+        return unheard
+
+    def _load_live(self, site: str, job_id: str) -> None:
+        """Load, once, the streams that were live when the server went down."""
+        if self._went_down < 0 or (site, job_id) in self._resumed:
+            return
+        for stream in self._index.find(job_id or None, site):
+            is_live = stream.state is State.OPEN and self._went_down - stream.last_seen < _LIVE
+            if is_live and stream.key not in self.files:
+                with suppress(OSError, StoreError):  # this stream's own trouble; its next frame hears of it
+                    self.load(stream.key)
+        self._resumed.add((site, job_id))
 
     def check_kept(self, job_id: str) -> None:
         """Check that a job's logs were not removed: they do not come back.

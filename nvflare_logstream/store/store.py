@@ -103,6 +103,7 @@ class LogStore:
             file = self._loaded.load(key)
             if file.record.state is State.REFUSED:
                 file.update(state=State.OPEN, reason="")
+            file.is_heard = True
             file.update(utc_offset=utc_offset, skew=skew, last_seen=self._clock())
             self.wake_readers(key.job_id)
             return file.record
@@ -131,7 +132,7 @@ class LogStore:
         """
         with self._loaded.lock, _as_store_error(key):
             file = self._loaded.load(key)
-            stream = file.record
+            file.is_heard, stream = True, file.record
             if offset > stream.end:
                 raise GapError(stream.end, stream.cursor)
             new_losses = [loss for loss in losses if loss not in stream.losses]
@@ -206,9 +207,9 @@ class LogStore:
         """
         self._loaded.expect(key, reason)
 
-    def touch(self, site: str, job_id: str = "") -> None:
-        """Note a sign of life for the open streams of a site, or of one of its jobs."""
-        self._loaded.touch(site, job_id)
+    def touch(self, site: str, job_id: str = "") -> list[Stream]:
+        """Note a sign of life for a site's open streams, see `LoadedStreams.touch`."""
+        return self._loaded.touch(site, job_id)
 
     def commit(self, *keys: StreamKey) -> None:
         """Bring everything to disk: first the data, then the cursors that point past them.
