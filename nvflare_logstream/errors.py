@@ -5,6 +5,8 @@ them by.
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Mapping
+from typing import Any
 
 from nvflare_logstream.words import Word
 
@@ -63,7 +65,23 @@ class StoreError(LogStreamError):
     """The store cannot take or give data now (disk full, file missing); nothing was changed."""
 
 
-class QuotaError(StoreError):
+class CommitError(StoreError):
+    """Some streams are not on disk; all others are.
+
+    Attributes:
+        failed: why, by the stream's key.
+    """
+
+    def __init__(self, failed: Mapping[Any, str]):
+        super().__init__("cannot commit: " + "; ".join(f"{key}: {why}" for key, why in failed.items()))
+        self.failed = failed
+
+
+class RefusedError(StoreError):
+    """The store takes no more of this stream, for good; the text says why."""
+
+
+class QuotaError(RefusedError):
     """A quota of the store is used up; the stream stays as it is, and its verdict says so."""
 
 

@@ -80,11 +80,11 @@ class StreamId(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """Bytes of the source that could not be delivered.
+    """An entry of a stream's ledger: bytes of the source that could not be delivered, or a note.
 
     Attributes:
-        offset: the place in the stream, in bytes, at which they are missing.
-        length: how many bytes; None where nobody can know.
+        offset: the place in the stream, in bytes, at which they are missing, or that the note is about.
+        length: how many bytes; None where nobody can know; 0 for a note: nothing is missing.
         reason: what happened, in plain words.
     """
 
@@ -92,9 +92,16 @@ class Loss(NamedTuple):
     length: int | None
     reason: str
 
+    @property
+    def is_note(self) -> bool:
+        """Whether this tells what happened to the stream, and nothing is missing."""
+        return self.length == 0
+
     def __str__(self) -> str:
         if self.length is None:
             return f"from byte {self.offset}, length unknown: {self.reason}"
+        if self.is_note:
+            return f"at byte {self.offset}: {self.reason}"
         return f"bytes {self.offset}-{self.offset + self.length} of the source: {self.reason}"
 
 
@@ -118,7 +125,7 @@ class Stream(NamedTuple):
             bytes; closed: the close.
         utc_offset: the site's offset from UTC in seconds.
         skew: the site's clock minus the server's, in seconds.
-        losses: what could not be delivered, in order of offsets.
+        losses: the ledger: what could not be delivered, and notes, in order of offsets.
         silent: nothing was heard of it for longer than the receiver's `idle_timeout`, see `as_of`; never
             stored.
     """
@@ -176,6 +183,11 @@ class Stream(NamedTuple):
         return self.end > 0 or self.state is State.OPEN or self.ended
 
     @property
+    def lost(self) -> tuple[Loss, ...]:
+        """The entries of the ledger that are about missing bytes."""
+        return tuple(loss for loss in self.losses if not loss.is_note)
+
+    @property
     def verdict(self) -> Verdict:
         """What a reader may believe of the stored copy."""
         return self._judgement[0]
@@ -198,9 +210,9 @@ class Stream(NamedTuple):
             return Verdict.REFUSED, self.reason
         if self.state is State.STOPPED:
             return Verdict.PARTIAL, self.reason
-        if self.losses:
-            missing = "; ".join(map(str, self.losses[:_SHOWN_LOSSES]))
-            more = len(self.losses) - _SHOWN_LOSSES
+        if lost := self.lost:
+            missing = "; ".join(map(str, lost[:_SHOWN_LOSSES]))
+            more = len(lost) - _SHOWN_LOSSES
             return Verdict.LOST, missing + (f"; and {more} more" if more > 0 else "")
         if self.state is State.CLOSED:
             return (Verdict.COMPLETE, "") if self.agreed else (Verdict.PARTIAL, self.reason)

@@ -154,7 +154,7 @@ class Follow:
     def _departures(self, chosen: list[Stream]) -> Iterator[Event]:
         for stream in chosen:
             before = self._known.get(stream.site)
-            if len(stream.losses) > len(before.losses if before else ()):
+            if len(stream.lost) > len(before.lost if before else ()):
                 yield Event(EventKind.LOST, stream.site, stream.verdict_reason, stream)
             if stream.ended and stream.site not in self._ended and self._read_to_end(stream):
                 self._ended.add(stream.site)

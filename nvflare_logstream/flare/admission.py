@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from nvflare.apis.fl_constant import RunProcessKey
 from nvflare.apis.job_def import ALL_SITES, JobMetaKey
 
+from nvflare_logstream.errors import RefusedError
+from nvflare_logstream.flare.job_store import JobStore
 from nvflare_logstream.flare.runtime import site_settings
 from nvflare_logstream.flare.site_policy import ALLOW_VARIABLE
 from nvflare_logstream.names import SERVER_SITE
@@ -35,10 +37,14 @@ class JobAdmission:
         engine: the server's engine.
         store: a site that has streams of a job in it was admitted before.
         clock: gives the time in seconds, from any beginning.
+
+    Attributes:
+        jobs: the job store.
     """
 
     def __init__(self, engine: Any, store: LogStore, clock: Callable[[], float] = time.monotonic):
         self._engine, self._store, self._clock = engine, store, clock
+        self.jobs = JobStore(engine, self._other_jobs, clock)
         self._decided: dict[tuple[str, str], tuple[float, Admission]] = {}
 
     def __call__(self, site: str, job_id: str) -> Admission:
@@ -54,13 +60,9 @@ class JobAdmission:
             self._decided[(site, job_id)] = (now + _REMEMBER, decision)
         return decision
 
-    def job_exists(self, job_id: str) -> bool:
-        """Whether the job is running or in the job store."""
-        return job_id in self._engine.run_processes or self._meta(job_id) is not None
-
     def absent(self, job_id: str) -> set[str]:
         """Sites that a job that was just started names, and that do not run it: they were not connected."""
-        deploy_map = (self._meta(job_id) or {}).get(JobMetaKey.DEPLOY_MAP.value) or {}
+        deploy_map = (self.jobs.meta(job_id) or {}).get(JobMetaKey.DEPLOY_MAP.value) or {}
         sites = {str(site) for places in deploy_map.values() for site in places}
         return sites - participants(self._engine, job_id) - {SERVER_SITE, ALL_SITES}
 
@@ -80,9 +82,15 @@ class JobAdmission:
     def _decide_by_job(self, site: str, job_id: str) -> Admission:
         if site in participants(self._engine, job_id):
             return Admission()
-        meta = self._meta(job_id)
+        try:
+            self._store.check_kept(job_id)
+        except RefusedError as error:
+            return Admission(Status.REFUSED, str(error))
+        meta = self.jobs.meta(job_id)
         if meta is None:
-            return Admission(Status.REFUSED, f"job {job_id} is not in the job store")
+            if self.jobs.deleted(job_id):
+                return Admission(Status.REFUSED, f"job {job_id} is not in the job store")
+            return Admission(Status.LATER, f"the job store does not give job {job_id} now")
         if self._has_streams(site, job_id) or site in _deployed_to(meta):
             return Admission()
         if str(meta.get(JobMetaKey.STATUS.value, "")).startswith("FINISHED"):
@@ -92,13 +100,11 @@ class JobAdmission:
     def _has_streams(self, site: str, job_id: str) -> bool:
         return any(stream.state is not State.EXPECTED for stream in self._store.streams(job_id, site))
 
-    def _meta(self, job_id: str) -> dict[str, Any] | None:
-        with self._engine.new_context() as fl_ctx:
-            try:
-                job = self._engine.job_def_manager.get_job(job_id, fl_ctx)
-            except Exception:  # each storage has its own errors for "no such job"
-                return None
-        return job.meta if job is not None else None
+    def _other_jobs(self) -> Iterator[str]:
+        """Jobs that the job store is likely to have: those that run, then the newest with logs here."""
+        yield from list(self._engine.run_processes)
+        jobs = sorted(self._store.index.jobs(), key=lambda job: job.last_seen, reverse=True)
+        yield from (job.job_id for job in jobs)
 
 
 def _deployed_to(meta: dict[str, Any]) -> set[str]:

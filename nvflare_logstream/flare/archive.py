@@ -27,6 +27,7 @@ from nvflare_logstream.streams import State, Stream, StreamKey
 _WAIT_FOR_CLOSE = (
     120.0  # seconds after the archiving; then what is there is added, whether its streams are closed or not
 )
+_WAIT_AFTER_FAILURE = 60.0  # seconds: each try writes the whole archive anew
 _WAIT_AFTER_LATE_CLOSE = 1.0  # seconds; streams of a site are closed one after the other
 _COPY_STEP = 1 << 20  # bytes
 _ZIP64_FROM = 1 << 30  # bytes; above, an entry may outgrow the plain format
@@ -46,6 +47,7 @@ class ArchiveKeeper:
     def __init__(self, engine: Any, store: LogStore, clock: Callable[[], float] = time.monotonic):
         self._engine, self._store, self._clock = engine, store, clock
         self._lock = threading.Lock()
+        self._resting: dict[str, float] = {}  # jobs whose archive failed, with the time of the next try
         self._pending: dict[str, float] = {}  # ids of archived jobs, with the time at which to wait no longer
 
     def status(self, job_id: str) -> str:
@@ -75,16 +77,19 @@ class ArchiveKeeper:
     def update(self) -> None:
         """Bring the archives of finished jobs up to date; called by the store's keeper thread.
 
-        A job whose archive cannot be completed is tried again at the next call, and holds up no other job.
+        A job whose archive cannot be completed is tried again a minute later, and holds up no other job.
         """
         with self._lock:
             pending = dict(self._pending)
         failure: Exception | None = None
         for job_id, deadline in pending.items():
+            if self._clock() < self._resting.get(job_id, 0.0):
+                continue
             try:
                 self._update_job(job_id, deadline)
             except Exception as error:  # each storage has its own errors
                 failure = error
+                self._resting[job_id] = self._clock() + _WAIT_AFTER_FAILURE
         if failure:
             raise failure
 
@@ -93,6 +98,7 @@ class ArchiveKeeper:
         if any(stream.state is State.OPEN for stream in streams) and self._clock() < deadline:
             return
         self._complete(job_id, [stream for stream in streams if self._store.path(stream.key).exists()])
+        self._resting.pop(job_id, None)
         with self._lock:
             self._pending.pop(job_id, None)
         self._store.release(job_id)

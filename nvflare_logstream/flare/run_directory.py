@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from nvflare.apis.workspace import Workspace
@@ -32,14 +33,25 @@ class RunDirectories:
         """
         if not Path(self._workspace.get_run_dir(key.job_id)).is_dir():
             return
-        target = Path(self._workspace.get_log_root(key.job_id)) / key.site / key.file
-        if target.exists():
-            return
+        site = Path(self._workspace.get_log_root(key.job_id)) / key.site
         try:
-            target.parent.mkdir(exist_ok=True)
+            site.mkdir(exist_ok=True)
+            # The job's own code can write here: a link in the place of the site's directory is not followed.
+            directory = os.open(site, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                os.link(self._store.path(key), target)
-            except OSError:  # another file system
-                target.symlink_to(self._store.path(key))
+                _link(self._store.path(key), key.file, directory)
+            finally:
+                os.close(directory)
         except OSError as error:
             _logger.warning("%s: cannot show it to the runtime's own log commands: %s", key, error)
+
+
+def _link(path: Path, name: str, directory: int) -> None:
+    """Give a file a name in a directory, unless the name is taken."""
+    with suppress(FileExistsError):
+        try:
+            os.link(path, name, dst_dir_fd=directory, follow_symlinks=False)
+        except FileExistsError:
+            raise
+        except OSError:  # another file system
+            os.symlink(path, name, dir_fd=directory)

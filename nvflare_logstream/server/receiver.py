@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
-from nvflare_logstream.errors import ArgumentError, GapError, QuotaError, StoreError, WireError
+from nvflare_logstream.errors import ArgumentError, CommitError, GapError, RefusedError, StoreError, WireError
 from nvflare_logstream.server.pace import Pace
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, StreamId, StreamKey
@@ -100,7 +101,10 @@ class Receiver:
         self._close_streams(request, peer, replies)
         if not (request.heads or request.opens or request.closes):
             # A sign of life: every open stream of this sender is still being watched.
-            self._store.touch(peer.site, peer.job_id)
+            for opened in self._store.touch(peer.site, peer.job_id):
+                # The server was restarted since. A sender that stands elsewhere asks for the cursor.
+                stream = StreamId(opened.key.job_id, opened.file)
+                replies.add(StreamReply(stream, Status.OK, opened.end))
         return Reply(tuple(replies.by_stream.values()), jobs_later=tuple(jobs_later))
 
     def _key(self, stream: StreamId, peer: Peer) -> StreamKey:
@@ -124,7 +128,8 @@ class Receiver:
         for refusal in request.refusals:
             stream = refusal.stream
             if self._admitted(stream, peer, replies) or self._admission(stream.job_id, peer).by_policy:
-                self._store.refuse(self._key(stream, peer), refusal.reason)
+                with suppress(RefusedError):  # its logs were removed: there is nothing to say of them
+                    self._store.refuse(self._key(stream, peer), refusal.reason)
                 replies.add(StreamReply(stream, Status.REFUSED, reason=refusal.reason))
 
     def _list_known(self, job_id: str, peer: Peer, replies: _Replies) -> bool:
@@ -145,6 +150,9 @@ class Receiver:
         key = self._key(stream, peer)
         try:
             opened = self._store.open(key, request.utc_offset, request.clock - self._clock())
+        except RefusedError as error:
+            replies.add(StreamReply(stream, Status.REFUSED, reason=str(error)))
+            return
         except StoreError as error:
             replies.add(StreamReply(stream, Status.LATER, reason=str(error)))
             return
@@ -158,11 +166,14 @@ class Receiver:
                 continue
             key = self._key(stream, peer)
             try:
-                end = self._store.append(key, frame.offset, frame.data, frame.cursor, frame.losses)
+                # A late frame of a job's process must not undo the close that its parent sent.
+                end = self._store.append(
+                    key, frame.offset, frame.data, frame.cursor, frame.losses, may_reopen=not peer.job_id
+                )
                 reply = StreamReply(stream, Status.OK, end)
             except GapError as gap:
                 reply = StreamReply(stream, Status.GAP, gap.end, gap.cursor)
-            except QuotaError as error:
+            except RefusedError as error:
                 reply = StreamReply(stream, Status.REFUSED, reason=str(error))
             except StoreError as error:
                 reply = StreamReply(stream, Status.LATER, reason=str(error))
@@ -182,10 +193,21 @@ class Receiver:
                 closed.append(key)
             except GapError as gap:
                 reply = StreamReply(stream, Status.GAP, gap.end, gap.cursor)
+            except RefusedError as error:
+                reply = StreamReply(stream, Status.REFUSED, reason=str(error))
             except StoreError as error:
                 reply = StreamReply(stream, Status.LATER, reason=str(error))
             replies.add(reply)
         if closed:
-            self._store.commit()
+            self._commit(closed, replies)
         for key in closed:
             self._on_close(key)
+
+    def _commit(self, closed: list[StreamKey], replies: _Replies) -> None:
+        """Bring closed streams to disk; those that the disk does not take are answered, and not closed."""
+        try:
+            self._store.commit(*closed)
+        except CommitError as error:
+            for key, reason in error.failed.items():
+                closed.remove(key)
+                replies.add(StreamReply(StreamId(key.job_id, key.file), Status.LATER, reason=reason))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,23 +13,32 @@ from nvflare_logstream.errors import StoreError
 from nvflare_logstream.hashing import hash_range
 from nvflare_logstream.streams import Stream
 
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW  # a link in the store is not ours
+
 
 class StreamFile:
-    """One stream in memory: its record, whether that is committed, and the running digest of its file.
+    """One stream in memory: its record, and whether that is committed.
 
     Args:
         record: what is known of the stream.
         path: its file.
+
+    Attributes:
+        dirty: the record is newer than the index.
+        is_heard: a sender has opened it or written to it in this life of the server.
+        read: what was hashed last, see `fingerprint`, and its sha256 (hex).
     """
 
     def __init__(self, record: Stream, path: Path):
         self.record, self.path = record, path
-        self.dirty = False  # the record is newer than the index
-        self._hasher, self._hashed = hashlib.sha256(), 0
+        self.dirty = self.is_heard = False
+        self.read: tuple[tuple[int, ...], str] = ((), "")
+        self._hasher, self._hashed = hashlib.sha256(), 0  # of what was received, not of what is on disk
+        self._is_new = False  # its name in its directory may not be on disk yet
 
     def write(self, data: bytes) -> None:
         """Write at the end; the caller then moves the end."""
-        fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+        fd = os.open(self.path, os.O_WRONLY | _FLAGS)
         try:
             rest, offset = memoryview(data), self.record.end
             while rest:
@@ -44,6 +54,11 @@ class StreamFile:
             self._hasher.update(data)
             self._hashed += len(data)
 
+    @property
+    def received(self) -> str:
+        """sha256 (hex) of all bytes as they came; empty if some came in an earlier life of the server."""
+        return self._hasher.hexdigest() if self._hashed == self.record.end else ""
+
     def update(self, **changes: Any) -> None:
         """Change the record; it is on disk after the next commit."""
         self.record = self.record._replace(**changes)
@@ -54,23 +69,41 @@ class StreamFile:
         self.record = self.record._replace(last_seen=now)
 
     def sync(self) -> bool:
-        """Bring the data to disk; False if somebody removed the file."""
+        """Bring the data to disk, and a new file's name; False if somebody removed the file.
+
+        Raises:
+            OSError: if the file cannot be opened.
+            UnsyncedError: if nobody knows what of it is on disk.
+        """
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
         except FileNotFoundError:
             return False
         try:
             os.fdatasync(fd)
+            if self._is_new:
+                for directory in self.path.parents[:3]:
+                    sync_directory(directory)
+                self._is_new = False
+        except OSError as error:
+            raise UnsyncedError(error.errno, error.strerror) from error
         finally:
             os.close(fd)
         return True
 
     def size(self) -> int:
-        """Bytes on disk; -1 without a file."""
+        """Bytes on disk; -1 without a file.
+
+        Raises:
+            OSError: if there is something else than a file.
+        """
         try:
-            return self.path.stat().st_size
+            status = self.path.lstat()
         except FileNotFoundError:
             return -1
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(f"{self.path} is not a plain file")
+        return status.st_size
 
     def start_again(self) -> None:
         """Make the file anew, empty."""
@@ -78,27 +111,49 @@ class StreamFile:
         self._hasher, self._hashed = hashlib.sha256(), 0
         for directory in (self.path.parent.parent, self.path.parent):
             directory.mkdir(mode=0o700, exist_ok=True)
-        os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+        self._is_new = True
+        os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _FLAGS, 0o600))
 
-    def digest(self, start: int) -> str:
-        """sha256 (hex) of the stored bytes from `start` on.
+    def fingerprint(self, start: int) -> tuple[int, ...]:
+        """Changes when the stored bytes from `start` on do.
 
         Raises:
-            StoreError: if the file is shorter than the record says.
-            OSError: if it cannot be read.
+            OSError: if the file cannot be looked at.
         """
-        whole = start == 0
-        # On a copy: after an error the running digest still belongs to the bytes counted in `_hashed`.
-        hasher = self._hasher.copy() if whole else hashlib.sha256()
-        with self.path.open("rb", buffering=0) as file:
-            end = hash_range(
-                hasher,
-                lambda offset, length: os.pread(file.fileno(), length, offset),
-                self._hashed if whole else start,
-                self.record.end,
-            )
-        if end < self.record.end:
-            raise StoreError(f"{self.path.name}: the stored copy is shorter than its index says")
-        if whole:
-            self._hasher, self._hashed = hasher, end
-        return hasher.hexdigest()
+        status = self.path.lstat()
+        return start, self.record.end, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+class UnsyncedError(OSError):
+    """The disk did not take data: the system may have dropped them, and a next sync would not say so."""
+
+
+def digest_of(path: Path, start: int, end: int) -> str:
+    """sha256 (hex) of a file's bytes from `start` to `end`.
+
+    Raises:
+        StoreError: if the file is shorter.
+        OSError: if it cannot be read.
+    """
+    hasher = hashlib.sha256()
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
+    try:
+        reached = hash_range(hasher, lambda offset, length: os.pread(fd, length, offset), start, end)
+    finally:
+        os.close(fd)
+    if reached < end:
+        raise StoreError(f"{path.name}: the stored copy is shorter than its index says")
+    return hasher.hexdigest()
+
+
+def sync_directory(path: Path) -> None:
+    """Bring a directory's entries to disk.
+
+    Raises:
+        OSError: if the disk does not take them.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

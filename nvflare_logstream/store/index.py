@@ -1,4 +1,4 @@
-"""The store's index: one SQLite file (WAL) with a row per stream and a row per loss.
+"""The store's index: one SQLite file (WAL) with a row per stream, per loss and per job that was removed.
 
 It holds only what was committed: a row's `end` and `cursor` belong together, and the data up to `end` were on
 disk before the row was written.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +38,13 @@ class StoredJob(NamedTuple):
     is_open: bool  # whether a stream of it is open
 
 
+class Heard(NamedTuple):
+    """When a job was heard of last, by two clocks."""
+
+    last_seen: float  # seconds since the epoch
+    uptime: float  # seconds of the server's uptime, all its lives together; at most a minute too late
+
+
 class Index:
     """Thread-safe; every method is one transaction, and raises StoreError if the file cannot be used.
 
@@ -57,7 +64,7 @@ class Index:
         try:
             migrate(self._db, path)
             self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute("PRAGMA synchronous=FULL")  # what was committed is on disk, not only in order
         except (sqlite3.Error, StoreError) as error:
             self._db.close()
             if isinstance(error, StoreError):
@@ -125,8 +132,34 @@ class Index:
             StoredJob(job_id, size, last_seen, bool(is_open)) for job_id, size, last_seen, is_open in rows
         ]
 
-    def delete_job(self, job_id: str) -> None:
-        """Forget a job."""
+    def heard(self) -> tuple[float, dict[str, Heard]]:
+        """The server's uptime as it was last saved, in seconds, and when each job was heard of last."""
         with self._transaction() as db:
-            db.execute("DELETE FROM streams WHERE job = ?", (job_id,))
-            db.execute("DELETE FROM losses WHERE job = ?", (job_id,))
+            ((uptime,),) = db.execute("SELECT seconds FROM uptime").fetchall()
+            rows = db.execute("SELECT job, last_seen, uptime FROM heard").fetchall()
+        return uptime, {job_id: Heard(*row) for job_id, *row in rows}
+
+    def save_heard(self, uptime: float, heard: Mapping[str, Heard]) -> None:
+        """Write the server's uptime, and what has changed of the jobs."""
+        with self._transaction() as db:
+            db.execute("UPDATE uptime SET seconds = ?", (uptime,))
+            db.executemany(
+                "INSERT OR REPLACE INTO heard (job, last_seen, uptime) VALUES (?, ?, ?)",
+                [(job_id, *row) for job_id, row in heard.items()],
+            )
+
+    def delete_job(self, job_id: str, reason: str, now: float) -> None:
+        """Forget all of a job but that it was removed, and why."""
+        with self._transaction() as db:
+            for table in ("streams", "losses", "heard"):
+                db.execute(f"DELETE FROM {table} WHERE job = ?", (job_id,))
+            db.execute(
+                "INSERT OR REPLACE INTO forgotten (job, reason, removed) VALUES (?, ?, ?)",
+                (job_id, reason, now),
+            )
+
+    def forgotten(self, job_id: str) -> str:
+        """Why a job was removed; empty if it was not."""
+        with self._transaction() as db:
+            rows = db.execute("SELECT reason FROM forgotten WHERE job = ?", (job_id,)).fetchall()
+        return str(rows[0][0]) if rows else ""

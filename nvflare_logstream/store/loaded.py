@@ -6,13 +6,16 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from nvflare_logstream.errors import StoreError
-from nvflare_logstream.store.file import StreamFile
-from nvflare_logstream.store.index import Index
+from nvflare_logstream.errors import RefusedError, StoreError
+from nvflare_logstream.store.file import StreamFile, UnsyncedError
+from nvflare_logstream.store.index import MAX_LOSSES, Index
 from nvflare_logstream.store.quotas import Usage
-from nvflare_logstream.streams import State, Stream, StreamKey
+from nvflare_logstream.streams import Loss, State, Stream, StreamKey
+
+_LIVE = 300.0  # seconds; a stream not heard of for so long when the server went down was not live
 
 
 class LoadedStreams:
@@ -36,6 +39,8 @@ class LoadedStreams:
         self.lock = threading.RLock()
         self._commit_lock = threading.Lock()
         self.files: dict[StreamKey, StreamFile] = {}
+        self._went_down = max((job.last_seen for job in index.jobs()), default=-1.0)  # the server's last life
+        self._resumed: set[tuple[str, str]] = set()  # whose streams were loaded, as (site, job_id)
 
     def path(self, key: StreamKey) -> Path:
         """The stream's file."""
@@ -45,45 +50,159 @@ class LoadedStreams:
         """The stream, made if it is new, with a file that is as long as its record says.
 
         Raises:
+            RefusedError: if the stream is new and its job's logs were removed.
             StoreError: if the index does not take or give it.
             OSError: if the disk does not.
         """
         file = self.files.get(key)
         if file is None:
             record, now = self._index.load(key), self._clock()
+            if record is None:
+                self.check_kept(key.job_id)
             file = StreamFile(record or Stream(key, opened=now, last_seen=now), self.path(key))
             if file.size() > file.record.end:  # written after the last commit: the sender sends it again
                 os.truncate(file.path, file.record.end)
             if record is None:
                 self._index.add(file.record)
-        if file.size() < file.record.end:  # new, or somebody damaged the store: take it from its start
-            if file.record.end:
-                self._usage.add(key.job_id, -file.record.end)
-                file.update(state=State.OPEN, reason="")
+        size = file.size()
+        if size < file.record.end > 0:  # somebody damaged the store: what the site still has is taken again
+            is_left = f"cut to {size} bytes" if size >= 0 else "removed"
+            reason = f"the stored copy, {file.record.end} bytes, was {is_left} at the server, and taken again"
+            self.begin_again(file, Loss(0, None, f"{reason} from what the site still had"))
+        elif size < 0:
             file.start_again()
         if file.record.state is State.EXPECTED:
             file.update(state=State.OPEN, reason="")
         self.files[key] = file
         return file
 
-    def commit(self) -> None:
-        """Bring everything to disk: first the data, then the cursors that point past them.
+    def refuse(self, key: StreamKey, reason: str) -> None:
+        """Record that the site keeps a stream back; one that is over stays as it is.
 
         Raises:
-            StoreError: if the disk does not take it; nothing is forgotten.
+            RefusedError: if the job's logs were removed.
+            StoreError: if the index does not take it.
         """
+        with self.lock:
+            file, now = self.files.get(key), self._clock()
+            stream = file.record if file else self._index.load(key) or Stream(key, opened=now)
+            if stream.state not in (State.OPEN, State.EXPECTED):
+                return
+            if file is None:
+                self.check_kept(key.job_id)
+                self._index.add(stream._replace(state=State.REFUSED, reason=reason, last_seen=now))
+            else:
+                file.update(state=State.REFUSED, reason=reason, last_seen=now)
+
+    def expect(self, key: StreamKey, reason: str) -> None:
+        """Record that a site takes part in a job, unless something of it is known already.
+
+        Raises:
+            StoreError: if the index does not take it.
+        """
+        with self.lock:
+            if not self._index.find(key.job_id, key.site) and not self._index.forgotten(key.job_id):
+                now = self._clock()
+                expected = Stream(key, state=State.EXPECTED, reason=reason, opened=now, last_seen=now)
+                self._index.save([expected])
+
+    def touch(self, site: str, job_id: str) -> list[Stream]:
+        """Note a sign of life for the open streams of a site, or of one of its jobs.
+
+        Returns:
+            Those of which nothing else was heard since the server started: their senders do not know yet that
+            bytes that were not committed are to be sent again.
+        """
+        unheard = []
+        with self.lock:
+            self._load_live(site, job_id)
+            for key, file in self.files.items():
+                if key.site == site and job_id in ("", key.job_id) and file.record.state is State.OPEN:
+                    file.update(last_seen=self._clock())
+                    if not file.is_heard:
+                        unheard.append(file.record)
+        return unheard
+
+    def _load_live(self, site: str, job_id: str) -> None:
+        """Load, once, the streams that were live when the server went down."""
+        if self._went_down < 0 or (site, job_id) in self._resumed:
+            return
+        for stream in self._index.find(job_id or None, site):
+            is_live = stream.state is State.OPEN and self._went_down - stream.last_seen < _LIVE
+            if is_live and stream.key not in self.files:
+                with suppress(OSError, StoreError):  # this stream's own trouble; its next frame hears of it
+                    self.load(stream.key)
+        self._resumed.add((site, job_id))
+
+    def check_kept(self, job_id: str) -> None:
+        """Check that a job's logs were not removed: they do not come back.
+
+        Raises:
+            RefusedError: if they were; it says why.
+            StoreError: if the index cannot be read.
+        """
+        if reason := self._index.forgotten(job_id):
+            raise RefusedError(f"the server has removed the logs of job {job_id}: {reason}")
+
+    def begin_again(self, file: StreamFile, entry: Loss) -> None:
+        """Forget a stream's bytes, so that its site sends them again; `entry` says so in its ledger.
+
+        Raises:
+            StoreError: if the index does not take it; nothing is forgotten then.
+            OSError: if the disk does not.
+        """
+        stream = file.record
+        losses = stream.losses if entry in stream.losses else (*stream.losses, entry)[:MAX_LOSSES]
+        again = stream._replace(
+            end=0, cursor=b"", lines=0, state=State.OPEN, reason="", agreed=False, losses=losses
+        )
+        self._index.save([again])  # first: a crash in between finds a file that is too long, and cuts it
+        self._usage.add(stream.key.job_id, -stream.end)
+        file.record = again
+        file.start_again()
+
+    def commit(self) -> dict[StreamKey, str]:
+        """Bring everything to disk: first the data, then the cursors that point past them.
+
+        Returns:
+            The streams that failed, and why. One of which nobody knows what is on disk goes back to what was
+            committed before: its site sends the rest again.
+
+        Raises:
+            StoreError: if the index cannot be written; nothing is forgotten.
+        """
+        failed: dict[StreamKey, str] = {}
         with self._commit_lock:
             with self.lock:
                 dirty = [(file, file.record) for file in self.files.values() if file.dirty]
                 for file, _ in dirty:
                     file.dirty = False
+            synced = []
+            for file, record in dirty:
+                try:
+                    if file.sync():
+                        synced.append(record)
+                except OSError as error:
+                    failed[record.key] = str(error)
+                    with self.lock:
+                        file.dirty = True
+                        if isinstance(error, UnsyncedError):
+                            self._go_back(file)
             try:
-                self._index.save([record for file, record in dirty if file.sync()])
-            except (OSError, StoreError) as error:
+                self._index.save(synced)
+            except StoreError as error:
                 with self.lock:
                     for file, _ in dirty:
                         file.dirty = True
                 raise StoreError(f"cannot commit: {error}") from error
+        return failed
+
+    def _go_back(self, file: StreamFile) -> None:
+        """Go back to what was committed of a stream; the next load cuts the file."""
+        key = file.record.key
+        committed = self._index.load(key)
+        self._usage.add(key.job_id, (committed.end if committed else 0) - file.record.end)
+        self.files.pop(key, None)
 
     def release(self, job_id: str) -> None:
         """Forget a job's committed streams in memory."""
@@ -91,8 +210,8 @@ class LoadedStreams:
             for key in [key for key, file in self.files.items() if key.job_id == job_id and not file.dirty]:
                 del self.files[key]
 
-    def delete_job(self, job_id: str) -> None:
-        """Remove a job from memory, from the index and from the disk.
+    def delete_job(self, job_id: str, reason: str) -> None:
+        """Remove a job from memory, from the index and from the disk; the index keeps the reason.
 
         Raises:
             StoreError: if the index cannot be changed.
@@ -100,6 +219,6 @@ class LoadedStreams:
         with self._commit_lock, self.lock:
             for key in [key for key in self.files if key.job_id == job_id]:
                 del self.files[key]
-            self._index.delete_job(job_id)
+            self._index.delete_job(job_id, reason, self._clock())
             self._usage.forget(job_id)
             shutil.rmtree(self._root / job_id, ignore_errors=True)

@@ -30,6 +30,18 @@ STEPS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID
         """,
     ),
+    (  # 2: what retention goes by, in seconds of the server's own uptime, and the jobs that it has removed
+        "CREATE TABLE uptime (seconds REAL NOT NULL)",
+        "INSERT INTO uptime VALUES (0)",
+        """
+        CREATE TABLE heard (job TEXT PRIMARY KEY, last_seen REAL NOT NULL, uptime REAL NOT NULL)
+        WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE forgotten (job TEXT PRIMARY KEY, reason TEXT NOT NULL, removed REAL NOT NULL)
+        WITHOUT ROWID
+        """,
+    ),
 )
 _TABLES = {"streams", "losses"}  # those of version 1
 _SELECT_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"

@@ -1,14 +1,12 @@
-"""How much may be stored, and which jobs have to go."""
+"""How much may be stored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nvflare_logstream.errors import QuotaError
 from nvflare_logstream.store.index import StoredJob
-
-_BUSY = 86400.0  # seconds; an open stream that was heard of within them keeps its job from removal
 
 
 @dataclass(frozen=True)
@@ -55,17 +53,3 @@ class Usage:
                 raise QuotaError(
                     f"server gave up at byte {stored}: the {what} quota of {most} bytes is used up"
                 )
-
-    def jobs_to_remove(
-        self, jobs: Iterable[StoredJob], now: float, keep_seconds: float, job_exists: Callable[[str], bool]
-    ) -> Iterator[str]:
-        """The jobs that are gone from the job store, too old or, oldest first, too much for the store."""
-        jobs = sorted(jobs, key=lambda job: job.last_seen)
-        stored = sum(job.size for job in jobs)
-        for job in jobs:
-            is_busy = job.is_open and now - job.last_seen < _BUSY
-            is_old = now - job.last_seen > keep_seconds
-            is_too_much = stored > self.quotas.store * 9 // 10
-            if not job_exists(job.job_id) or ((is_old or is_too_much) and not is_busy):
-                stored -= job.size
-                yield job.job_id

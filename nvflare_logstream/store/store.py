@@ -15,12 +15,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nvflare_logstream.errors import GapError, QuotaError, StoreError
+from nvflare_logstream.errors import CommitError, GapError, QuotaError, StoreError
 from nvflare_logstream.names import check_name
 from nvflare_logstream.store.changes import Changes
+from nvflare_logstream.store.closing import Closing, reopened
+from nvflare_logstream.store.file import sync_directory
 from nvflare_logstream.store.index import MAX_LOSSES, Index
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.quotas import Quotas, Usage
+from nvflare_logstream.store.retention import Removal, Retention
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 from nvflare_logstream.wire.upload import Close
 
@@ -45,20 +48,30 @@ class LogStore:
         root: the store's directory, made if it is not there.
         quotas: most bytes a stream, a job and the whole store may hold.
         clock: gives the time in seconds since the epoch.
+        uptime: gives the time in seconds, from any beginning, in steps of the time that really passed.
 
     Raises:
         StoreError: if the index cannot be opened, or is one of a later release.
         OSError: if the directory cannot be made.
     """
 
-    def __init__(self, root: Path, quotas: Quotas = _DEFAULT_QUOTAS, clock: Callable[[], float] = time.time):
+    def __init__(
+        self,
+        root: Path,
+        quotas: Quotas = _DEFAULT_QUOTAS,
+        clock: Callable[[], float] = time.time,
+        uptime: Callable[[], float] = time.monotonic,
+    ):
         self.root, self._clock = Path(root), clock
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.root / INDEX_FILE).touch(mode=0o600)  # the files SQLite makes beside it get the same mode
         self.index = Index(self.root / INDEX_FILE)
+        sync_directory(self.root)
         self._usage = Usage(quotas, self.index.jobs())
         self._loaded = LoadedStreams(self.root, self.index, self._usage, clock)
+        self._closing = Closing(self._loaded, clock)
         self._changes = Changes()
+        self._retention = Retention(self.index, quotas.store, self.delete_job, clock, uptime)
 
     def close(self) -> None:
         """Commit and close.
@@ -90,14 +103,23 @@ class LogStore:
             file = self._loaded.load(key)
             if file.record.state is State.REFUSED:
                 file.update(state=State.OPEN, reason="")
+            file.is_heard = True
             file.update(utc_offset=utc_offset, skew=skew, last_seen=self._clock())
             self.wake_readers(key.job_id)
             return file.record
 
     def append(
-        self, key: StreamKey, offset: int, data: bytes, cursor: bytes, losses: tuple[Loss, ...] = ()
+        self,
+        key: StreamKey,
+        offset: int,
+        data: bytes,
+        cursor: bytes,
+        losses: tuple[Loss, ...] = (),
+        may_reopen: bool = True,
     ) -> int:
         """Store bytes of a stream from logical `offset` on; bytes that are already stored are skipped.
+
+        A closed stream is opened again by what is new, if it `may_reopen`; its ledger says so.
 
         Returns:
             The stream's end.
@@ -105,11 +127,12 @@ class LogStore:
         Raises:
             GapError: if `offset` is beyond the end.
             QuotaError: if a quota is used up.
+            RefusedError: if the stream is closed and may not be opened again, or the job's logs were removed.
             StoreError: if the disk does not take the bytes.
         """
         with self._loaded.lock, _as_store_error(key):
             file = self._loaded.load(key)
-            stream = file.record
+            file.is_heard, stream = True, file.record
             if offset > stream.end:
                 raise GapError(stream.end, stream.cursor)
             new_losses = [loss for loss in losses if loss not in stream.losses]
@@ -118,6 +141,8 @@ class LogStore:
             if data_end < stream.end or (data_end == stream.end and not new_losses):
                 file.seen(now)
                 return stream.end
+            if stream.state is State.CLOSED:
+                new_losses.insert(0, reopened(stream, may_reopen))
             new_data = data[stream.end - offset :]
             try:
                 self._usage.check(key.job_id, stream.end, len(new_data))
@@ -139,54 +164,34 @@ class LogStore:
             self._usage.add(key.job_id, len(new_data))
         self.wake_readers(key.job_id)
         if new_losses:  # unlike bytes, a loss is sent only once: a crash must not take it from us
-            self.commit()
+            self.commit(key)
         return data_end
 
     def close_stream(self, key: StreamKey, close: Close) -> Stream:
-        """Close a stream: compare its length and digest with the site's; on disk after the next `commit`.
+        """Close a stream: compare the bytes on disk with the site's; on disk itself after the next `commit`.
+
+        A copy that differs is begun again, once, if the site still has every byte of it.
 
         Raises:
-            GapError: if the site's total is not the stored length.
+            GapError: if the site has to send more before it closes.
             StoreError: if the stored copy cannot be read.
         """
-        with self._loaded.lock, _as_store_error(key):
-            file = self._loaded.load(key)
-            stream = file.record
-            if close.total != stream.end:
-                raise GapError(stream.end, stream.cursor)
-            now = self._clock()
-            if stream.state is not State.STOPPED:
-                digest = file.digest(close.digest_from)
-                agreed = digest == close.digest
-                reason = f"the site's file has sha256 {close.digest}, the stored copy {digest}"
-                file.update(state=State.CLOSED, agreed=agreed, reason="" if agreed else reason)
-            file.update(
-                total=close.total,
-                digest=close.digest,
-                digest_from=close.digest_from,
-                outcome=close.outcome,
-                closed=now,
-                last_seen=now,
-            )
-            self.wake_readers(key.job_id)
-            return file.record
+        with _as_store_error(key):
+            stream = self._closing.close(key, close)
+        self.wake_readers(key.job_id)
+        return stream
 
     def refuse(self, key: StreamKey, reason: str) -> None:
         """Record that the site's policy keeps a stream back; what was stored before stays as it is.
 
         Raises:
+            RefusedError: if the job's logs were removed.
             StoreError: if the disk does not take it.
         """
-        with self._loaded.lock, _as_store_error(key):
-            file, now = self._loaded.files.get(key), self._clock()
-            stream = file.record if file else self.index.load(key) or Stream(key, opened=now)
-            if stream.state not in (State.OPEN, State.EXPECTED):
-                return
-            if file is None:
-                self.index.add(stream._replace(state=State.REFUSED, reason=reason, last_seen=now))
-                return
-            file.update(state=State.REFUSED, reason=reason, last_seen=now)
-        self.commit()
+        with _as_store_error(key):
+            self._loaded.refuse(key, reason)
+        self.wake_readers(key.job_id)
+        self.commit(key)
 
     def expect(self, key: StreamKey, reason: str) -> None:
         """Record that a site takes part in a job, so that a log that never comes is known to be missing.
@@ -200,25 +205,25 @@ class LogStore:
         Raises:
             StoreError: if the disk does not take it.
         """
-        with self._loaded.lock:
-            if not self.index.find(key.job_id, key.site):
-                now = self._clock()
-                self.index.save([Stream(key, state=State.EXPECTED, reason=reason, opened=now, last_seen=now)])
+        self._loaded.expect(key, reason)
 
-    def touch(self, site: str, job_id: str = "") -> None:
-        """Note a sign of life for the open streams of a site, or of one of its jobs."""
-        with self._loaded.lock:
-            for key, file in self._loaded.files.items():
-                if key.site == site and job_id in ("", key.job_id) and file.record.state is State.OPEN:
-                    file.update(last_seen=self._clock())
+    def touch(self, site: str, job_id: str = "") -> list[Stream]:
+        """Note a sign of life for a site's open streams, see `LoadedStreams.touch`."""
+        return self._loaded.touch(site, job_id)
 
-    def commit(self) -> None:
+    def commit(self, *keys: StreamKey) -> None:
         """Bring everything to disk: first the data, then the cursors that point past them.
 
+        Args:
+            keys: the streams whose failure is an error; all if none is given.
+
         Raises:
-            StoreError: if the disk does not take it; nothing is forgotten.
+            CommitError: if the disk does not take some of these streams.
+            StoreError: if the index cannot be written; nothing is forgotten.
         """
-        self._loaded.commit()
+        failed = {key: why for key, why in self._loaded.commit().items() if not keys or key in keys}
+        if failed:
+            raise CommitError(failed)
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -260,39 +265,35 @@ class LogStore:
     # -- keeping --------------------------------------------------------------------------------------------
 
     def release(self, job_id: str) -> None:
-        """Commit, and forget in memory, a job whose streams are closed.
+        """Commit, and forget in memory, a job whose streams are closed; what the disk does not take stays.
 
         Raises:
-            StoreError: if the disk does not take it.
+            StoreError: if the index cannot be written.
         """
-        self.commit()
+        self._loaded.commit()
         self._loaded.release(job_id)
 
-    def delete_job(self, job_id: str) -> None:
-        """Remove a job's logs and all that is known of them.
+    def delete_job(self, job_id: str, reason: str = "the job was deleted") -> None:
+        """Remove a job's logs for good: of all that is known of them, only the reason is kept.
 
         Raises:
             ArgumentError: if `job_id` is no plain name.
             StoreError: if the index cannot be changed.
         """
         check_name("job_id", job_id)
-        self._loaded.delete_job(job_id)
+        self._loaded.delete_job(job_id, reason)
+        self.wake_readers(job_id)
         self._changes.forget(job_id)
 
-    def sweep(self, keep_seconds: float, job_exists: Callable[[str], bool]) -> list[str]:
-        """Remove jobs that are gone from the job store, too old or, oldest first, too much for the store.
+    def check_kept(self, job_id: str) -> None:
+        """Check that a job's logs were not removed: they do not come back.
 
-        A job with an open stream that was heard of within a day is never removed for age or size.
-
-        Args:
-            keep_seconds: how long after its last sign of life a job is kept.
-            job_exists: whether the job store still has a job.
-
-        Returns:
-            The removed jobs.
+        Raises:
+            RefusedError: if they were; it says why.
+            StoreError: if the index cannot be read.
         """
-        removed = []
-        for job_id in self._usage.jobs_to_remove(self.index.jobs(), self._clock(), keep_seconds, job_exists):
-            self.delete_job(job_id)
-            removed.append(job_id)
-        return removed
+        self._loaded.check_kept(job_id)
+
+    def sweep(self, keep_seconds: float, deleted: Callable[[str], bool]) -> list[Removal]:
+        """Remove jobs whose logs have to go, see `Retention.sweep`."""
+        return self._retention.sweep(keep_seconds, deleted)

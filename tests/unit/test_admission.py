@@ -50,7 +50,11 @@ def test_nobody_writes_in_the_servers_name(engine, admit, name):
     assert decision.status is Status.REFUSED and "under the name" in decision.reason
 
 
-def test_a_job_that_is_not_in_the_job_store_is_refused(admit):
+def test_a_job_that_is_not_in_the_job_store_is_refused_when_that_is_sure(engine, admit, clock):
+    engine.run("job-2", "site-1")
+    for _ in range(2):
+        assert admit("site-1", "job-1").status is Status.LATER
+        clock.advance(300)
     decision = admit("site-1", "job-1")
     assert decision.status is Status.REFUSED and not decision.by_policy
     assert decision.reason == "job job-1 is not in the job store"
@@ -111,7 +115,7 @@ def test_a_decision_holds_for_some_seconds(engine, admit, clock):
     clock.advance(9.9)
     assert admit("site-1", "job-1").status is Status.OK
     clock.advance(0.2)
-    assert admit("site-1", "job-1").status is Status.REFUSED
+    assert admit("site-1", "job-1").status is Status.LATER
 
 
 def test_later_is_not_remembered(engine, admit):
@@ -128,20 +132,36 @@ def test_what_is_remembered_is_bounded(engine, admit, monkeypatch):
     assert len(admit._decided) <= 3
 
 
-def test_a_job_store_that_fails_refuses_nobody_who_runs_the_job(engine, admit):
+@pytest.mark.parametrize("trouble", ["error", "empty"])
+def test_a_job_store_that_fails_refuses_nobody(engine, store, admit, clock, trouble):
+    """The runtime gives None for most errors of its storage, as if the job was not there."""
     engine.run("job-1", "site-1")
-    engine.job_def_manager.broken = True
-    assert admit("site-1", "job-1") == Admission()
-    assert admit("site-2", "job-1").status is Status.REFUSED
+    engine.run("job-2", "site-1")
+    engine.end("job-2")
+    upload(store, StreamKey("job-2", "site-1", "log.txt"), b"line\n")
+    if trouble == "error":
+        engine.job_def_manager.broken = True
+    else:
+        engine.job_def_manager.metas.clear()
+    for _ in range(10):
+        assert admit("site-1", "job-1") == Admission()
+        for site, job_id in (("site-2", "job-1"), ("site-1", "job-2"), ("site-1", "job-3")):
+            assert admit(site, job_id).status is Status.LATER
+        assert store.sweep(1e9, admit.jobs.deleted) == []
+        clock.advance(300)
 
 
-def test_whether_a_job_exists(engine, admit):
-    engine.run("job-1", "site-1")
-    assert admit.job_exists("job-1") and not admit.job_exists("job-2")
+def test_a_job_whose_logs_were_removed_is_refused_for_good(engine, store, admit):
+    """After retention the job is still in the job store, and its logs still at the site."""
+    engine.run("job-1", job_deploy_detail=["site-1: OK"])
     engine.end("job-1")
-    assert admit.job_exists("job-1")
-    del engine.job_def_manager.metas["job-1"]
-    assert not admit.job_exists("job-1")
+    upload(store, StreamKey("job-1", "site-1", "log.txt"), b"line\n")
+    store.delete_job("job-1", "nothing was heard of it for 90 days")
+    decision = admit("site-1", "job-1")
+    assert decision.status is Status.REFUSED
+    assert decision.reason == (
+        "the server has removed the logs of job job-1: nothing was heard of it for 90 days"
+    )
 
 
 def test_sites_that_were_not_connected_when_a_job_was_started(engine, admit):

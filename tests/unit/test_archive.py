@@ -120,15 +120,33 @@ def test_a_job_without_an_archive_is_passed_over(engine, store, keeper):
     assert engine.job_def_manager.saved == [] and not list(store.root.glob(".archive-*"))
 
 
-def test_an_archive_that_cannot_be_saved_is_tried_again(engine, store, keeper, tmp_path, monkeypatch):
+def test_an_archive_that_cannot_be_saved_is_tried_again_and_holds_up_no_other_job(
+    engine, store, keeper, clock, tmp_path, monkeypatch
+):
+    """Each try writes the whole archive anew: not at every turn."""
+    engine.run("job-2", "site-1")
+    engine.job_def_manager.archive(tmp_path / "job-2.zip", "job-2", {})
+    engine.end("job-2")
     upload(store, LOG, WHOLE)
+    upload(store, StreamKey("job-2", "site-1", "log.txt"), WHOLE)
     archive(engine, tmp_path)
     keeper.job_archived("job-1")
-    save = engine.job_def_manager.save_workspace
-    monkeypatch.setattr(engine.job_def_manager, "save_workspace", lambda *args: 1 / 0)
+    keeper.job_archived("job-2")
+    save, tried = engine.job_def_manager.save_workspace, []
+
+    def fail(job_id, *args):
+        tried.append(job_id)
+        return save(job_id, *args) if job_id == "job-2" else 1 / 0
+
+    monkeypatch.setattr(engine.job_def_manager, "save_workspace", fail)
     with pytest.raises(ZeroDivisionError):
         keeper.update()
+    assert engine.job_def_manager.archived("job-2")["site-1/log.txt"] == WHOLE
+    clock.advance(59)
+    keeper.update()
+    assert tried == ["job-1", "job-2"]
     monkeypatch.setattr(engine.job_def_manager, "save_workspace", save)
+    clock.advance(1)
     keeper.update()
     assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
 

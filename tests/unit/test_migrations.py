@@ -166,7 +166,7 @@ def test_a_new_store_has_the_tables_of_an_old_one(old, memory_path):
         closing(sqlite3.connect(old / INDEX_FILE)) as one,
         closing(sqlite3.connect(memory_path / "new" / INDEX_FILE)) as other,
     ):
-        for table in ("streams", "losses"):
+        for table in ("streams", "losses", "uptime", "heard", "forgotten"):
             columns = [db.execute(f"PRAGMA table_info({table})").fetchall() for db in (one, other)]
             assert columns[0] == columns[1]
 

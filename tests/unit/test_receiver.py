@@ -144,9 +144,14 @@ def test_a_commit_that_fails_at_a_close_is_no_close(server, monkeypatch):
     server.send(LOG, Frame(LOG, 0, b"1", b"c"))
     with monkeypatch.context() as patched:
         patched.setattr(os, "fdatasync", fail)
-        assert "Input/output error" in server.send(close(b"1")).error
+        reply = server.reply(close(b"1"))
+        assert reply.status is Status.LATER and "Input/output error" in reply.reason
     assert not server.closed
-    assert server.reply(close(b"1")).verdict is Verdict.COMPLETE and len(server.closed) == 1
+    assert server.reply(close(b"1")) == StreamReply(LOG, Status.GAP, 0), "who knows what is on disk"
+    assert (
+        server.reply(Frame(LOG, 0, b"1", b"c"), close(b"1")).verdict is Verdict.COMPLETE
+        and len(server.closed) == 1
+    )
 
 
 @pytest.mark.parametrize("payload", [b"", b"noise", None, 5, "text"])
@@ -186,6 +191,16 @@ def test_a_jobs_process_writes_its_own_job_only(server, part):
     assert server.reply(LOG, peer=JOB_PROCESS).status is Status.OK
 
 
+def test_a_late_frame_of_a_jobs_process_does_not_open_a_closed_stream_again(server):
+    server.send(LOG, Frame(LOG, 0, b"1", b"c"), peer=JOB_PROCESS)
+    server.send(close(b"1"))
+    reply = server.reply(Frame(LOG, 1, b"2", b"c"), peer=JOB_PROCESS)
+    assert reply.status is Status.REFUSED and "was closed" in reply.reason
+    assert server.info().verdict is Verdict.COMPLETE
+    assert server.reply(Frame(LOG, 1, b"2", b"c")) == StreamReply(LOG, Status.OK, 2)
+    assert server.info().verdict is Verdict.STREAMING and server.info().losses[0].is_note
+
+
 def test_a_site_writes_under_its_own_name(server):
     server.send(LOG, Frame(LOG, 0, b"1", b"c"), peer=Peer("site-2"))
     assert server.asked and {site for site, _ in server.asked} == {"site-2"}
@@ -199,6 +214,16 @@ def test_a_refusal_is_recorded_of_a_site_that_is_kept_out_by_its_own_policy_and_
     server.admission = Admission(Status.REFUSED, "the site does not allow it", by_policy=True)
     assert server.reply(Refusal(LOG, "policy")).status is Status.REFUSED
     assert server.info().standing == "refused (policy)"
+
+
+@pytest.mark.parametrize("part", [*EVERYTHING, Refusal(LOG, "policy")], ids=lambda part: type(part).__name__)
+def test_a_site_does_not_bring_back_what_was_removed(server, part):
+    server.send(LOG, Frame(LOG, 0, b"1", b"c"), close(b"1"))
+    server.store.delete_job(JOB, "nothing was heard of it for 90 days")
+    reply = server.reply(part)
+    assert reply.status is Status.REFUSED
+    assert "nothing was heard of it for 90 days" in reply.reason or reply.reason == "policy"
+    assert server.store.streams() == []
 
 
 def test_a_refused_stream_takes_no_bytes_from_the_same_request(server):

@@ -55,7 +55,7 @@ def test_a_stream_has_a_second_name_in_the_run_directory(store, workspace, shown
 def test_on_another_file_system_the_second_name_is_a_link_to_the_path(store, workspace, shown, monkeypatch):
     upload(store, LOG, b"line\n")
     monkeypatch.setattr(
-        os, "link", lambda *args: (_ for _ in ()).throw(OSError(18, "Invalid cross-device link"))
+        os, "link", lambda *args, **more: (_ for _ in ()).throw(OSError(18, "Invalid cross-device link"))
     )
     RunDirectories(store, workspace).show(LOG)
     assert shown.is_symlink() and shown.read_bytes() == b"line\n"
@@ -67,6 +67,26 @@ def test_a_name_that_is_taken_stays(store, workspace, shown):
     shown.write_bytes(b"not ours")
     RunDirectories(store, workspace).show(LOG)
     assert shown.read_bytes() == b"not ours"
+
+
+def test_a_link_in_the_place_of_a_sites_directory_is_not_followed(
+    store, workspace, shown, memory_path, caplog
+):
+    """The job's own code can write into its run directory."""
+    upload(store, LOG, b"line\n")
+    elsewhere = memory_path / "elsewhere"
+    elsewhere.mkdir()
+    shown.parent.symlink_to(elsewhere)
+    RunDirectories(store, workspace).show(LOG)
+    assert list(elsewhere.iterdir()) == [] and "cannot show it" in caplog.text
+
+
+def test_a_link_under_a_streams_name_stays_and_is_not_followed(store, workspace, shown, memory_path):
+    upload(store, LOG, b"line\n")
+    shown.parent.mkdir()
+    shown.symlink_to(memory_path / "nowhere")
+    RunDirectories(store, workspace).show(LOG)
+    assert shown.is_symlink() and not (memory_path / "nowhere").exists()
 
 
 def test_a_job_without_a_run_directory_does_not_get_one(store, workspace):

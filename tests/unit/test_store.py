@@ -7,6 +7,8 @@ import hashlib
 import os
 import sqlite3
 import stat
+import threading
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,8 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvflare_logstream import hashing
-from nvflare_logstream.errors import ArgumentError, GapError, QuotaError, StoreError
+from nvflare_logstream.errors import (
+    ArgumentError,
+    CommitError,
+    GapError,
+    QuotaError,
+    RefusedError,
+    StoreError,
+)
+from nvflare_logstream.store import closing, file
 from nvflare_logstream.store.index import MAX_LOSSES
+from nvflare_logstream.store.migrations import STEPS
 from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.streams import Loss, State, Stream, StreamId, StreamKey
 from nvflare_logstream.testing import Clock
@@ -53,7 +64,7 @@ def clock():
 
 @pytest.fixture
 def store(memory_path, clock):
-    store = LogStore(memory_path / "store", clock=clock)
+    store = LogStore(memory_path / "store", clock=clock, uptime=clock)
     yield store
     store.close()
 
@@ -61,7 +72,7 @@ def store(memory_path, clock):
 def crash(store: LogStore) -> None:
     """Make `store` what the next process finds after a crash of this one."""
     store.index.close()
-    store.__init__(store.root, store._usage.quotas, store._clock)
+    store.__init__(store.root, store._usage.quotas, store._clock, store._retention._uptime)
 
 
 ACTIONS = st.one_of(
@@ -95,8 +106,10 @@ def test_bytes_at_rest_are_always_a_prefix_and_a_crash_goes_back_to_a_committed_
                         put(store, start, stop)
                     assert (gap.value.end, gap.value.cursor) == (end, cursor_at(end) if end else b"")
                 elif start < stop:
-                    end = max(end, stop)
+                    before, end = store.info(KEY), max(end, stop)
                     assert put(store, start, stop) == end
+                    if before and before.state is State.CLOSED and end > before.end:
+                        committed = end  # at once, with the note in the ledger
             if KEY in store._loaded.files:  # looked at since it was opened
                 assert store.path(KEY).read_bytes() == SOURCE[:end]
         store.close()
@@ -130,11 +143,84 @@ def test_a_close_with_another_total_is_a_gap(store):
 
 
 def test_a_close_with_another_digest_is_partial_and_names_both(store, clock):
+    """What is on disk as it came stays: the site's file has changed since."""
     put(store, 0, 100)
     info = store.close_stream(KEY, close_of(b"x" * 100))
-    assert info.verdict == "partial"
+    assert info.verdict == "partial" and info.end == 100 and info.losses == ()
     for named in (b"x" * 100, SOURCE[:100]):
         assert hashlib.sha256(named).hexdigest() in info.verdict_reason
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_copy_that_was_changed_on_disk_is_taken_again_once(store, restarted):
+    put(store, 0, 100)
+    store.commit()
+    with store.path(KEY).open("r+b") as file:  # such as through its name in the run directory
+        file.write(b"changed")
+    if restarted:
+        crash(store)
+    with pytest.raises(GapError) as gap:
+        store.close_stream(KEY, close_of(SOURCE[:100]))
+    assert (gap.value.end, gap.value.cursor) == (0, b"") and store.path(KEY).read_bytes() == b""
+    put(store, 0, 100)
+    with store.path(KEY).open("r+b") as file:
+        file.write(b"changed")
+    assert store.close_stream(KEY, close_of(SOURCE[:100])).agreed is False
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_copy_that_was_taken_again_is_complete_where_that_can_be_known(store, restarted):
+    """A server that was restarted does not know whether the site's file is what it once sent."""
+    put(store, 0, 100)
+    store.commit()
+    with store.path(KEY).open("r+b") as file:
+        file.write(b"changed")
+    if restarted:
+        crash(store)
+    with pytest.raises(GapError):
+        store.close_stream(KEY, close_of(SOURCE[:100]))
+    put(store, 0, 100)
+    info = store.close_stream(KEY, close_of(SOURCE[:100]))
+    assert info.agreed and info.verdict == ("lost" if restarted else "complete")
+    assert "was taken again" in str(info.losses[0]) and store.path(KEY).read_bytes() == SOURCE[:100]
+
+
+def test_a_copy_that_differs_stays_where_the_site_has_less(store):
+    put(store, 0, 100)
+    with store.path(KEY).open("r+b") as file:
+        file.seek(80)
+        file.write(b"changed")
+    info = store.close_stream(KEY, close_of(SOURCE[:100], digest_from=60))
+    assert info.verdict == "partial" and info.end == 100
+
+
+def test_a_copy_is_read_outside_the_lock_and_once(store, monkeypatch):
+    """Others write meanwhile; a close that is repeated costs nothing more."""
+    other, reads = StreamKey("job-2", "site-1", "log.txt"), []
+    read = closing.digest_of
+
+    def digest_of(*args):
+        reads.append(args)
+        writer = threading.Thread(target=put, args=(store, 0, 10, other))
+        writer.start()
+        writer.join(5)
+        assert not writer.is_alive()
+        return read(*args)
+
+    monkeypatch.setattr(closing, "digest_of", digest_of)
+    put(store, 0, 100)
+    for _ in range(3):
+        assert store.close_stream(KEY, close_of(SOURCE[:100])).agreed
+    assert len(reads) == 1
+
+
+def test_bytes_that_come_while_the_copy_is_read_make_the_close_a_gap(store, monkeypatch):
+    put(store, 0, 100)
+    read = closing.digest_of
+    monkeypatch.setattr(closing, "digest_of", lambda *args: (put(store, 100, 120), read(*args))[1])
+    with pytest.raises(GapError) as gap:
+        store.close_stream(KEY, close_of(SOURCE[:100]))
+    assert gap.value.end == 120 and store.streams()[0].state is State.OPEN
 
 
 @pytest.mark.parametrize("begins", [0, 1, 60, 100])
@@ -148,12 +234,32 @@ def test_a_digest_may_begin_anywhere(store, begins, restarted):
     assert store.close_stream(KEY, close_of(SOURCE[:100], digest_from=begins)).agreed
 
 
-def test_bytes_after_the_close_open_the_stream_again(store, clock):
+@pytest.mark.parametrize("restarted", [False, True])
+def test_bytes_after_the_close_open_the_stream_again_and_the_ledger_says_so(store, clock, restarted):
     put(store, 0, 100)
-    store.close_stream(KEY, close_of(SOURCE[:100]))
+    closed = store.close_stream(KEY, close_of(SOURCE[:100])).closed
     put(store, 100, 150)
-    assert store.streams()[0].as_of(clock(), 0).verdict == "streaming"
-    assert store.close_stream(KEY, close_of(SOURCE[:150])).as_of(clock(), 0).verdict == "complete"
+    put(store, 100, 200)
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(closed))
+    note = Loss(100, 0, f"closed at {when}, then the site went on with it")
+    if restarted:
+        crash(store)
+    (stream,) = store.streams()
+    assert stream.losses == (note,) and stream.as_of(clock(), 0).verdict == "streaming"
+    put(store, stream.end, 200)
+    stream = store.close_stream(KEY, close_of(SOURCE[:200]))
+    assert stream.as_of(clock(), 0).standing == "complete" and stream.losses == (note,)
+
+
+@pytest.mark.parametrize("losses", [(), (Loss(100, 5, "cut"),)])
+def test_who_may_not_open_a_closed_stream_again_changes_nothing(store, losses):
+    put(store, 0, 100)
+    closed = store.close_stream(KEY, close_of(SOURCE[:100]))
+    stop = 100 if losses else 101
+    with pytest.raises(RefusedError, match="was closed"):
+        store.append(KEY, 100, SOURCE[100:stop], b"c", losses, may_reopen=False)
+    assert store.append(KEY, 50, SOURCE[50:100], cursor_at(100), may_reopen=False) == 100
+    assert store.streams() == [closed] and store.path(KEY).read_bytes() == SOURCE[:100]
 
 
 @pytest.mark.parametrize("start", [0, 50, 100])
@@ -206,17 +312,66 @@ def test_a_stream_that_cannot_be_made_is_a_store_error(store, monkeypatch, error
     assert store.open(KEY).end == 0
 
 
-def test_a_commit_that_fails_is_made_up_for_by_the_next(store, monkeypatch):
+def fails(*args):
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def test_after_a_sync_that_failed_the_bytes_come_again(store, monkeypatch):
+    """The system may have dropped them, and tells of it only once."""
     put(store, 0, 50)
+    store.commit()
+    put(store, 50, 90)
     with monkeypatch.context() as patched:
-        patched.setattr(
-            os, "fdatasync", lambda fd: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error"))
-        )
-        with pytest.raises(StoreError):
+        patched.setattr(os, "fdatasync", fails)
+        with pytest.raises(StoreError, match="Input/output error"):
             store.commit()
+    with pytest.raises(GapError) as gap:
+        put(store, 90, 100)
+    assert (gap.value.end, gap.value.cursor) == (50, cursor_at(50))
+    assert store.path(KEY).read_bytes() == SOURCE[:50]
+    put(store, 50, 100)
     store.commit()
     crash(store)
-    assert store.open(KEY).end == 50
+    assert store.open(KEY).end == 100 and store._usage._bytes[KEY.job_id] == 100
+
+
+def test_a_file_that_cannot_be_read_fails_its_own_commit_only(store):
+    other = StreamKey("job-2", "site-1", "log.txt")
+    put(store, 0, 50)
+    put(store, 0, 60, other)
+    store.path(KEY).unlink()
+    store.path(KEY).symlink_to(KEY.file)
+    with pytest.raises(CommitError) as error:
+        store.commit()
+    assert list(error.value.failed) == [KEY]
+    store.commit(other)
+    store.release(other.job_id)
+    assert list(store._loaded.files) == [KEY]
+    with pytest.raises(StoreError, match="not a plain file"):
+        put(store, 50, 60)
+    crash(store)
+    assert store.open(other).end == 60
+
+
+def test_no_link_in_the_store_is_followed(store, memory_path):
+    (memory_path / "secret").write_bytes(b"secret")
+    store.path(KEY).parent.mkdir(parents=True)
+    store.path(KEY).symlink_to(memory_path / "secret")
+    with pytest.raises(StoreError):
+        put(store, 0, 10)
+    assert (memory_path / "secret").read_bytes() == b"secret"
+
+
+def test_a_new_files_name_is_on_disk_when_its_stream_is_committed(store, monkeypatch):
+    synced, sync = [], file.sync_directory
+    monkeypatch.setattr(file, "sync_directory", lambda path: (synced.append(path), sync(path)))
+    put(store, 0, 10)
+    store.commit()
+    assert synced == [store.root / "job-1" / "site-1", store.root / "job-1", store.root]
+    put(store, 10, 20)
+    store.commit()
+    assert len(synced) == 3
+    assert store.index._db.execute("PRAGMA synchronous").fetchone() == (2,), "FULL"
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -240,6 +395,9 @@ def test_a_damaged_copy_is_taken_again_from_the_start(store, running, damage):
     assert path.read_bytes() == SOURCE[:150]
     info = store.close_stream(KEY, close_of(SOURCE[:150]))
     assert info.agreed and info.lines == SOURCE[:150].count(b"\n")
+    what = "cut to 40 bytes" if damage == "cut" else "removed"
+    assert f"the stored copy, 100 bytes, was {what} at the server" in info.verdict_reason
+    assert info.verdict == "lost", "nobody can know whether the site still had all of it"
 
 
 def test_a_file_that_was_left_without_its_index_is_overwritten(store):
@@ -254,7 +412,9 @@ def test_an_index_of_another_version_is_refused(memory_path):
     with sqlite3.connect(memory_path / "index.sqlite") as db:
         db.execute("PRAGMA user_version=99")
     db.close()
-    with pytest.raises(StoreError, match="schema version 99, this release knows versions up to 1"):
+    with pytest.raises(
+        StoreError, match=f"schema version 99, this release knows versions up to {len(STEPS)}"
+    ):
         LogStore(memory_path)
 
 
@@ -353,19 +513,85 @@ def test_delete_job_refuses_what_is_no_name(store, name):
         store.delete_job(name)
 
 
+DAY = 86400.0
+
+
 def test_sweep_removes_the_gone_and_the_old_but_nothing_that_is_busy(store, clock):
-    day = 86400
     keys = {name: StreamKey(name, "site-1", "log.txt") for name in ("gone", "old", "new")}
     put(store, 0, 10, keys["old"])
     store.close_stream(keys["old"], close_of(SOURCE[:10]))
-    clock.advance(80 * day)
+    store.commit()
+    assert store.sweep(90 * DAY, lambda job: False) == []
+    clock.advance(80 * DAY)
     put(store, 0, 10, keys["gone"])
     put(store, 0, 10, keys["new"])
-    clock.advance(20 * day)
+    clock.advance(20 * DAY)
     store.open(keys["new"])
     store.commit()
-    assert sorted(store.sweep(90 * day, lambda job: job != "gone")) == ["gone", "old"]
+    assert sorted(store.sweep(90 * DAY, lambda job: job == "gone")) == [
+        ("gone", "the job was deleted"),
+        ("old", "nothing was heard of it for 90 days"),
+    ]
     assert [info.key for info in store.streams()] == [keys["new"]]
+
+
+def nobody(job_id: str) -> bool:
+    """No job was deleted."""
+    return False
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_clock_that_jumps_takes_no_logs_away(memory_path, closed, restarted):
+    """Closed logs stay for a day in which the server really ran; open ones for as long as they are kept."""
+    clock, uptime = Clock(), Clock(0.0)
+    store = LogStore(memory_path, clock=clock, uptime=uptime)
+    put(store, 0, 10)
+    if closed:
+        store.close_stream(KEY, close_of(SOURCE[:10]))
+    store.commit()
+    assert store.sweep(90 * DAY, nobody) == []
+    clock.advance(91 * DAY)
+    for hours in range(1, (1 if closed else 90) * 24 + 1):
+        assert store.sweep(90 * DAY, nobody) == [], hours
+        uptime.advance(3600)
+        if restarted and hours % 20 == 10:  # uptime is what all lives of the server have together
+            store.sweep(90 * DAY, nobody)
+            uptime.now = float(hours)  # a monotonic clock begins anywhere
+            crash(store)
+    assert [removal.job_id for removal in store.sweep(90 * DAY, nobody)] == [KEY.job_id]
+    store.close()
+
+
+def test_a_clock_that_jumped_and_was_set_right_takes_no_logs_away(store, clock):
+    put(store, 0, 10)
+    store.close_stream(KEY, close_of(SOURCE[:10]))
+    store.commit()
+    clock.advance(91 * DAY)
+    assert store.sweep(90 * DAY, nobody) == []
+    clock.advance(-90 * DAY)
+    assert store.sweep(90 * DAY, nobody) == [] and store.open(KEY).end == 10
+
+
+@pytest.mark.parametrize("file", [KEY.file, "other.txt"])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_was_removed_does_not_come_back(store, restarted, file):
+    put(store, 0, 10)
+    store.delete_job(KEY.job_id, "nothing was heard of it for 90 days")
+    if restarted:
+        crash(store)
+    key = KEY._replace(file=file)
+    for come_back in (
+        lambda: store.open(key),
+        lambda: put(store, 0, 10, key),
+        lambda: store.close_stream(key, close_of(b"")),
+        lambda: store.refuse(key, "policy"),
+    ):
+        with pytest.raises(RefusedError, match="has removed the logs of job job-1: nothing was heard of it"):
+            come_back()
+    store.expect(key, "nothing came")
+    assert store.streams() == [] and not (store.root / KEY.job_id).exists()
+    assert put(store, 0, 10, StreamKey("job-2", "site-1", "log.txt")) == 10
 
 
 def test_sweep_frees_the_oldest_when_the_store_is_nearly_full(memory_path, clock):
@@ -376,7 +602,8 @@ def test_sweep_frees_the_oldest_when_the_store_is_nearly_full(memory_path, clock
         store.close_stream(key, close_of(SOURCE[:190]))
         clock.advance(10)
     store.commit()
-    assert store.sweep(1e9, lambda job: True) == ["job-0"]
+    ((job_id, reason),) = store.sweep(1e9, nobody)
+    assert job_id == "job-0" and "nearly full" in reason
     store.close()
 
 
@@ -455,6 +682,15 @@ def test_a_refusal_before_anything_came_makes_no_file(store, clock):
     assert (
         store.streams()[0].as_of(clock(), 30).verdict == "refused" and not (store.root / KEY.job_id).exists()
     )
+
+
+@pytest.mark.parametrize("before", ["nothing", "bytes"])
+def test_a_refusal_wakes_readers(store, before):
+    if before == "bytes":
+        put(store, 0, 10)
+    seen = store.changes(KEY.job_id)
+    store.refuse(KEY, "no")
+    assert store.changes(KEY.job_id) > seen
 
 
 def test_a_refusal_does_not_undo_a_close(store, clock):

@@ -1,0 +1,114 @@
+"""The end of a stream: what the site says it was, compared with what is on disk."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from nvflare_logstream.errors import GapError, RefusedError, StoreError
+from nvflare_logstream.store.file import StreamFile, digest_of
+from nvflare_logstream.store.index import MAX_LOSSES
+from nvflare_logstream.store.loaded import LoadedStreams
+from nvflare_logstream.streams import Loss, State, Stream, StreamKey
+from nvflare_logstream.wire.upload import Close
+
+_PATIENCE = 10.0  # seconds that a repeated close waits for the first: less than a site waits for its answer
+_TAKEN_AGAIN = "the stored copy differed from the site's file and was taken again"
+
+
+class Closing:
+    """Closes streams. The copy is read from disk, outside the store's lock and one at a time per core.
+
+    Args:
+        loaded: the streams.
+        clock: gives the time in seconds since the epoch.
+    """
+
+    def __init__(self, loaded: LoadedStreams, clock: Callable[[], float]):
+        self._loaded, self._clock = loaded, clock
+        self._cores = threading.BoundedSemaphore(os.cpu_count() or 1)
+        self._freed = threading.Condition()
+        self._being_read: set[StreamKey] = set()
+
+    def close(self, key: StreamKey, close: Close) -> Stream:
+        """Close a stream, or begin it again where its copy differs and the site still has all of it.
+
+        Raises:
+            GapError: where the site is to go on before it closes.
+            StoreError: if the copy cannot be read, or is being read for another request.
+            OSError: if the disk fails.
+        """
+        with self._alone(key):
+            with self._loaded.lock:
+                file = self._at_end(key, close)
+                end, mark = file.record.end, file.fingerprint(close.digest_from)
+                mark_read, digest = file.read
+            if mark != mark_read:
+                with self._cores:
+                    digest = digest_of(file.path, close.digest_from, end)
+            with self._loaded.lock:
+                file = self._at_end(key, close)
+                if file.fingerprint(close.digest_from) == mark:
+                    file.read = (mark, digest)
+                return self._judge(file, close, digest)
+
+    def _at_end(self, key: StreamKey, close: Close) -> StreamFile:
+        file = self._loaded.load(key)
+        if close.total != file.record.end:
+            raise GapError(file.record.end, file.record.cursor)
+        return file
+
+    def _judge(self, file: StreamFile, close: Close, digest: str) -> Stream:
+        stream, now, agreed = file.record, self._clock(), digest == close.digest
+        if stream.state is not State.STOPPED:
+            # Bytes that are on disk as they came are kept: it is the site's file that has changed.
+            if not agreed and file.received != digest and _may_be_taken_again(stream, close):
+                # Only where the site's file is what came, it is known that nothing is missing afterwards.
+                missing = 0 if file.received == close.digest else None
+                self._loaded.begin_again(file, Loss(0, missing, _TAKEN_AGAIN))
+                raise GapError(0, b"")
+            reason = f"the site's file has sha256 {close.digest}, the stored copy {digest}"
+            file.update(state=State.CLOSED, agreed=agreed, reason="" if agreed else reason)
+        file.update(
+            total=close.total,
+            digest=close.digest,
+            digest_from=close.digest_from,
+            outcome=close.outcome,
+            closed=now,
+            last_seen=now,
+        )
+        return file.record
+
+    @contextmanager
+    def _alone(self, key: StreamKey) -> Iterator[None]:
+        with self._freed:
+            if not self._freed.wait_for(lambda: key not in self._being_read, _PATIENCE):
+                raise StoreError(f"the stored copy of {key} is still being compared; ask again")
+            self._being_read.add(key)
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._being_read.discard(key)
+                self._freed.notify_all()
+
+
+def _may_be_taken_again(stream: Stream, close: Close) -> bool:
+    """Whether the site has every byte, and this was not tried before."""
+    tried = any(loss.reason == _TAKEN_AGAIN for loss in stream.losses)
+    return close.digest_from == 0 < close.total and not tried and len(stream.losses) < MAX_LOSSES
+
+
+def reopened(stream: Stream, allowed: bool) -> Loss:
+    """The note that a closed stream is opened again.
+
+    Raises:
+        RefusedError: if that is not allowed.
+    """
+    if not allowed:
+        raise RefusedError(f"{stream.key} was closed: only the site's parent process may go on with it")
+    closed = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stream.closed))
+    return Loss(stream.end, 0, f"closed at {closed}, then the site went on with it")

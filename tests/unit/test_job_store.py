@@ -1,0 +1,91 @@
+"""When a job counts as deleted, over a fake of the server's engine and job store."""
+
+from __future__ import annotations
+
+import pytest
+
+from nvflare_logstream.flare.job_store import JobStore
+from nvflare_logstream.testing import Clock
+from tests.unit.fake_runtime import Engine
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = Engine(tmp_path / "server")
+    engine.job_def_manager.metas = {"job-1": {}, "job-2": {}}
+    return engine
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def jobs(engine, clock):
+    return JobStore(engine, lambda: ["job-1", "job-2"], clock)
+
+
+def test_three_looks_over_ten_minutes_make_a_deletion(engine, jobs, clock):
+    del engine.job_def_manager.metas["job-1"]
+    for _ in range(60):  # a site that asks each second proves nothing
+        assert not jobs.deleted("job-1")
+        clock.advance(1)
+    clock.advance(530)
+    assert not jobs.deleted("job-1")
+    clock.advance(10)
+    assert jobs.deleted("job-1") and not jobs.deleted("job-2")
+
+
+def test_two_looks_are_not_enough(engine, jobs, clock):
+    del engine.job_def_manager.metas["job-1"]
+    assert not jobs.deleted("job-1")
+    clock.advance(100_000)
+    assert not jobs.deleted("job-1")
+    clock.advance(60)
+    assert jobs.deleted("job-1")
+
+
+@pytest.mark.parametrize("trouble", ["error", "empty"])
+def test_a_store_that_gives_no_job_at_all_proves_nothing(engine, jobs, clock, trouble):
+    engine.job_def_manager.broken = trouble == "error"
+    if trouble == "empty":  # such as a directory that is not mounted
+        engine.job_def_manager.metas.clear()
+    for _ in range(100):
+        assert not jobs.deleted("job-1")
+        clock.advance(60)
+
+
+def test_a_look_that_finds_the_job_makes_the_count_begin_again(engine, jobs, clock):
+    metas = engine.job_def_manager.metas
+    for missing in (True, True, False, True, True):
+        if missing:
+            metas.pop("job-1", None)
+        else:
+            metas["job-1"] = {}
+        assert not jobs.deleted("job-1")
+        clock.advance(400)
+    assert jobs.deleted("job-1")
+
+
+def test_a_job_that_runs_is_not_deleted(engine, jobs, clock):
+    engine.run("job-1", "site-1")
+    del engine.job_def_manager.metas["job-1"]
+    for _ in range(20):
+        assert not jobs.deleted("job-1")
+        clock.advance(60)
+
+
+def test_what_a_look_costs_is_bounded(engine, clock):
+    engine.job_def_manager.metas.clear()
+    jobs = JobStore(engine, lambda: (f"job-{number}" for number in range(10_000)), clock)
+    for _ in range(10):
+        jobs.deleted("job-1")
+    assert engine.job_def_manager.asked <= 20
+
+
+def test_what_is_noted_is_bounded(engine, jobs, monkeypatch):
+    monkeypatch.setattr("nvflare_logstream.flare.job_store._MAX_ABSENT", 3)
+    for number in range(10, 20):
+        jobs.deleted(f"job-{number}")
+    assert len(jobs._absent) <= 3
