@@ -78,12 +78,12 @@ def open_plainly(path: Path) -> int | None:
     return None
 
 
-def scan(log: Path, known: Collection[int] = ()) -> list[ChainFile]:
+def scan(log: Path, known: Collection[Segment] = ()) -> list[ChainFile]:
     """The rotation chain, oldest first. A rotation renames file by file: look until two looks agree.
 
     Args:
         log: the log's path.
-        known: inodes of files that were read; they belong to the chain whatever they are called by now.
+        known: what was read; the files that hold it belong to the chain whatever they are called by now.
 
     Raises:
         OSError: if the directory is there and cannot be read.
@@ -96,7 +96,7 @@ def scan(log: Path, known: Collection[int] = ()) -> list[ChainFile]:
     return chain
 
 
-def _scan_once(log: Path, known: Collection[int]) -> list[ChainFile]:
+def _scan_once(log: Path, known: Collection[Segment]) -> list[ChainFile]:
     try:
         suffixes = _suffixes(log, known)
         users = owners(log.parent)
@@ -104,7 +104,9 @@ def _scan_once(log: Path, known: Collection[int]) -> list[ChainFile]:
         return []
     rotated = []
     for suffix in suffixes:
-        if found := _look(log.with_name(f"{log.name}.{suffix}"), users):
+        found = _look(log.with_name(f"{log.name}.{suffix}"), users)
+        # An inode may be used again, by a file that is none of the log.
+        if found and (_is_number_or_date(suffix) or was_read(found[0], known)):
             rotated.append((suffix, *found))
     # The log comes last: a rotation gives it away first.
     current = _look(log, users)
@@ -129,19 +131,20 @@ def _in_order(rotated: list[tuple[str, ChainFile, int]]) -> list[ChainFile]:
     return [file for _, file, _ in numbered + others]
 
 
-def _suffixes(log: Path, known: Collection[int]) -> list[str]:
+def _suffixes(log: Path, known: Collection[Segment]) -> list[str]:
     """What follows `<log>.` in the names of the rotated files; of too many those with the outermost numbers.
 
     The newest are among these, whichever way the numbers run.
     """
     prefix, read, others = log.name + ".", [], []
+    inodes = {segment.inode for segment in known}
     with os.scandir(log.parent) as entries:
         for entry in islice(entries, _MOST_NAMES):
             suffix = entry.name[len(prefix) :]
             # A compressed backup no longer holds the bytes that were written.
             if not suffix or not entry.name.startswith(prefix) or suffix.endswith(_COMPRESSED):
                 continue
-            if entry.inode() in known:
+            if entry.inode() in inodes:
                 read.append(suffix)
             elif _is_number_or_date(suffix):
                 others.append(suffix)

@@ -251,7 +251,7 @@ class Tailer:
         return True  # also if a rotation came between the scan and the open: look again
 
     def _scan(self) -> list[ChainFile]:
-        return scan(self._path, {segment.inode for segment in self._segments})
+        return scan(self._path, self._segments)
 
     def _followers(self) -> tuple[list[ChainFile], bool]:
         """The files to read after the open one, oldest first; and whether none can be missing between."""

@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from nvflare_logstream.site import chain, tail
 from nvflare_logstream.site.chain import ChainFile, scan
+from nvflare_logstream.site.cursor import Segment
 from nvflare_logstream.site.tail import Tailer
 from nvflare_logstream.streams import Loss
 
@@ -210,6 +211,11 @@ class TailMachine(RuleBasedStateMachine):
         if recreate:
             self.write("line")
 
+    @precondition(lambda self: self.path.exists())
+    @rule(name=st.sampled_from(["bak", "1.bak", "save"]))
+    def copy_as_an_operator_does(self, name: str) -> None:
+        shutil.copyfile(self.path, self.directory / f"log.txt.{name}")
+
     @rule(kind=st.sampled_from(["link", "loop", "pipe"]), number=st.integers(1, 9))
     def put_something_else_there(self, kind: str, number: int) -> None:
         """What is no file of the log, under a name that a rotated one may have."""
@@ -391,7 +397,7 @@ def test_a_late_line_that_comes_while_the_reader_moves_on_is_read(log, tailer, m
     data, renamed = read_all(tailer), log.with_name("log.txt.1")
     log.rename(renamed)
 
-    def scan_late(path: Path, known: Collection[int] = ()) -> list[ChainFile]:
+    def scan_late(path: Path, known: Collection[Segment] = ()) -> list[ChainFile]:
         if not log.exists():
             append(renamed, b"late ")
             append(log, b"two")
@@ -602,7 +608,7 @@ def test_what_takes_a_files_place_after_the_scan_is_not_read(log, tailer, monkey
     log.write_bytes(b"two ")
     log.with_name("secret.key").write_bytes(b"a secret")
 
-    def scan_early(path: Path, known: Collection[int] = ()) -> list[ChainFile]:
+    def scan_early(path: Path, known: Collection[Segment] = ()) -> list[ChainFile]:
         seen = scan(path, known)
         if not log.with_name("log.txt.2").exists():
             log.with_name("log.txt.1").rename(log.with_name("log.txt.2"))
