@@ -64,8 +64,11 @@ class Closing:
     def _judge(self, file: StreamFile, close: Close, digest: str) -> Stream:
         stream, now, agreed = file.record, self._clock(), digest == close.digest
         if stream.state is not State.STOPPED:
-            if not agreed and _may_be_taken_again(stream, close):
-                self._loaded.begin_again(file, Loss(0, 0, _TAKEN_AGAIN))
+            # Bytes that are on disk as they came are kept: it is the site's file that has changed.
+            if not agreed and file.received != digest and _may_be_taken_again(stream, close):
+                # Only where the site's file is what came, it is known that nothing is missing afterwards.
+                missing = 0 if file.received == close.digest else None
+                self._loaded.begin_again(file, Loss(0, missing, _TAKEN_AGAIN))
                 raise GapError(0, b"")
             reason = f"the site's file has sha256 {close.digest}, the stored copy {digest}"
             file.update(state=State.CLOSED, agreed=agreed, reason="" if agreed else reason)

@@ -33,6 +33,7 @@ class StreamFile:
         self.record, self.path = record, path
         self.dirty = self.is_heard = False
         self.read: tuple[tuple[int, ...], str] = ((), "")
+        self._hasher, self._hashed = hashlib.sha256(), 0  # of what was received, not of what is on disk
         self._is_new = False  # its name in its directory may not be on disk yet
 
     def write(self, data: bytes) -> None:
@@ -49,6 +50,14 @@ class StreamFile:
             raise
         finally:
             os.close(fd)
+        if self._hashed == self.record.end:
+            self._hasher.update(data)
+            self._hashed += len(data)
+
+    @property
+    def received(self) -> str:
+        """sha256 (hex) of all bytes as they came; empty if some came in an earlier life of the server."""
+        return self._hasher.hexdigest() if self._hashed == self.record.end else ""
 
     def update(self, **changes: Any) -> None:
         """Change the record; it is on disk after the next commit."""
@@ -99,6 +108,7 @@ class StreamFile:
     def start_again(self) -> None:
         """Make the file anew, empty."""
         self.record = self.record._replace(end=0, cursor=b"", lines=0)
+        self._hasher, self._hashed = hashlib.sha256(), 0
         for directory in (self.path.parent.parent, self.path.parent):
             directory.mkdir(mode=0o700, exist_ok=True)
         self._is_new = True

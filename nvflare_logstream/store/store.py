@@ -265,12 +265,12 @@ class LogStore:
     # -- keeping --------------------------------------------------------------------------------------------
 
     def release(self, job_id: str) -> None:
-        """Commit, and forget in memory, a job whose streams are closed.
+        """Commit, and forget in memory, a job whose streams are closed; what the disk does not take stays.
 
         Raises:
-            StoreError: if the disk does not take it.
+            StoreError: if the index cannot be written.
         """
-        self.commit()
+        self._loaded.commit()
         self._loaded.release(job_id)
 
     def delete_job(self, job_id: str, reason: str = "the job was deleted") -> None:

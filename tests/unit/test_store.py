@@ -142,25 +142,38 @@ def test_a_close_with_another_total_is_a_gap(store):
     assert (gap.value.end, gap.value.cursor) == (100, cursor_at(100))
 
 
-def test_a_copy_that_differs_is_taken_again_once_and_is_then_partial(store, clock):
-    """The second time it names both digests."""
-    put(store, 0, 100)
-    with pytest.raises(GapError) as gap:
-        store.close_stream(KEY, close_of(b"x" * 100))
-    assert (gap.value.end, gap.value.cursor) == (0, b"") and store.path(KEY).read_bytes() == b""
-    crash(store)
+def test_a_close_with_another_digest_is_partial_and_names_both(store, clock):
+    """What is on disk as it came stays: the site's file has changed since."""
     put(store, 0, 100)
     info = store.close_stream(KEY, close_of(b"x" * 100))
-    assert info.verdict == "partial" and [loss.is_note for loss in info.losses] == [True]
+    assert info.verdict == "partial" and info.end == 100 and info.losses == ()
     for named in (b"x" * 100, SOURCE[:100]):
         assert hashlib.sha256(named).hexdigest() in info.verdict_reason
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_a_copy_that_was_changed_on_disk_is_never_complete(store, restarted):
+def test_a_copy_that_was_changed_on_disk_is_taken_again_once(store, restarted):
     put(store, 0, 100)
     store.commit()
     with store.path(KEY).open("r+b") as file:  # such as through its name in the run directory
+        file.write(b"changed")
+    if restarted:
+        crash(store)
+    with pytest.raises(GapError) as gap:
+        store.close_stream(KEY, close_of(SOURCE[:100]))
+    assert (gap.value.end, gap.value.cursor) == (0, b"") and store.path(KEY).read_bytes() == b""
+    put(store, 0, 100)
+    with store.path(KEY).open("r+b") as file:
+        file.write(b"changed")
+    assert store.close_stream(KEY, close_of(SOURCE[:100])).agreed is False
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_copy_that_was_taken_again_is_complete_where_that_can_be_known(store, restarted):
+    """A server that was restarted does not know whether the site's file is what it once sent."""
+    put(store, 0, 100)
+    store.commit()
+    with store.path(KEY).open("r+b") as file:
         file.write(b"changed")
     if restarted:
         crash(store)
@@ -168,8 +181,8 @@ def test_a_copy_that_was_changed_on_disk_is_never_complete(store, restarted):
         store.close_stream(KEY, close_of(SOURCE[:100]))
     put(store, 0, 100)
     info = store.close_stream(KEY, close_of(SOURCE[:100]))
-    assert info.standing == "complete" and "was taken again" in str(info.losses[0])
-    assert store.path(KEY).read_bytes() == SOURCE[:100]
+    assert info.agreed and info.verdict == ("lost" if restarted else "complete")
+    assert "was taken again" in str(info.losses[0]) and store.path(KEY).read_bytes() == SOURCE[:100]
 
 
 def test_a_copy_that_differs_stays_where_the_site_has_less(store):
@@ -332,6 +345,8 @@ def test_a_file_that_cannot_be_read_fails_its_own_commit_only(store):
         store.commit()
     assert list(error.value.failed) == [KEY]
     store.commit(other)
+    store.release(other.job_id)
+    assert list(store._loaded.files) == [KEY]
     with pytest.raises(StoreError, match="not a plain file"):
         put(store, 50, 60)
     crash(store)
