@@ -14,6 +14,11 @@ _SHOW = reprlib.Repr()  # a hostile value may be huge, or nested so deep that re
 _SHOW.maxstring = _SHOW.maxother = _SHOW.maxlong = 120
 
 
+def show(value: object) -> str:
+    """A value as errors show it, cut short."""
+    return _SHOW.repr(value)
+
+
 class ErrorCode(Word):
     """What went wrong for a reader, as it travels in a reply and stands in the command line's JSON output."""
 
@@ -44,7 +49,7 @@ class ArgumentError(LogStreamError, ValueError):
     """A value given by a user is not allowed; the text names the argument, the value and what is allowed."""
 
     def __init__(self, argument: str, value: object, allowed: str):
-        super().__init__(f"{argument}: {_SHOW.repr(value)} is not allowed; {allowed}")
+        super().__init__(f"{argument}: {show(value)} is not allowed; {allowed}")
         self.argument = argument
 
 
@@ -117,3 +122,7 @@ class RetrievalError(LogStreamError):
 
 class LostContactError(RetrievalError):
     """The server cannot be reached now; the same request may succeed later, over a new connection."""
+
+
+class NoReconnectError(LostContactError):
+    """The connection was lost, and its port has no way to make a new one."""

@@ -20,19 +20,19 @@ def hash_range(hasher: Hasher, read: Callable[[int, int], bytes], start: int, en
 
     Args:
         hasher: such as `hashlib.sha256()`.
-        read: gives up to as many bytes as its second argument says, from the position in its first; none at
-            the end.
-        start: position of the first byte.
-        end: position after the last byte.
+        read: gives up to as many bytes as its second argument says, from the offset in its first; none at the
+            end.
+        start: offset of the first byte.
+        end: offset after the last byte.
 
     Returns:
-        The position that was reached; below `end` if the bytes end before it.
+        The offset that was reached; below `end` if the bytes end before it.
     """
-    position = start
-    while position < end:
-        data = read(position, min(HASH_STEP, end - position))
+    offset = start
+    while offset < end:
+        data = read(offset, min(HASH_STEP, end - offset))
         if not data:
             break
         hasher.update(data)
-        position += len(data)
-    return position
+        offset += len(data)
+    return offset

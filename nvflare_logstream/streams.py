@@ -7,6 +7,7 @@ it. A verdict is derived from the record alone, and here alone, so that nobody c
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from nvflare_logstream.names import check_name
@@ -62,6 +63,10 @@ class StreamKey(_Key):
         check_name("site", site)
         check_name("file", file)
         return super().__new__(cls, job_id, site, file)
+
+    @classmethod
+    def _make(cls, parts: Iterable[str]) -> StreamKey:  # type: ignore[override]
+        return cls(*parts)  # `_replace` makes keys with this method: they are checked too
 
     def __str__(self) -> str:
         return "/".join(self)

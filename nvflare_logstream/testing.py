@@ -174,7 +174,7 @@ class MemorySource:
 
     def seek(self, offset: int, cursor: bytes) -> None:
         """Go to a place that a chunk's cursor describes (empty: the start)."""
-        position = int(cursor) if cursor.isdigit() else 0 if not offset else -1
+        position = int(cursor) if cursor.isdigit() and len(cursor) < 20 else 0 if not offset else -1
         self._cursor, self._losses = cursor, ()
         if not 0 <= position <= min(offset, len(self._log)):
             position = 0

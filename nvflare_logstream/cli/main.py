@@ -77,10 +77,8 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except OSError as error:
-        text, hint = (
-            f"cannot write the output: {error.strerror or error}",
-            "Is there room where the output goes?",
-        )
+        text = f"cannot write the output: {error.strerror or error}"
+        hint = "Is there room where the output goes?"
         return print_error(RetrievalError(ErrorCode.OUTPUT_NOT_WRITABLE, text, hint), form)
     except Exception as error:  # the last resort: a traceback is no answer
         if os.environ.get("NVFLARE_LOGSTREAM_DEBUG"):

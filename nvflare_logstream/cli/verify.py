@@ -77,7 +77,7 @@ def _show(findings: list[Finding], bad: list[Finding]) -> None:
         mark = Text("✓", style="green") if finding.good else Text("✗", style="bold red")
         # File names and a manifest's texts are others': shown, and never sent to the terminal raw.
         name = (lines.visible(f"{finding.site}/{finding.file}"), "bold")
-        # The digests of equal copies interest nobody.
+        # Of equal copies the digest adds nothing.
         detail = "" if finding.result is Result.EQUAL else f": {lines.visible(finding.detail)}"
         console.print(Text.assemble(mark, " ", name, f" {finding.result}{detail}"))
     if not findings:

@@ -28,7 +28,13 @@ class Result(Word):
 
 
 # What the server may say of one log; any other error, such as a lost connection, ends the check.
-_OF_ONE_LOG = (ErrorCode.LOG_CHANGED, ErrorCode.LOG_NOT_FOUND, ErrorCode.INTERNAL_ERROR)
+_OF_ONE_LOG = (
+    ErrorCode.LOG_CHANGED,
+    ErrorCode.LOG_NOT_FOUND,
+    ErrorCode.INTERNAL_ERROR,
+    ErrorCode.INVALID_ARGS,  # of a log that is no longer as it was listed
+    ErrorCode.INVALID_REPLY,
+)
 _GOOD = (Result.EQUAL, Result.REFUSED, Result.NOT_EXPORTED)
 
 

@@ -13,9 +13,9 @@ from nvflare_logstream.client.exporter import Progress, export_job
 from nvflare_logstream.client.follow import Follow
 from nvflare_logstream.client.manifest import Manifest
 from nvflare_logstream.client.model import Event, JobStreams, SiteLog
+from nvflare_logstream.client.parts import PATIENCE, ask_streams, read_parts
 from nvflare_logstream.client.port import Port
 from nvflare_logstream.client.query import LogQuery
-from nvflare_logstream.client.reading import PATIENCE, ask_streams, read_parts
 from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.names import SERVER_SITE

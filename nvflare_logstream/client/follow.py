@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from nvflare_logstream.client.model import Event, EventKind, JobStreams
+from nvflare_logstream.client.parts import PATIENCE, ask_streams, read_parts
 from nvflare_logstream.client.port import Port
 from nvflare_logstream.client.query import LogQuery
-from nvflare_logstream.client.reading import PATIENCE, ask_streams, job_streams, read_parts
-from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError
+from nvflare_logstream.errors import ErrorCode, LostContactError, NoReconnectError, RetrievalError
+from nvflare_logstream.names import SERVER_SITE
 from nvflare_logstream.streams import State, Stream, Verdict, in_words
 from nvflare_logstream.wire.queries import MAX_WAIT, FollowReply, FollowRequest, Place
 
@@ -42,6 +43,7 @@ class Follow:
     ):
         self._port, self._job_id, self._query = port, job_id, query
         self._clock, self._sleep = clock, sleep
+        self._filters = query.filters().unbounded()  # of what comes after the first text
         self._places: dict[str, Place] = {}  # by site, since its log was begun
         self._begun: set[str] = set()  # sites of which all that was there at first has been read
         self._known: dict[str, Stream] = {}  # by site, as it was the last time
@@ -66,6 +68,7 @@ class Follow:
     def _until_over(self) -> Iterator[Event]:
         job = ask_streams(self._port, self._job_id)
         self._query = self._query.fixed(job.now)
+        self._filters = self._query.filters().unbounded()
         behind = bool(self._begun)  # what came while there was no contact is still to be asked for
         while True:
             chosen = self._chosen(job)
@@ -81,7 +84,7 @@ class Follow:
             asked = self._clock()
             request = self._request()
             reply = self._port.ask(self._job_id, request, request.wait + PATIENCE)
-            job = job_streams(self._job_id, reply.state)
+            job = reply.job
             yield from self._new_texts(reply)
             behind = bool(reply.parts)
             pause = _BUSY_PAUSE if reply.busy else _LEAST_SECONDS - (self._clock() - asked)
@@ -97,7 +100,7 @@ class Follow:
     def _request(self) -> FollowRequest:
         places = tuple(place for site, place in self._places.items() if site in self._begun)
         wait = MAX_WAIT if self._over_since is None else _LATE_SECONDS / 5
-        return FollowRequest(places, self._query.filters().unbounded(), wait, self._mark)
+        return FollowRequest(places, self._filters, wait, self._mark)
 
     def _first_texts(self, chosen: list[Stream]) -> Iterator[Event]:
         """What is there of logs that have joined."""
@@ -125,7 +128,7 @@ class Follow:
 
     def _new_texts(self, reply: FollowReply) -> Iterator[Event]:
         self._mark = reply.mark
-        streams = {(stream.site, stream.file): stream for stream in reply.state.streams}
+        streams = {(stream.site, stream.file): stream for stream in reply.job.streams}
         for part in reply.parts:
             site, file = part.place.site, part.place.file
             stream = streams.get((site, file))
@@ -170,10 +173,10 @@ class Follow:
         ]
         for name, reason in self._query.unmatched(job.streams).items():
             notices.append(Event(EventKind.MISSING, name, in_words(Verdict.NEVER_SEEN, reason)))
-        yield from sorted(notices, key=lambda event: event.site)
+        yield from sorted(notices, key=lambda event: (event.site != SERVER_SITE, event.site))
 
     def _read_to_end(self, stream: Stream) -> bool:
-        return stream.site in self._begun and self._places[stream.site].reading.at >= stream.end
+        return stream.site in self._begun and self._places[stream.site].reading.offset >= stream.end
 
     def _finished(self, job: JobStreams, chosen: list[Stream]) -> bool:
         """Nothing more will come: no stream is open, and what there is has been read."""
@@ -202,6 +205,8 @@ class Follow:
                 self._port.reconnect()
                 ask_streams(self._port, self._job_id)
                 return
+            except NoReconnectError:
+                raise
             except LostContactError:
                 if self._clock() > deadline:
                     raise

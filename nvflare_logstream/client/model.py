@@ -5,32 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nvflare_logstream.streams import Stream
+from nvflare_logstream.wire.job_streams import COMPLETED, UNKNOWN, JobStreams
 from nvflare_logstream.words import Word
 
-COMPLETED = "FINISHED:COMPLETED"  # status of a job that ended well, in the runtime's words
-UNKNOWN = "UNKNOWN"  # status of a job of which the server does not know whether and how it ended
-
-
-@dataclass(frozen=True)
-class JobStreams:
-    """A job and its streams.
-
-    Attributes:
-        job_id: the job's id.
-        status: the job's status in the runtime's words.
-        streams: all that the server knows of.
-        now: the server's clock, in seconds since the epoch.
-    """
-
-    job_id: str
-    status: str
-    streams: tuple[Stream, ...]
-    now: float = 0.0
-
-    @property
-    def over(self) -> bool:
-        """Whether the job has ended, as far as the server will ever know."""
-        return self.status.startswith("FINISHED") or self.status == UNKNOWN
+__all__ = ["COMPLETED", "UNKNOWN", "Event", "EventKind", "JobStreams", "SiteLog"]
 
 
 @dataclass(frozen=True)

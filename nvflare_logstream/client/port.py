@@ -35,7 +35,8 @@ class Port(Protocol):
         """Replace a connection that was lost.
 
         Raises:
-            LostContactError: if there is no way to, or the server cannot be reached now.
+            NoReconnectError: if there is no way to.
+            LostContactError: if the server cannot be reached now.
         """
 
     def close(self) -> None:

@@ -52,9 +52,8 @@ class LogQuery:
             raise ArgumentError("sites", self.sites, allowed)
         for site in self.sites:
             if not isinstance(site, str) or not 0 < len(site) <= _MAX_PATTERN:
-                raise ArgumentError(
-                    "site", site, 'a site\'s name, a pattern such as "site-*", "server" or "all"'
-                )
+                allowed = 'a site\'s name, a pattern such as "site-*", "server" or "all"'
+                raise ArgumentError("sites", site, allowed)
         check_name("file", self.file)
         self.filters()
 
@@ -64,10 +63,8 @@ class LogQuery:
         Args:
             now: in seconds since the epoch.
         """
-        since, until = (
-            value and lines.fixed_time(name, value, now)
-            for name, value in (("since", self.since), ("until", self.until))
-        )
+        since = self.since and lines.fixed_time("since", self.since, now)
+        until = self.until and lines.fixed_time("until", self.until, now)
         return replace(self, since=since, until=until)
 
     def filters(self) -> FilterOptions:

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from nvflare_logstream import lines
 from nvflare_logstream.filters.log import BLOCK, LogLines, text_lines
 from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.filters.rules import Filters
 
-_GUARD = (
-    BLOCK  # bytes around a bisected place that are looked at line by line: threads log a little out of order
-)
+# Bytes around a bisected place that are looked at line by line: threads log a little out of order.
+_GUARD = BLOCK
 _PROBE = 1 << 10  # bytes of a first look into the middle of a file; more only where lines are long
 _FIRST_TIME = 1 << 20  # bytes in which a probe looks for a time
 _TIMED_LINE = 1 << 20  # bytes of a line that are looked at for its time; in text it stands at the beginning
@@ -39,14 +37,13 @@ def plan(log: LogLines, filters: Filters, search: bool = True) -> Reading:
         return _last(log, reading, filters)
     if filters.since or filters.until:
         timed = _first_time(log, 0, log.end, json)
-        reading = replace(
-            reading, timed=timed is not None, since_applied=timed is not None and filters.since is not None
-        )
-        if timed is not None and search:
+        is_timed = timed is not None
+        reading = reading._replace(timed=is_timed, since_applied=is_timed and filters.since is not None)
+        if is_timed and search:
             reading = _between(log, reading, filters)
     if filters.tail is None and filters.max_bytes is None:
         return reading
-    return replace(reading, counting="bytes" if filters.tail is None else "lines", start=reading.at)
+    return reading._replace(counting="bytes" if filters.tail is None else "lines", start=reading.offset)
 
 
 def is_json(log: LogLines) -> bool:
@@ -56,13 +53,13 @@ def is_json(log: LogLines) -> bool:
 
 def has_time(log: LogLines, reading: Reading) -> bool:
     """Whether any line from the reading's place on has a time."""
-    return _first_time(log, max(0, reading.at - 1), log.end, reading.json) is not None
+    return _first_time(log, max(0, reading.offset - 1), log.end, reading.json) is not None
 
 
 def _head(log: LogLines) -> str:
     """The log's beginning, as far as its first line that is not blank."""
-    for at, block in log.forward(0, log.end):
-        if at >= _FIRST_TIME or any(line.strip() for line in block):
+    for offset, block in log.forward(0, log.end):
+        if offset >= _FIRST_TIME or any(line.strip() for line in block):
             return "".join(block)
     return ""
 
@@ -74,28 +71,28 @@ def _last(log: LogLines, reading: Reading, filters: Filters) -> Reading:
     if filters.max_bytes is None:
         return reading
     size = 0
-    for at, run in log.backward(reading.at, reading.end):
+    for offset, run in log.backward(reading.offset, reading.end):
         size += len(run.decode("utf-8", errors="replace").encode("utf-8"))
         if size > filters.max_bytes:
-            return replace(reading, at=at, skip_bytes=size - filters.max_bytes, truncated=True)
+            return reading._replace(offset=offset, skip_bytes=size - filters.max_bytes, truncated=True)
     return reading
 
 
 def _last_lines(log: LogLines, reading: Reading, tail: int) -> Reading:
     count = 0
-    for at, run in log.backward(0, reading.end):
-        found = text_lines(run)
-        count += len(found)
+    for offset, run in log.backward(0, reading.end):
+        log_lines = text_lines(run)
+        count += len(log_lines)
         if count > tail:
-            over = "".join(found[: count - tail]).encode("utf-8", errors="surrogateescape")
-            return replace(reading, at=at + len(over), truncated=True)
+            over = "".join(log_lines[: count - tail]).encode("utf-8", errors="surrogateescape")
+            return reading._replace(offset=offset + len(over), truncated=True)
     return reading
 
 
 def _between(log: LogLines, reading: Reading, filters: Filters) -> Reading:
     """Narrow the log down to where lines of the window may stand; all of it where times are not in order."""
     probes: dict[int, datetime.datetime] = {}
-    start, end = reading.at, reading.end
+    start, end = reading.offset, reading.end
     if filters.since is not None:
         since = filters.since
         start = _bisect(log, reading.json, probes, lambda time: time < since)[0]
@@ -103,29 +100,29 @@ def _between(log: LogLines, reading: Reading, filters: Filters) -> Reading:
         until = filters.until
         end = _bisect(log, reading.json, probes, lambda time: time <= until)[1]
     # Farther from what was found, before `since` all times must be early, after `until` none may be.
-    for at in _distances(start) if filters.since is not None else ():
-        _probe(log, reading.json, probes, start - at)
-    for at in _distances(log.end - end) if filters.until is not None else ():
-        _probe(log, reading.json, probes, end + at)
-    times = [probes[at] for at in sorted(probes)]
+    for distance in _distances(start) if filters.since is not None else ():
+        _probe(log, reading.json, probes, start - distance)
+    for distance in _distances(log.end - end) if filters.until is not None else ():
+        _probe(log, reading.json, probes, end + distance)
+    times = [probes[offset] for offset in sorted(probes)]
     if times != sorted(times):
         return reading
     start = _next_line(log, start - _GUARD) if start > _GUARD else 0
     end = _next_line(log, end + _GUARD)
-    return replace(reading, at=start, end=max(start, end))
+    return reading._replace(offset=start, end=max(start, end))
 
 
 def _distances(most: int) -> Iterator[int]:
-    at = float(BLOCK)
-    while at < most:
-        yield int(at)
-        at *= _WIDEN
+    distance = float(BLOCK)
+    while distance < most:
+        yield int(distance)
+        distance *= _WIDEN
 
 
-def _probe(log: LogLines, json: bool, probes: dict[int, datetime.datetime], at: int) -> None:
-    found = _first_time(log, at, log.end, json)
-    if found is not None:
-        probes[found[0]] = found[1]
+def _probe(log: LogLines, json: bool, probes: dict[int, datetime.datetime], start: int) -> None:
+    timed = _first_time(log, start, log.end, json)
+    if timed is not None:
+        probes[timed[0]] = timed[1]
 
 
 def _bisect(
@@ -134,50 +131,47 @@ def _bisect(
     probes: dict[int, datetime.datetime],
     early: Callable[[datetime.datetime], bool],
 ) -> tuple[int, int]:
-    """Two line starts about a block apart: before the first all times are `early`, from the second on none
-    is.
-    """
+    """Two line starts near each other: before the first all times are `early`, from the second on none."""
     low, high = 0, log.end
     before, behind = 0, log.end
     while high - low > BLOCK:
         middle = (low + high) // 2
-        found = _first_time(log, middle, high, json)
-        if found is None:  # one record reaches from before the middle to beyond what was searched
+        timed = _first_time(log, middle, high, json)
+        if timed is None:  # one record reaches from before the middle to beyond what was searched
             high = middle
             continue
-        at, time = found
-        probes[at] = time
+        offset, time = timed
+        probes[offset] = time
         if early(time):
-            low, before = middle, at
+            low, before = middle, offset
         else:
-            high, behind = middle, at
+            high, behind = middle, offset
     return before, behind
 
 
-def _next_line(log: LogLines, at: int) -> int:
-    """The first line start after `at`, or the end."""
+def _next_line(log: LogLines, offset: int) -> int:
+    """The first line start after `offset`, or the end."""
     step = _PROBE
-    while data := log.read(at, step):
+    while data := log.read(offset, step):
         cut = data.find(b"\n")
         if cut >= 0:
-            return at + cut + 1
-        at, step = at + len(data), min(2 * step, BLOCK)
+            return offset + cut + 1
+        offset, step = offset + len(data), min(2 * step, BLOCK)
     return log.end
 
 
 def _first_time(log: LogLines, start: int, end: int, json: bool) -> tuple[int, datetime.datetime] | None:
-    """The first line with a time that begins after `start` (or at 0) and before `end`: its offset and its
-    time.
+    """The first line with a time that begins after `start` (or at 0) and before `end`: its offset, its time.
 
     From the file's start all of it is searched, elsewhere a bounded part.
     """
     time_of = lines.json_time if json else lines.text_time
     limit = end if start == 0 else min(end, start + _FIRST_TIME)
-    line_at = at = 0 if start == 0 else _next_line(log, start)
+    line_start = offset = 0 if start == 0 else _next_line(log, start)
     step, rest = _PROBE, b""
-    while line_at < limit:
-        data = log.read(at, step)
-        at, step = at + len(data), min(2 * step, BLOCK)
+    while line_start < limit:
+        data = log.read(offset, step)
+        offset, step = offset + len(data), min(2 * step, BLOCK)
         *whole, rest = (rest + data).split(b"\n")
         too_long = len(rest) > _TIMED_LINE
         if too_long or not data:
@@ -185,11 +179,11 @@ def _first_time(log: LogLines, start: int, end: int, json: bool) -> tuple[int, d
         for raw in whole:
             for line in raw.decode("utf-8", errors="replace").splitlines(keepends=True):
                 time = time_of(line)
-                if time is not None and line_at < limit:
-                    return line_at, time
-            line_at += len(raw) + 1
+                if time is not None and line_start < limit:
+                    return line_start, time
+            line_start += len(raw) + 1
         if not data:
             break
         if too_long:
-            line_at = at = _next_line(log, at)
+            line_start = offset = _next_line(log, offset)
     return None

@@ -52,10 +52,14 @@ class FileLog:
 
 
 class TextLog:
-    """A text in memory; a lone surrogate in it counts as the replacement character."""
+    """A text in memory; a lone surrogate in it counts as one replacement character."""
 
     def __init__(self, text: str):
-        self._data = text.encode("utf-8", errors="surrogatepass")
+        try:
+            self._data = text.encode()
+        except UnicodeEncodeError:
+            paired = text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")
+            self._data = paired.encode()
         self.size = len(self._data)
 
     def read(self, offset: int, length: int) -> bytes:

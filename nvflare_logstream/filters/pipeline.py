@@ -43,7 +43,7 @@ def apply_filters(
     """Run the pipeline over a log that is in memory.
 
     Args:
-        text: the log; a lone surrogate in it counts as the replacement character.
+        text: the log; a lone surrogate in it counts as one replacement character.
         since: a time as `lines.parse_since` reads it (one with a zone is compared as UTC), or a naive
             datetime.
         until: likewise.

@@ -7,7 +7,7 @@ follows, from this process or from another.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from nvflare_logstream.filters.line_filter import LineFilter, LineState
 from nvflare_logstream.filters.log import LogLines, shown
@@ -16,12 +16,11 @@ from nvflare_logstream.filters.rules import Filters
 MOST_READ = 64 << 20  # bytes that are looked through for one part
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """A place in a filtered log, from which `part` goes on; small enough to travel.
 
     Attributes:
-        at, end: the bytes of the file that are still to be looked at.
+        offset, end: the bytes of the log that are still to be looked at.
         json, timed: what kind of log it is.
         since_applied, truncated: for the result; `truncated` counts once `counting` is over.
         skip_lines, skip_bytes: kept lines, and then UTF-8 bytes of text, to leave out first.
@@ -31,7 +30,7 @@ class Reading:
         start, counted, cut: where the counting began; how far it is; how many lines `tail` will leave out.
     """
 
-    at: int
+    offset: int
     end: int
     json: bool = False
     timed: bool = False
@@ -48,12 +47,13 @@ class Reading:
     @property
     def done(self) -> bool:
         """Nothing is left."""
-        return self.at >= self.end and not self.counting
+        return self.offset >= self.end and not self.counting
 
     def part(self, log: LogLines, filters: Filters, most: int) -> tuple[Reading, str]:
-        """The next text, somewhat more than `most` characters at the most, and where to go on.
+        """The next text, and where to go on.
 
-        Less, or none, once `MOST_READ` bytes were read for it: the server has others to serve.
+        About `most` characters: the block that passes the limit is still included. Less, or none, once
+        `MOST_READ` bytes were read for it: the server has others to serve.
         """
         limit = log.bytes_read + MOST_READ
         here = self
@@ -62,52 +62,51 @@ class Reading:
         if here.counting:
             return here, ""
         texts, size = [], 0
-        for here, found in here._kept(log, filters):  # noqa: B020 (the generator keeps the first of them)
-            here, text = here._without_skipped_bytes("".join(found))
+        for here, kept in here._kept(log, filters):  # noqa: B020 (the generator keeps the first of them)
+            here, text = here._without_skipped_bytes("".join(kept))
             texts.append(text)
             size += len(text)
             if size >= most or log.bytes_read >= limit:
                 return here, "".join(texts)
-        return replace(here, at=here.end), "".join(texts)
+        return here._replace(offset=here.end), "".join(texts)
 
     def _kept(self, log: LogLines, filters: Filters) -> Iterator[tuple[Reading, list[str]]]:
         """Blocks of kept lines as they are shown, without `skip_lines`; with each, the reading after it."""
         line_filter = LineFilter(filters, self.json, self.timed, self.state)
         skip_lines, skip_bytes = self.skip_lines, self.skip_bytes
-        for at, block in log.forward(self.at, self.end):
-            found = list(map(shown, block))
+        for offset, block in log.forward(self.offset, self.end):
+            kept = list(map(shown, block))
             if filters.drops_lines:
-                found = line_filter.feed_all(found)
-            skipped = min(skip_lines, len(found))
-            found, skip_lines = found[skipped:], skip_lines - skipped
+                kept = line_filter.feed_all(kept)
+            skipped = min(skip_lines, len(kept))
+            kept, skip_lines = kept[skipped:], skip_lines - skipped
             state = line_filter.state if filters.drops_lines else None
-            after = replace(self, at=at, state=state, skip_lines=skip_lines, skip_bytes=skip_bytes)
-            skip_bytes = max(0, skip_bytes - (_size(found) if skip_bytes else 0))
-            yield after, found
+            after = self._replace(offset=offset, state=state, skip_lines=skip_lines, skip_bytes=skip_bytes)
+            skip_bytes = max(0, skip_bytes - (_size(kept) if skip_bytes else 0))
+            yield after, kept
 
     def _without_skipped_bytes(self, text: str) -> tuple[Reading, str]:
         if not self.skip_bytes or not text:
             return self, text
         encoded = text.encode("utf-8")
-        rest = replace(self, skip_bytes=max(0, self.skip_bytes - len(encoded)))
+        rest = self._replace(skip_bytes=max(0, self.skip_bytes - len(encoded)))
         return rest, encoded[self.skip_bytes :].decode("utf-8", errors="ignore")
 
     def _count(self, log: LogLines, filters: Filters, limit: int) -> Reading:
         here = self
-        for after, found in self._kept(log, filters):
-            more = len(found) if self.counting == "lines" else _size(found)
-            here = replace(after, counted=here.counted + more)
+        for after, kept in self._kept(log, filters):
+            more = len(kept) if self.counting == "lines" else _size(kept)
+            here = after._replace(counted=here.counted + more)
             if log.bytes_read >= limit:
                 return here
         over = here.counted - ((filters.tail if self.counting == "lines" else filters.max_bytes) or 0)
-        again = replace(here, at=self.start, state=None, counted=0, truncated=here.truncated or over > 0)
+        again = here._replace(offset=self.start, state=None, counted=0, truncated=here.truncated or over > 0)
         if self.counting == "lines":
             cut = max(0, over)
-            return replace(
-                again, counting="bytes" if filters.max_bytes is not None else "", cut=cut, skip_lines=cut
-            )
-        return replace(again, counting="", skip_lines=self.cut, skip_bytes=max(0, over))
+            counting = "bytes" if filters.max_bytes is not None else ""
+            return again._replace(counting=counting, cut=cut, skip_lines=cut)
+        return again._replace(counting="", skip_lines=self.cut, skip_bytes=max(0, over))
 
 
-def _size(found: list[str]) -> int:
-    return sum(len(line) if line.isascii() else len(line.encode("utf-8")) for line in found)
+def _size(log_lines: list[str]) -> int:
+    return sum(len(line) if line.isascii() else len(line.encode("utf-8")) for line in log_lines)

@@ -13,8 +13,8 @@ from nvflare_logstream import lines
 from nvflare_logstream.errors import ArgumentError
 
 _MAX_COUNT = 1 << 53
-_MAX_CONTEXT = 1000  # lines
-_MAX_PATTERN = 1000  # characters
+MAX_CONTEXT = 1000  # lines
+MAX_PATTERN = 1000  # characters
 # What looks at the surroundings of a match, which differ where the line stands within a longer text.
 _ASSERTION = re.compile(r"[\^$]|\\[AzZbB]")
 
@@ -61,8 +61,8 @@ class Filters:
         for name, high in (
             ("tail", _MAX_COUNT),
             ("max_bytes", _MAX_COUNT),
-            ("before", _MAX_CONTEXT),
-            ("after", _MAX_CONTEXT),
+            ("before", MAX_CONTEXT),
+            ("after", MAX_CONTEXT),
         ):
             value = getattr(self, name)
             if value is None and name in ("tail", "max_bytes"):
@@ -74,8 +74,8 @@ class Filters:
     def _compile(self) -> Any:
         if self.grep is None:
             return None
-        if not isinstance(self.grep, str) or len(self.grep) > _MAX_PATTERN:
-            raise ArgumentError("grep", self.grep, f"a pattern of at most {_MAX_PATTERN} characters")
+        if not isinstance(self.grep, str) or len(self.grep) > MAX_PATTERN:
+            raise ArgumentError("grep", self.grep, f"a pattern of at most {MAX_PATTERN} characters")
         options = re2.Options()
         options.case_sensitive = not self.ignore_case
         options.log_errors = False

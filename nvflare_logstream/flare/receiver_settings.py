@@ -1,4 +1,4 @@
-"""What the arguments of a `JobLogReceiver` come to."""
+"""The checked arguments of a `JobLogReceiver`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""What differs between versions of the runtime or is private to it; the other modules of this room ask here.
+"""What differs between versions of the runtime; the other modules of this room ask here.
 
-Seen with nvflare 2.7.3, 2.8.3 and 2.9.0. A job's process imports this module too, so what only a parent needs
+Seen with nvflare 2.7.3, 2.8.3 and 2.9.0. Private names that are the same in all of them are used where they
+are needed. A job's process imports this module too, so what only a parent needs
 is imported inside its function.
 """
 
@@ -57,9 +58,8 @@ def class_refusal(workspace: Workspace, path: str) -> str:
         return ""  # a runtime without the rule
     try:
         ComponentPathAuthorizer().authorize_component_config({"path": path}, workspace=workspace)
-    except (
-        Exception
-    ) as error:  # its own refusal, or a policy it cannot read: either way the class would not load
+    except Exception as error:
+        # Its own refusal, or a policy it cannot read: either way the class would not load.
         return str(error) or type(error).__name__
     return ""
 

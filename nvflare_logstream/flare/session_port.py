@@ -19,12 +19,13 @@ from nvflare.fuel.flare_api.api_spec import (
 from nvflare.fuel.flare_api.flare_api import Session
 
 from nvflare_logstream.client.port import Port, read_reply
-from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError
+from nvflare_logstream.errors import ErrorCode, LostContactError, NoReconnectError, RetrievalError
 from nvflare_logstream.flare import runtime
 from nvflare_logstream.flare.admin_protocol import COMMAND
 from nvflare_logstream.names import check_name
 from nvflare_logstream.wire.queries import ReplyT, Request
 
+_NO_RECEIVER = "the server has no nvflare_logstream.JobLogReceiver in its resources.json"
 _LIST_SECONDS = 20.0  # that the server has to list jobs
 _NOT_CONNECTED = (
     "Is the server up (`nvflare system status`) and is this the right start-up kit (`nvflare config list`)?"
@@ -37,7 +38,7 @@ class SessionPort(Port):
     Args:
         session: an open session of the runtime.
         reconnect: gives a new session after the connection was lost; without it, a lost connection ends a
-            `follow`.
+            `follow` at once.
     """
 
     def __init__(self, session: Session, reconnect: Callable[[], Session] | None = None):
@@ -47,17 +48,16 @@ class SessionPort(Port):
         """Send one request about a job and return its reply; see `Port.ask`.
 
         Raises:
-            RetrievalError: with a code and a hint. LostContactError: TIMEOUT, CONNECTION_FAILED or
-            AUTH_FAILED, since a server that was restarted does not
-                know the session any more.
+            RetrievalError: if the server says no, with a code and a hint.
+            LostContactError: TIMEOUT, CONNECTION_FAILED, or AUTH_FAILED (a restarted server does not know the
+                session).
             ArgumentError: if `job_id` cannot be a job's id.
         """
         check_name("job_id", job_id)  # it becomes part of a command
         with explained(self._study()):
             answer = self._answer(f"{COMMAND} {job_id}", request.encode(), seconds)
         if not answer:
-            problem = "the server has no nvflare_logstream.JobLogReceiver in its resources.json"
-            raise RetrievalError(ErrorCode.NO_RECEIVER, problem)
+            raise RetrievalError(ErrorCode.NO_RECEIVER, _NO_RECEIVER)
         try:
             return read_reply(job_id, request, answer)
         except LostContactError as error:
@@ -85,7 +85,7 @@ class SessionPort(Port):
         """Replace the session, whose connection is lost, by a new one; see `Port.reconnect`."""
         if self._reconnect is None:
             problem = "the connection to the server was lost"
-            raise LostContactError(ErrorCode.CONNECTION_FAILED, problem, _NOT_CONNECTED)
+            raise NoReconnectError(ErrorCode.CONNECTION_FAILED, problem, _NOT_CONNECTED)
         runtime.close_session(self._session)
         with explained(self._study()):
             try:
@@ -122,16 +122,11 @@ def explained(study: str) -> Iterator[None]:
     except AuthenticationError as error:
         hint = "Check the start-up kit (`nvflare config list`) and the study's name."
         raise LostContactError(ErrorCode.AUTH_FAILED, str(error), hint) from error
-    except (
-        ConnectionError,
-        SessionClosed,
-        FLCommunicationError,
-    ) as error:  # NoConnection is a ConnectionError
+    except (ConnectionError, SessionClosed, FLCommunicationError) as error:
+        # NoConnection is a ConnectionError.
         raise LostContactError(ErrorCode.CONNECTION_FAILED, str(error), _NOT_CONNECTED) from error
     except InternalError as error:
         if "not found" in str(error):  # the runtime's words for a command that its server does not have
             hint = "Add nvflare_logstream.JobLogReceiver to the server's resources.json."
-            raise RetrievalError(
-                ErrorCode.NO_RECEIVER, "the server has no log receiver of ours", hint
-            ) from error
+            raise RetrievalError(ErrorCode.NO_RECEIVER, _NO_RECEIVER, hint) from error
         raise RetrievalError(ErrorCode.INTERNAL_ERROR, str(error)) from error

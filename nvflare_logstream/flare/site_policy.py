@@ -66,7 +66,7 @@ def read_policy(workspace: Workspace, job_class: str = "") -> SitePolicy:
     except (OSError, ValueError) as error:
         logs, stock = Decision(False, f"the site's resources.json cannot be read: {error}"), ()
     # The runtime's check leaves entries in the site's audit log, so it is asked only where it matters.
-    return SitePolicy(logs, _may_job_load(workspace, job_class if logs.allowed else ""), stock)
+    return SitePolicy(logs, _may_job_load(workspace, job_class) if logs.allowed else logs, stock)
 
 
 def _may_logs_leave(resources: dict[str, Any], is_file: bool) -> Decision:

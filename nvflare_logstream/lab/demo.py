@@ -84,12 +84,11 @@ class Demo:
     def _show_live(self, client: LogClient, job_id: str) -> None:
         """Print the lines of the sites as they reach the server, until the job is over."""
         deadline = time.monotonic() + _JOB_SECONDS
-        unfinished = dict.fromkeys(self._sites, "")
         for event in client.follow(job_id, LogQuery(sites=self._sites)):
             if event.kind is EventKind.TEXT:
                 self._status.stop()
-                *lines, unfinished[event.site] = (unfinished[event.site] + event.text).split("\n")
-                for line in lines:
+                # Whole lines; only the last of a closed log may lack its end.
+                for line in event.text.removesuffix("\n").split("\n"):
                     self._console.print(self._coloured(event.site, line), soft_wrap=True)
             if time.monotonic() > deadline:
                 return

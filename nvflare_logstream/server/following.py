@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from functools import cache
 from threading import BoundedSemaphore
 
 from nvflare_logstream.errors import LogNotFoundError
 from nvflare_logstream.filters.bounds import has_time, is_json
 from nvflare_logstream.filters.log import last_line_end
+from nvflare_logstream.filters.rules import Filters
 from nvflare_logstream.server.job_logs import JobLogs
 from nvflare_logstream.streams import State, Stream, StreamKey
 from nvflare_logstream.wire.queries import (
     MAX_PART,
-    FilterOptions,
     FollowedPart,
     FollowReply,
     FollowRequest,
+    JobStreams,
     Place,
-    StreamsReply,
 )
 
 # Long polls at a time: the runtime has 64 threads for everything; further followers are sent back at once.
 MAX_WAITING = 16
+_FiltersFor = Callable[[int | None], Filters]  # by a site's offset from UTC
 
 
 class Followers:
@@ -45,14 +47,15 @@ class Followers:
         """
         deadline, busy = time.monotonic() + request.wait, False
         places = {StreamKey(job_id, place.site, place.file): place for place in request.places}
+        filters_for = cache(request.filters.unbounded().for_site)  # most sites are in one time zone
         parts: dict[StreamKey, FollowedPart] = {}
         while True:
             changes = self._logs.changes(job_id)
-            state = self._logs.state(job_id)
-            new = self._new_parts(places, request.filters.unbounded(), state)
+            job = self._logs.job(job_id)
+            new = self._new_parts(places, filters_for, job)
             parts |= new
             places |= {key: part.place for key, part in new.items()}
-            mark, seconds_left = _mark(state), deadline - time.monotonic()
+            mark, seconds_left = _mark(job), deadline - time.monotonic()
             # New lines of which the filters keep none are no reason to answer; `places` has where they end.
             if any(part.text for part in parts.values()) or seconds_left <= 0 or mark != request.mark:
                 break
@@ -63,42 +66,44 @@ class Followers:
                 self._logs.wait_for_change(job_id, changes, seconds_left)
             finally:
                 self._waiting.release()
-        return FollowReply(state, tuple(parts.values()), mark, busy)
+        return FollowReply(job, tuple(parts.values()), mark, busy)
 
     def _new_parts(
-        self, places: dict[StreamKey, Place], filters: FilterOptions, state: StreamsReply
+        self, places: dict[StreamKey, Place], filters_for: _FiltersFor, job: JobStreams
     ) -> dict[StreamKey, FollowedPart]:
-        streams = {stream.key: stream for stream in state.streams}
+        streams = {stream.key: stream for stream in job.streams}
         parts, size = {}, 0
         for key, place in places.items():
             stream = streams.get(key)
             if stream is None:
                 problem = f"the server no longer has the log {key.file} of {key.site} for job {key.job_id}"
                 raise LogNotFoundError(problem)
-            if size < MAX_PART and (part := self._new_part(stream, place, filters, MAX_PART - size)):
+            if size < MAX_PART and (part := self._new_part(stream, place, filters_for, MAX_PART - size)):
                 size += len(part.text)
                 parts[key] = part
         return parts
 
     def _new_part(
-        self, stream: Stream, place: Place, options: FilterOptions, most: int
+        self, stream: Stream, place: Place, filters_for: _FiltersFor, most: int
     ) -> FollowedPart | None:
         reading = place.reading
-        if stream.end <= reading.at:  # after a crash the server may even have less, until it is sent again
+        if (
+            stream.end <= reading.offset
+        ):  # after a crash the server may even have less, until it is sent again
             return None
-        source, filters = self._logs.source(stream), options.for_site(stream.utc_offset)
-        end = last_line_end(source, reading.at) if stream.state is State.OPEN else stream.end
-        if end <= reading.at:
+        log_lines, filters = self._logs.log_lines(stream), filters_for(stream.utc_offset)
+        end = last_line_end(log_lines, reading.offset) if stream.state is State.OPEN else stream.end
+        if end <= reading.offset:
             return None
-        if not reading.at:  # there was no line yet that could tell
-            reading = replace(reading, json=is_json(source))
+        if not reading.offset:  # there was no line yet that could tell
+            reading = reading._replace(json=is_json(log_lines))
         if not reading.timed and (filters.since or filters.until):
-            reading = replace(reading, timed=has_time(source, reading))
-        reading, text = replace(reading, end=end).part(source, filters, most)
-        return FollowedPart(replace(place, reading=reading), text)
+            reading = reading._replace(timed=has_time(log_lines, reading))
+        reading, text = reading._replace(end=end).part(log_lines, filters, most)
+        return FollowedPart(place._replace(reading=reading), text)
 
 
-def _mark(state: StreamsReply) -> str:
+def _mark(job: JobStreams) -> str:
     """Changes when a site joins, falls silent, is refused or ends, and with the job's status."""
-    verdicts = [(stream.site, stream.file, stream.verdict.value) for stream in state.streams]
-    return hashlib.sha256(repr((state.status, verdicts)).encode()).hexdigest()
+    verdicts = [(stream.site, stream.file, stream.verdict.value) for stream in job.streams]
+    return hashlib.sha256(repr((job.status, verdicts)).encode()).hexdigest()

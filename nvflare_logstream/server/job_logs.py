@@ -9,7 +9,7 @@ from nvflare_logstream.errors import LogNotFoundError
 from nvflare_logstream.filters.log import FileLog, LogLines
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import Stream, StreamKey
-from nvflare_logstream.wire.queries import StreamsReply
+from nvflare_logstream.wire.queries import JobStreams
 
 
 class JobLogs:
@@ -29,18 +29,14 @@ class JobLogs:
         job_status: Callable[[str], str] = lambda job_id: "",
         clock: Callable[[], float] = time.time,
     ):
-        self._store, self._idle_timeout, self._job_status, self._clock = (
-            store,
-            idle_timeout,
-            job_status,
-            clock,
-        )
+        self._store, self._idle_timeout = store, idle_timeout
+        self._job_status, self._clock = job_status, clock
 
-    def state(self, job_id: str) -> StreamsReply:
+    def job(self, job_id: str) -> JobStreams:
         """The job's status and its streams, as judged now."""
         streams, now = self._store.streams(job_id), self._clock()
         judged = tuple(stream.as_of(now, self._idle_timeout) for stream in streams)
-        return StreamsReply(self._job_status(job_id), judged, now)
+        return JobStreams(job_id, self._job_status(job_id), judged, now)
 
     def stream(self, job_id: str, site: str, file: str) -> Stream:
         """A stream of which there is a stored copy.
@@ -54,8 +50,8 @@ class JobLogs:
             raise LogNotFoundError(f"the server has no log {file} of {site} for job {job_id}")
         return stream
 
-    def source(self, stream: Stream) -> LogLines:
-        """The stored bytes of a stream."""
+    def log_lines(self, stream: Stream) -> LogLines:
+        """The lines of a stream's stored bytes."""
         return LogLines(FileLog(self._store.path(stream.key), stream.end))
 
     def changes(self, job_id: str) -> int:

@@ -38,7 +38,7 @@ Admit = Callable[[str, str], Admission]  # (site, job_id)
 
 
 class _Replies:
-    """One reply a stream: the last one, but the first that is not OK stays."""
+    """One reply for each stream: a later one replaces an earlier one, unless that was not OK."""
 
     def __init__(self) -> None:
         self.by_stream: dict[StreamId, StreamReply] = {}
@@ -129,12 +129,14 @@ class Receiver:
                 replies.add(StreamReply(stream, Status.REFUSED, reason=refusal.reason))
 
     def _list_known(self, job_id: str, peer: Peer, replies: _Replies) -> bool:
-        """Reply with every stream of the site in the job; False if the job cannot be judged yet."""
+        """Reply with every stream that the site sent of the job; False if the job cannot be judged yet."""
         admission = self._admission(job_id, peer)
         if admission.status is Status.LATER:
             return False
         if admission.status is Status.OK:
             for stream in self._store.streams(job_id, peer.site):
+                if stream.state is State.EXPECTED:
+                    continue  # an assumption of the server, which must not make the site send another file
                 verdict = stream.verdict if stream.state is State.CLOSED else None
                 stream_id = StreamId(job_id, stream.file)
                 replies.add(StreamReply(stream_id, Status.OK, stream.end, stream.cursor, verdict))

@@ -1,8 +1,8 @@
 """Answers readers from the store: streams, filtered text, new text as it comes, raw bytes and their digest.
 
-Pure of the runtime: a request is a map that came over the wire, a reply is one that goes out. A reply never
-carries more than asked for, nor more than a few MiB: what is longer goes out in parts, with a `reading` in
-the reply from which the next request goes on.
+Pure of the runtime. Requests arrive and replies leave as decoded maps. A reply never carries more than asked
+for, nor more than a few MiB: what is longer goes out in parts, with a `reading` in the reply from which the
+next request goes on.
 """
 
 from __future__ import annotations
@@ -83,53 +83,53 @@ class LogService:
             return ErrorReply(ErrorCode.LOG_NOT_FOUND, str(error)).encode()
         except StoreError as error:
             return ErrorReply(ErrorCode.LOG_CHANGED, str(error)).encode()
-        except (
-            Exception
-        ) as error:  # a defect of ours: the reader gets an answer, the server's log a traceback
+        except Exception as error:
+            # A defect of ours: the reader gets an answer, the server's log a traceback.
             _logger.exception("job %s: a reader's request failed", job_id)
             return ErrorReply(ErrorCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}").encode()
 
     def _streams(self, job_id: str, request: StreamsRequest) -> StreamsReply:
-        return self._logs.state(job_id)
+        return StreamsReply(self._logs.job(job_id))
 
     def _read(self, job_id: str, request: ReadRequest) -> ReadReply:
         stream = self._logs.stream(job_id, request.site, request.file)
-        source, filters = self._logs.source(stream), request.filters.for_site(stream.utc_offset)
+        log_lines, filters = self._logs.log_lines(stream), request.filters.for_site(stream.utc_offset)
         if request.whole_lines and stream.state is State.OPEN:
-            source.end = last_line_end(source, 0)  # a follower comes back for the rest of the line
-        reading = request.reading or plan(source, filters)
+            log_lines.end = last_line_end(log_lines, 0)  # a follower comes back for the rest of the line
+        reading = request.reading or plan(log_lines, filters)
         if reading.end > stream.end:
             raise StoreError(
                 f"the server was restarted and has less of {stream.file} than before, "
                 f"until {stream.site} sends it again"
             )
-        reading, text = reading.part(source, filters, MAX_PART)
-        return ReadReply(text, reading, source.bytes_read)
+        reading, text = reading.part(log_lines, filters, MAX_PART)
+        return ReadReply(text, reading, log_lines.bytes_read)
 
     def _fetch(self, job_id: str, request: FetchRequest) -> FetchReply:
         stream = self._logs.stream(job_id, request.site, request.file)
-        _check_offset("offset", request.offset, stream)
-        return FetchReply(self._logs.source(stream).read(request.offset, request.most), stream.end)
+        _check_offset(request.offset, stream)
+        return FetchReply(self._logs.log_lines(stream).read(request.offset, request.most), stream.end)
 
     def _digest(self, job_id: str, request: DigestRequest) -> DigestReply:
         stream = self._logs.stream(job_id, request.site, request.file)
-        _check_offset("end", request.end, stream)
+        _check_offset(request.end, stream)
         if not self._hashing.acquire(blocking=False):
             return DigestReply(None)
         try:
-            return DigestReply(_sha256(self._logs.source(stream), request.start, request.end))
+            return DigestReply(_sha256(self._logs.log_lines(stream), request.start, request.end))
         finally:
             self._hashing.release()
 
 
-def _check_offset(name: str, offset: int, stream: Stream) -> None:
+def _check_offset(offset: int, stream: Stream) -> None:
+    """Refuse an offset beyond the stored end: whoever asks for it was told of a longer copy."""
     if offset > stream.end:
-        raise ArgumentError(name, offset, f"a whole number from 0 to {stream.end}")
+        raise StoreError(f"the server's copy of {stream.file} of {stream.site} ends at byte {stream.end} now")
 
 
-def _sha256(source: LogLines, start: int, end: int) -> str:
+def _sha256(log_lines: LogLines, start: int, end: int) -> str:
     """sha256 (hex) of the bytes from `start` to `end`."""
     hasher = hashlib.sha256()
-    if hash_range(hasher, source.read, start, end) < end:
+    if hash_range(hasher, log_lines.read, start, end) < end:
         raise StoreError("the stored copy is shorter than its index says")
     return hasher.hexdigest()

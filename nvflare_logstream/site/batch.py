@@ -9,7 +9,7 @@ from nvflare_logstream.site.orders import FinishJob
 from nvflare_logstream.streams import StreamId
 from nvflare_logstream.wire.upload import MAX_FRAME, Close, Frame, RequestWriter
 
-# Bytes of a batch as it travels. With the one prepared meanwhile, this is the memory a job lends us.
+# Bytes of a batch as it travels. With the one prepared meanwhile, this bounds the memory taken from the job.
 _MOST_SENT = 768 << 10
 _MOST_READ = 6 << 20  # bytes of log in a batch
 MOST_ASKED = 256  # jobs, streams to open and refusals in a batch, each

@@ -119,7 +119,7 @@ class FollowedStream:
         self._happen(Event.JOB_OVER)
 
     def end(self) -> None:
-        """Let the log go."""
+        """Close the source; nothing more is sent."""
         self.source.close()
         self._happen(Event.ENDED)
 

@@ -1,4 +1,4 @@
-"""What other threads want of a sender, and how far it is, for those who wait for it.
+"""Requests of other threads to a sender, and its progress for those who wait.
 
 A caller leaves an order and goes on; the sender's thread takes the orders one by one when it comes round. So
 all other state belongs to that thread alone.

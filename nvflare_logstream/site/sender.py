@@ -33,7 +33,7 @@ from nvflare_logstream.streams import StreamId, Verdict
 from nvflare_logstream.wire.upload import Refusal
 from nvflare_logstream.wire.upload_reply import decode_reply
 
-_ASLEEP = 60.0  # seconds between two looks while nothing is followed; a call ends them
+_ASLEEP = 60.0  # seconds between two looks while nothing is followed; an order ends the wait
 _AFTER_ERROR = 5.0  # seconds of rest after an unexpected error
 
 _logger = logging.getLogger(__name__)
@@ -144,6 +144,7 @@ class Sender:
             if exchange.wait(self._clock()) > 0 and not self._orders.urgent:
                 return
         if exchange.step is Step.IDLE:
+            self._take_orders()  # one that came while we paused: nothing else would end the wait for it
             if not state.look_at_once:
                 self._watcher.wait(state.rest(self._clock(), self._poll, _ASLEEP))
             self._take_orders()

@@ -20,7 +20,8 @@ class Chunk(NamedTuple):
 
     Attributes:
         offset: place of the first byte in the stream.
-        data: the bytes; may be empty if there are losses or the cursor has moved.
+        data: the bytes; may be empty if there are losses. The receiver keeps no cursor that comes without
+            bytes or losses.
         cursor: the place after them.
         losses: what is missing at or after `offset`, not told before.
     """

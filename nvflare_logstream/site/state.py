@@ -1,7 +1,7 @@
 """What a sender knows and decides: which request comes next, and what an answer means.
 
-It belongs to one thread and never waits: the time comes in, requests and ended streams go out. The thread,
-the link and the watcher are with the sender around it.
+Used by one thread; it never waits. Time is passed in; requests and ended streams come out. Thread, link and
+watcher belong to `Sender`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Ended(NamedTuple):
-    """A stream that was let go."""
+    """A stream that is no longer followed, with its verdict."""
 
     stream: FollowedStream
     verdict: Verdict
@@ -70,6 +70,7 @@ class SenderState:
 
     def obey(self, order: Order) -> None:
         """Take up what a caller wants."""
+        self.look_at_once = True
         if isinstance(order, FollowLog):
             if order.stream not in self.streams:
                 self._follow(order.stream, order.directory)
@@ -165,7 +166,7 @@ class SenderState:
             # What came between the last read and the first watch would otherwise go unnoticed.
             self.look_at_once |= self._watch(stream) or batch.writer.full
             stream.unreadable = False
-        except OSError as error:
+        except Exception as error:  # whatever one source does, the other logs go on
             self._hold_unreadable(stream, error, now)
 
     def _rotate_turns(self) -> None:
@@ -173,7 +174,7 @@ class SenderState:
         first = next(iter(self.streams))
         self.streams[first] = self.streams.pop(first)
 
-    def _hold_unreadable(self, stream: FollowedStream, error: OSError, now: float) -> None:
+    def _hold_unreadable(self, stream: FollowedStream, error: Exception, now: float) -> None:
         if not stream.unreadable:
             _logger.warning("cannot read %s now: %s", stream.directory / stream.id.file, error)
         stream.unreadable = True
@@ -229,7 +230,7 @@ class SenderState:
     def _go_to(self, stream: FollowedStream, row: StreamReply, now: float) -> None:
         try:
             stream.go_to(row.end, row.cursor)
-        except OSError as error:
+        except Exception as error:  # a cursor comes back from the receiver and may be anything
             stream.forget_place()
             self._hold_unreadable(stream, error, now)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from nvflare_logstream.errors import StoreError
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 
 # The columns after the key, named as the attributes of `Stream`. A new one goes to the end, with a migration.
@@ -43,5 +44,10 @@ def read_streams(streams: Iterable[Row], losses: Iterable[Row]) -> list[Stream]:
 
 def _stream(row: Row, losses: tuple[Loss, ...]) -> Stream:
     values = dict(zip(_FIELDS, row[3:], strict=True))
-    values |= {"state": State(values["state"]), "agreed": bool(values["agreed"])}
+    try:
+        values |= {"state": State(values["state"]), "agreed": bool(values["agreed"])}
+    except ValueError:
+        allowed = ", ".join(State)
+        where = "/".join(map(str, row[:3]))
+        raise StoreError(f"{where}: state: {values['state']!r} is not allowed; one of {allowed}") from None
     return Stream(StreamKey(*row[:3]), **values, losses=losses)

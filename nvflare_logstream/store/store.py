@@ -280,7 +280,7 @@ class LogStore:
             ArgumentError: if `job_id` is no plain name.
             StoreError: if the index cannot be changed.
         """
-        check_name("job", job_id)
+        check_name("job_id", job_id)
         self._loaded.delete_job(job_id, reason)
         self.wake_readers(job_id)
         self._changes.forget(job_id)

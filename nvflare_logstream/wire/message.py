@@ -43,7 +43,7 @@ def check_version(fields: Fields) -> None:
     version = fields.number("v", 1 << 31)
     if version != PROTOCOL_VERSION:
         raise WireError(
-            f"protocol version {version} is not spoken here; this side speaks version {PROTOCOL_VERSION}"
+            f"protocol version {version} is not supported; this side supports version {PROTOCOL_VERSION}"
         )
 
 

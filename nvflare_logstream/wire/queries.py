@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.wire.fields import Fields
+from nvflare_logstream.wire.job_streams import JobStreams
 from nvflare_logstream.wire.message import MAX_OFFSET
 from nvflare_logstream.wire.query_reply import (
     MAX_MARK,
@@ -54,6 +55,7 @@ __all__ = [
     "FollowReply",
     "FollowRequest",
     "FollowedPart",
+    "JobStreams",
     "Operation",
     "Place",
     "ReadReply",
@@ -215,10 +217,8 @@ class FetchRequest(Request[FetchReply]):
     @classmethod
     def decode(cls, row: Fields) -> FetchRequest:
         """The request read back; raises WireError."""
-        offset, most = (
-            row.number("offset", MAX_OFFSET, default=0),
-            row.number("most", MAX_PART, default=MAX_PART),
-        )
+        offset = row.number("offset", MAX_OFFSET, default=0)
+        most = row.number("most", MAX_PART, default=MAX_PART)
         return cls(row.name("site"), row.name("file"), offset, most)
 
     def decode_reply(self, job_id: str, row: Fields) -> FetchReply:

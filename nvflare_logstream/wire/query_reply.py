@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nvflare_logstream.errors import ErrorCode
 from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.lines import visible
-from nvflare_logstream.streams import Stream
 from nvflare_logstream.wire.fields import Fields
+from nvflare_logstream.wire.job_streams import MAX_ROWS, JobStreams, decode_job, encode_job
 from nvflare_logstream.wire.message import MAX_OFFSET
 from nvflare_logstream.wire.query_values import (
-    MAX_ROWS,
     Place,
     decode_place,
     decode_reading,
-    decode_stream,
     encode_place,
     encode_reading,
-    encode_stream,
     message,
 )
 
 _MAX_TEXT = 1 << 26  # characters; a line is never cut in two, and may be longer than a part
 _MAX_ERROR = 1 << 16  # characters
 MAX_MARK = 64  # characters
+_CODES = frozenset(code.value for code in ErrorCode)
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class Reply(ABC):
@@ -52,34 +52,29 @@ class ErrorReply(Reply):
 
     @classmethod
     def decode(cls, row: Fields) -> ErrorReply:
-        """The reply read back; raises WireError."""
-        return cls(row.word("code", ErrorCode), visible(row.text("error", _MAX_ERROR)))
+        """The reply read back; raises WireError.
+
+        A code that this side does not know, from a later server, becomes INTERNAL_ERROR.
+        """
+        code = row.text("code")
+        known = ErrorCode(code) if code in _CODES else ErrorCode.INTERNAL_ERROR
+        return cls(known, visible(row.text("error", _MAX_ERROR)))
 
 
 @dataclass(frozen=True)
 class StreamsReply(Reply):
-    """A job and its streams.
+    """A job and its streams."""
 
-    Attributes:
-        status: the job's status in the runtime's words; empty if it is not known.
-        streams: as judged at `now`.
-        now: the server's clock, in seconds since the epoch.
-    """
-
-    status: str
-    streams: tuple[Stream, ...]
-    now: float
+    job: JobStreams
 
     def encode(self) -> dict[str, Any]:
         """The reply as it travels."""
-        streams = [encode_stream(stream) for stream in self.streams]
-        return message(job_status=self.status, streams=streams, now=self.now)
+        return message(**encode_job(self.job))
 
     @classmethod
     def decode(cls, job_id: str, row: Fields) -> StreamsReply:
         """The reply read back; raises WireError."""
-        streams = tuple(decode_stream(job_id, stream) for stream in row.maps("streams", MAX_ROWS))
-        return cls(row.text("job_status"), streams, row.time("now"))
+        return cls(decode_job(job_id, row))
 
 
 @dataclass(frozen=True)
@@ -122,8 +117,7 @@ class ReadReply(Reply):
         return cls(row.text("text", _MAX_TEXT), reading, row.number("read", MAX_OFFSET, default=0))
 
 
-@dataclass(frozen=True)
-class FollowedPart:
+class FollowedPart(NamedTuple):
     """What came in one log that is followed: lines, and where to go on."""
 
     place: Place
@@ -135,13 +129,13 @@ class FollowReply(Reply):
     """What came since the last reply.
 
     Attributes:
-        state: the job and its streams.
+        job: the job and its streams.
         parts: at most one of each log.
         mark: for the next request; it changes with the job's status and with the verdict on any stream.
         busy: as many followers wait as the server lets wait; ask again in a moment.
     """
 
-    state: StreamsReply
+    job: JobStreams
     parts: tuple[FollowedPart, ...]
     mark: str
     busy: bool = False
@@ -149,14 +143,14 @@ class FollowReply(Reply):
     def encode(self) -> dict[str, Any]:
         """The reply as it travels."""
         parts = [{**encode_place(part.place), "text": part.text} for part in self.parts]
-        return {**self.state.encode(), "parts": parts, "mark": self.mark, "busy": self.busy}
+        return message(**encode_job(self.job), parts=parts, mark=self.mark, busy=self.busy)
 
     @classmethod
     def decode(cls, job_id: str, row: Fields) -> FollowReply:
         """The reply read back; raises WireError."""
         rows = row.maps("parts", MAX_ROWS)
         parts = tuple(FollowedPart(decode_place(part), part.text("text", _MAX_TEXT)) for part in rows)
-        return cls(StreamsReply.decode(job_id, row), parts, row.text("mark", MAX_MARK), row.flag("busy"))
+        return cls(decode_job(job_id, row), parts, row.text("mark", MAX_MARK), row.flag("busy"))
 
 
 @dataclass(frozen=True)
@@ -194,4 +188,7 @@ class DigestReply(Reply):
     @classmethod
     def decode(cls, row: Fields) -> DigestReply:
         """The reply read back; raises WireError."""
-        return cls(row.text("digest", 64, default=None))
+        digest = row.text("digest", default=None)
+        if not row.has("digest") or (digest is not None and not _SHA256.fullmatch(digest)):
+            raise row.bad("digest", digest, "64 lower-case hex digits, or null from a server that is busy")
+        return cls(digest)

@@ -1,30 +1,21 @@
-"""What queries and their replies have in common: their version, and the values that they carry.
-
-Filters, a reading and the record of a stream have one form on the wire each.
-"""
+"""What queries and their replies have in common: their version, and the filters and places they carry."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 from nvflare_logstream import lines
 from nvflare_logstream.errors import ArgumentError, WireError
 from nvflare_logstream.filters.line_filter import MAX_BEFORE, LineState
 from nvflare_logstream.filters.reading import Reading
-from nvflare_logstream.filters.rules import Filters
-from nvflare_logstream.streams import Loss, State, Stream, StreamKey
+from nvflare_logstream.filters.rules import MAX_CONTEXT, MAX_PATTERN, Filters
 from nvflare_logstream.wire.fields import Fields
-from nvflare_logstream.wire.message import MAX_OFFSET
 
 QUERY_VERSION = 1
-MAX_ROWS = 1 << 20  # entries of a list in a reply
-_MAX_WORDS = 1 << 16  # characters of what a server says of a stream
-_MAX_FILTER_TEXT = 1000  # characters
-_MAX_CONTEXT = 1000  # lines before or after a match
 _FAR = 1 << 62  # above every place in a log
-_SECONDS = 1e12  # above every difference of two clocks
+_COUNTS = ("skip_lines", "skip_bytes", "start", "counted", "cut")
+_FLAGS = ("json", "timed", "since_applied", "truncated")
 
 
 def message(**values: Any) -> dict[str, Any]:
@@ -80,6 +71,8 @@ class FilterOptions:
 
     def unbounded(self) -> FilterOptions:
         """The same filters without `tail` and `max_bytes`, which bound a log when it is first read."""
+        if self.tail is None and self.max_bytes is None:
+            return self
         return replace(self, tail=None, max_bytes=None)
 
 
@@ -96,12 +89,10 @@ def decode_filters(row: Fields) -> FilterOptions:
         WireError: naming the field, its value and what is allowed.
     """
     texts: dict[str, Any] = {
-        name: row.text(name, _MAX_FILTER_TEXT, default=None) for name in ("since", "until", "level", "grep")
+        name: row.text(name, MAX_PATTERN, default=None) for name in ("since", "until", "level", "grep")
     }
     flags: dict[str, Any] = {name: row.flag(name) for name in ("ignore_case", "invert")}
-    context: dict[str, Any] = {
-        name: row.number(name, _MAX_CONTEXT, default=0) for name in ("before", "after")
-    }
+    context: dict[str, Any] = {name: row.number(name, MAX_CONTEXT, default=0) for name in ("before", "after")}
     bounds: dict[str, Any] = {name: row.number(name, _FAR, default=None) for name in ("tail", "max_bytes")}
     try:
         return FilterOptions(**texts, **flags, **context, **bounds)
@@ -111,9 +102,10 @@ def decode_filters(row: Fields) -> FilterOptions:
 
 def encode_reading(reading: Reading) -> dict[str, Any]:
     """A reading as it travels."""
-    values = asdict(reading)
+    values = reading._asdict()
+    values["at"] = values.pop("offset")
     if reading.state is not None:
-        values["state"]["before"] = list(reading.state.before)
+        values["state"] = {**reading.state._asdict(), "before": list(reading.state.before)}
     return values
 
 
@@ -127,29 +119,33 @@ def decode_reading(row: Fields) -> Reading:
     counting = row.text("counting", default="")
     if counting not in ("", "lines", "bytes"):
         raise row.bad("counting", counting, 'one of "", "lines", "bytes"')
-    counts: dict[str, Any] = {
-        name: row.number(name, _FAR, default=0)
-        for name in ("skip_lines", "skip_bytes", "start", "counted", "cut")
-    }
-    flags: dict[str, Any] = {name: row.flag(name) for name in ("json", "timed", "since_applied", "truncated")}
+    json, timed, since_applied, truncated = row.flags(_FLAGS)
+    skip_lines, skip_bytes, start, counted, cut = row.numbers(_COUNTS, _FAR, default=0)
     state = row.map("state", default=None)
     return Reading(
         row.number("at", end),
         end,
-        counting=counting,
+        json,
+        timed,
+        since_applied,
+        truncated,
+        skip_lines=skip_lines,
+        skip_bytes=skip_bytes,
         state=None if state is None else _line_state(state),
-        **flags,
-        **counts,
+        counting=counting,
+        start=start,
+        counted=counted,
+        cut=cut,
     )
 
 
 def _line_state(row: Fields) -> LineState:
-    before = row.rows("before", _MAX_CONTEXT)
+    before = row.rows("before", MAX_CONTEXT)
     if not all(isinstance(line, str) and _is_text(line) for line in before):
         raise row.bad("before", before, "lines of text")
     if sum(map(len, before)) > 2 * MAX_BEFORE:
         raise row.bad("before", before, f"at most {2 * MAX_BEFORE} characters")
-    after = row.number("after", _MAX_CONTEXT, default=0)
+    after = row.number("after", MAX_CONTEXT, default=0)
     return LineState(row.flag("in_time"), row.flag("in_level"), tuple(before), after)
 
 
@@ -161,8 +157,7 @@ def _is_text(line: str) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a follower stands in one log."""
 
     site: str
@@ -178,58 +173,3 @@ def encode_place(place: Place) -> dict[str, Any]:
 def decode_place(row: Fields) -> Place:
     """A place read back; raises WireError."""
     return Place(row.name("site"), row.name("file"), decode_reading(row.map("reading")))
-
-
-def _offset(row: Fields, name: str) -> int:
-    return row.number(name, MAX_OFFSET)
-
-
-def _time(row: Fields, name: str) -> float:
-    return row.time(name)
-
-
-def _words(row: Fields, name: str) -> str:
-    """What a site may have said of itself; it is shown to people, on their terminals."""
-    return lines.visible(row.text(name, _MAX_WORDS))
-
-
-# How each field of a record is read: all but the key and the losses; the cursor does not travel.
-_RECORD: dict[str, Callable[[Fields, str], Any]] = {
-    "end": _offset,
-    "lines": _offset,
-    "state": lambda row, name: row.word(name, State),
-    "reason": _words,
-    "total": lambda row, name: row.number(name, MAX_OFFSET, -1),
-    "digest": lambda row, name: row.text(name, 64),
-    "digest_from": _offset,
-    "agreed": lambda row, name: row.flag(name),
-    "outcome": _words,
-    "opened": _time,
-    "last_seen": _time,
-    "last_data": _time,
-    "closed": _time,
-    "utc_offset": lambda row, name: row.number(name, 86400, -86400),
-    "skew": lambda row, name: row.real(name, -_SECONDS, _SECONDS),
-    "silent": lambda row, name: row.flag(name),
-}
-
-
-def encode_stream(stream: Stream) -> dict[str, Any]:
-    """The record of a stream as it travels; the job is known to who asks."""
-    losses = [loss._asdict() for loss in stream.losses]
-    record = {name: getattr(stream, name) for name in _RECORD}
-    return {"site": stream.site, "file": stream.file, **record, "losses": losses}
-
-
-def decode_stream(job_id: str, row: Fields) -> Stream:
-    """The record of a stream of `job_id`, with plain names; what a site said of itself is fit for a terminal.
-
-    Raises:
-        WireError: naming the field, its value and what is allowed.
-    """
-    key = StreamKey(job_id, row.name("site"), row.name("file"))
-    losses = tuple(
-        Loss(_offset(loss, "offset"), loss.number("length", MAX_OFFSET, default=None), _words(loss, "reason"))
-        for loss in row.maps("losses", MAX_ROWS)
-    )
-    return Stream(key, losses=losses, **{name: read(row, name) for name, read in _RECORD.items()})

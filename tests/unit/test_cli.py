@@ -124,7 +124,7 @@ WRONG = [
     (("logs", "8f3c", "--until", ""), "until", "'' is not allowed; a time such as"),
     (("logs", "8f3c", "--level", "loud"), "level", "'LOUD' is not allowed; one of DEBUG, INFO"),
     (("logs", "8f3c", "--grep", "(("), "grep", "'((' is not allowed; a pattern in RE2 syntax"),
-    (("logs", "8f3c", "--site", ""), "site", "'' is not allowed; a site's name"),
+    (("logs", "8f3c", "--site", ""), "sites", "'' is not allowed; a site's name"),
     (("logs", "8f3c", "--file", "../x"), "file", "'../x' is not allowed; a plain name"),
     (("logs", "8f3c", "--color", "red"), "--color", "'red' is not one of 'auto', 'always', 'never'"),
     (("logs", "8f3c", "--format", "xml"), "--format", "'xml' is not one of 'text', 'json', 'jsonl'"),

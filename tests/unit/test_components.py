@@ -134,3 +134,8 @@ def test_any_other_name_is_refused(name):
     for key in ((name, "s", "f"), ("j", name, "f"), ("j", "s", name)):
         with pytest.raises(ArgumentError, match=r"^(job_id|site|file): .*a plain name is"):
             StreamKey(*key)
+
+
+def test_a_changed_key_is_checked_too():
+    with pytest.raises(ArgumentError, match=r"^file: "):
+        StreamKey("job-1", "site-1", "log.txt")._replace(file="../../etc/passwd")

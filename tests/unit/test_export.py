@@ -10,6 +10,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -550,6 +551,25 @@ def test_every_result_of_verifying_a_job(memory_path):
     fed.store.close()
 
 
+def test_a_copy_that_shrank_after_it_was_listed_is_a_finding(fed):
+    """So is a reply about one log that cannot be read; the other logs are still checked."""
+    for key in (KEY, OTHER):
+        fed.add(key, TEXT)
+        fed.end(key, TEXT)
+    listed = [stream._replace(end=stream.end + 5 * (stream.key == KEY)) for stream in fed.client.streams(JOB)]
+    shrunk, equal = verify_streams(listed, partial(fed.client.digest, JOB))
+    assert shrunk.result == "incomplete" and f"ends at byte {len(TEXT)} now" in shrunk.detail
+    assert equal.result == "equal"
+
+    def damage(request: Request[Any], reply: dict[str, Any]) -> dict[str, Any]:
+        return {"v": 1} if isinstance(request, DigestRequest) and request.site == KEY.site else reply
+
+    fed.change = damage
+    damaged, equal = fed.client.verify(JOB)
+    assert damaged.result == "incomplete" and "digest: None is not allowed" in damaged.detail
+    assert equal.result == "equal"
+
+
 def test_a_lost_connection_ends_verifying_and_is_no_finding():
     stream = Stream(KEY, 5, state=State.CLOSED, agreed=True, digest="ab" * 32)
 
@@ -706,7 +726,7 @@ def test_a_digest_is_of_the_stored_bytes_in_the_range(fed, start, end):
         ({"start": "0"}, "start"),
         ({"start": True}, "start"),
         ({"start": 6, "end": 5}, "start"),
-        ({"end": 1 << 40}, "end"),
+        ({"end": 1 << 63}, "end"),
         ({"end": 1.5}, "end"),
     ],
 )
@@ -765,7 +785,7 @@ def test_a_failed_hashing_makes_room_for_the_next(fed):
 def test_the_time_for_a_digest_grows_with_the_log(fed):
     fed.add(KEY, TEXT)
     (stream,) = fed.client.streams(JOB)
-    nothing = DigestReply("").encode()
+    nothing = DigestReply("0" * 64).encode()
     fed.change = lambda request, reply: nothing if isinstance(request, DigestRequest) else reply
     fed.client.digest(JOB, stream._replace(end=10**10))
     assert fed.patience[-1] > 200

@@ -270,6 +270,14 @@ def test_a_site_that_never_comes_is_waited_for_no_longer_than_a_moment(world):
     assert all(request["wait"] < MAX_WAIT for request in world.asked if request["op"] == "follow")
 
 
+def test_of_what_never_came_the_server_is_told_first(world):
+    for site in ("a-site", "server", "z-site"):
+        world.store.expect(StreamKey(JOB, site, "log.txt"), "not connected")
+    world.over()
+    events = world.follow()
+    assert [event.site for event in events if event.kind == "missing"] == ["server", "a-site", "z-site"]
+
+
 def test_a_site_that_comes_a_moment_after_the_jobs_end_is_read(world):
     world.store.expect(StreamKey(JOB, "site-1", "log.txt"), "not connected")
     world.over()
@@ -390,8 +398,10 @@ def test_a_server_that_crashed_and_has_less_than_it_gave_out_is_waited_for(world
 def test_a_lost_connection_ends_a_following_that_cannot_come_back(world):
     world.write("site-1", b"one\n")
     world.faults = [None, None, (ConnectionError, False)]
+    began = world.clock.now
     with pytest.raises(LostContactError):
         world.follow(reconnect=False)
+    assert world.clock.now - began < 5.0, "it asks again, though nothing can have changed"
 
 
 def test_coming_back_is_tried_for_five_minutes(world):

@@ -275,3 +275,11 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(memory_path, conte
     with pytest.raises(StoreError, match=f"cannot open the store's index .*{INDEX_FILE}: "):
         LogStore(memory_path)
     assert path.read_bytes() == content
+
+
+def test_a_row_that_no_release_wrote_is_refused_by_its_name(old):
+    with closing(sqlite3.connect(old / INDEX_FILE)) as db, db:
+        db.execute("UPDATE streams SET state = 'asleep' WHERE job = 'job-1' AND site = 'site-1'")
+    store = LogStore(old)
+    with pytest.raises(StoreError, match=r"job-1/site-1/log\.txt: state: 'asleep' is not allowed; one of"):
+        store.streams()

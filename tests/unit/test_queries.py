@@ -24,6 +24,7 @@ from nvflare_logstream.wire.queries import (
     FollowedPart,
     FollowReply,
     FollowRequest,
+    JobStreams,
     Place,
     ReadReply,
     ReadRequest,
@@ -89,7 +90,7 @@ STREAMS = st.builds(
     losses=st.lists(st.builds(Loss, OFFSETS, st.none() | OFFSETS, SPOKEN), max_size=3).map(tuple),
     silent=st.booleans(),
 )
-STREAM_LISTS = st.builds(StreamsReply, SPOKEN, st.lists(STREAMS, max_size=3).map(tuple), TIMES)
+JOBS = st.builds(JobStreams, st.just(JOB), SPOKEN, st.lists(STREAMS, max_size=3).map(tuple), TIMES)
 REQUESTS = st.one_of(
     st.just(StreamsRequest()),
     st.builds(ReadRequest, NAMES, NAMES, FILTERS, st.booleans(), st.none() | READINGS),
@@ -104,11 +105,11 @@ REQUESTS = st.one_of(
     st.builds(lambda start, size: DigestRequest("site-1", "log.txt", start, start + size), OFFSETS, OFFSETS),
 )
 REPLIES: dict[Request[Any], Any] = {
-    StreamsRequest(): STREAM_LISTS,
+    StreamsRequest(): st.builds(StreamsReply, JOBS),
     ReadRequest("site-1", "log.txt"): st.builds(ReadReply, TEXTS, READINGS, OFFSETS),
     FollowRequest(()): st.builds(
         FollowReply,
-        STREAM_LISTS,
+        JOBS,
         st.lists(st.builds(FollowedPart, PLACES, TEXTS), max_size=3).map(tuple),
         st.text("0123456789abcdef", max_size=64),
         st.booleans(),
@@ -156,6 +157,19 @@ def test_an_error_is_read_whatever_its_version():
         assert decode_reply(JOB, StreamsRequest(), answer) == wanted
 
 
+def test_an_error_that_only_later_servers_have_keeps_its_words():
+    answer = {"v": 1, "error": "the store is being moved", "code": "OUT_OF_CHEESE"}
+    wanted = ErrorReply(ErrorCode.INTERNAL_ERROR, "the store is being moved")
+    assert decode_reply(JOB, StreamsRequest(), answer) == wanted
+
+
+def test_only_a_null_says_that_the_server_is_too_busy_to_hash():
+    request_ = DigestRequest("a", "b", 0, 1)
+    assert decode_reply(JOB, request_, {"v": 1, "digest": None}).digest is None
+    with pytest.raises(WireError, match=r"^digest: None is not allowed; 64 lower-case hex digits"):
+        decode_reply(JOB, request_, {"v": 1})
+
+
 def damaged(reply: Reply, path: str, value: object) -> dict[str, Any]:
     encoded = place = travelled(reply)
     *way, last = path.split(".")
@@ -192,7 +206,7 @@ def damaged(reply: Reply, path: str, value: object) -> dict[str, Any]:
 )
 def test_a_damaged_record_is_refused_with_the_field_and_its_value(path, value):
     stream = Stream(StreamKey(JOB, "site-1", "log.txt"), losses=(Loss(0, None, "why"),))
-    reply = damaged(StreamsReply("RUNNING", (stream,), 1.0), path, value)
+    reply = damaged(StreamsReply(JobStreams(JOB, "RUNNING", (stream,), 1.0)), path, value)
     field = path.replace(".0.", "[0].")
     with pytest.raises(WireError) as caught:
         decode_reply(JOB, StreamsRequest(), reply)
@@ -207,8 +221,11 @@ def test_a_damaged_record_is_refused_with_the_field_and_its_value(path, value):
         (FetchRequest("a", "b"), FetchReply(b"", 0), "data", "%%%%"),
         (FetchRequest("a", "b"), FetchReply(b"", 0), "data", "é"),
         (DigestRequest("a", "b", 0, 1), DigestReply(""), "digest", 3),
-        (StreamsRequest(), ErrorReply(ErrorCode.LOG_NOT_FOUND, ""), "code", "OUT_OF_CHEESE"),
-        (FollowRequest(()), FollowReply(StreamsReply("", (), 0.0), (), ""), "mark", 3),
+        (DigestRequest("a", "b", 0, 1), DigestReply(""), "digest", ""),
+        (DigestRequest("a", "b", 0, 1), DigestReply(""), "digest", "A" * 64),
+        (DigestRequest("a", "b", 0, 1), DigestReply(""), "digest", "0" * 65),
+        (StreamsRequest(), ErrorReply(ErrorCode.LOG_NOT_FOUND, ""), "code", 3),
+        (FollowRequest(()), FollowReply(JobStreams(JOB, "", ()), (), ""), "mark", 3),
     ],
 )
 def test_a_damaged_reply_is_refused_with_the_field_and_its_value(request_, reply, path, value):

@@ -18,8 +18,9 @@ from nvflare_logstream.errors import LinkError
 from nvflare_logstream.server.receiver import Admission
 from nvflare_logstream.site.exchange import Step
 from nvflare_logstream.site.sender import Sender
+from nvflare_logstream.site.source import Chunk
 from nvflare_logstream.streams import StreamId, StreamKey
-from nvflare_logstream.testing import Fault
+from nvflare_logstream.testing import ClockWatcher, Fault, MemorySource
 from nvflare_logstream.wire.upload import decode_request
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply, decode_reply
 from tests.unit.conftest import MEMORY
@@ -559,3 +560,65 @@ def test_a_sender_that_has_finished_holds_nothing(world):
     world.finish(sender)
     state = sender._state
     assert not state.streams and not state.jobs_over and state.exchange.step is Step.IDLE
+
+
+def test_an_order_given_in_the_last_instant_of_a_pause_is_taken_at_once(world):
+    """The pause takes the wake with it, so nothing else ends the wait that follows."""
+
+    class OneWake(ClockWatcher):
+        """A wake is one byte, which whoever sleeps next takes, as with the real watcher."""
+
+        woken, order = False, None
+
+        def wake(self) -> None:
+            self.woken = True
+
+        def pause(self, seconds: float) -> None:
+            super().pause(seconds)
+            order, self.order = self.order, None
+            if order:
+                order()
+            self.woken = False
+
+        def wait(self, seconds: float) -> None:
+            if not self.woken:
+                super().pause(seconds)
+            self.woken = False
+
+    world.watcher = watcher = OneWake(world.clock)
+    world.write(b"a line\n")
+    sender = world.sender()
+    sender.refuse("another", ["log.txt"], "no")
+    sender.turn()  # a request: the next turn begins with a pause
+    watcher.order = lambda: sender.follow(JOB, world.logs, "log.txt")
+    before = world.clock.now
+    while not world.store.streams(JOB):
+        sender.turn()
+    assert world.clock.now - before < 1.0
+
+
+def test_the_servers_expectation_does_not_make_a_site_send_a_file_that_it_does_not_stream(world):
+    world.write(b"not to leave\n")
+    world.write(b"epoch 1\n", "train.log")
+    world.store.expect(StreamKey(JOB, SITE, "log.txt"), "nothing arrived")
+    world.finish(world.sender(), ("train.log",))
+    assert [(stream.file, stream.verdict) for stream in world.store.streams(JOB)] == [
+        ("train.log", "complete")
+    ]
+
+
+def test_a_source_that_fails_in_a_way_of_its_own_holds_up_no_other_log(world, caplog):
+    class Broken(MemorySource):
+        def read(self, limit: int) -> Chunk | None:
+            raise RuntimeError("a defect of this source")
+
+    logs = {"bad.txt": Broken(bytearray(b"lost")), "log.txt": MemorySource(bytearray(b"all of it"))}
+    world.source = lambda directory, file: logs[file]
+    world.run(world.sender(*logs))
+    assert world.stored() == b"all of it" and "a defect of this source" in caplog.text
+
+
+def test_a_cursor_of_thousands_of_digits_is_no_place(world):
+    source = MemorySource(bytearray(b"a log"))
+    source.seek(3, b"9" * 6000)
+    assert source.read(100).losses

@@ -13,7 +13,14 @@ from nvflare.fuel.flare_api import api_spec
 from nvflare_logstream.errors import ArgumentError, ErrorCode, LostContactError, RetrievalError
 from nvflare_logstream.flare import session_port
 from nvflare_logstream.flare.session_port import SessionPort, explained
-from nvflare_logstream.wire.queries import ErrorReply, FetchReply, FetchRequest, StreamsReply, StreamsRequest
+from nvflare_logstream.wire.queries import (
+    ErrorReply,
+    FetchReply,
+    FetchRequest,
+    JobStreams,
+    StreamsReply,
+    StreamsRequest,
+)
 
 ID = "8f3c0000-1111-2222-3333-444455556666"
 
@@ -112,10 +119,10 @@ def test_a_server_that_does_not_answer_in_time_is_told_from_one_that_is_gone(mon
 
 
 def test_a_lost_session_is_replaced_without_waiting_for_the_server():
-    old, new = Session(), Session(StreamsReply("RUNNING", (), 1.0).encode())
+    old, new = Session(), Session(StreamsReply(JobStreams(ID, "RUNNING", ())).encode())
     survivor = port(old, lambda: new)
     survivor.reconnect()
-    assert survivor.ask(ID, StreamsRequest(), 1.0).status == "RUNNING" and old.closed == ["api"]
+    assert survivor.ask(ID, StreamsRequest(), 1.0).job.status == "RUNNING" and old.closed == ["api"]
     survivor.close()
     assert new.closed == ["session"]
 

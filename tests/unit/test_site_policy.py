@@ -131,7 +131,7 @@ def test_the_runtime_is_asked_only_where_it_matters(local, workspace, monkeypatc
     """Its check writes into the site's audit log: not for custom code, nor where logs stay anyway."""
     monkeypatch.setattr("nvflare_logstream.flare.runtime.class_refusal", lambda *args: 1 / 0)
     write(local, {"allow_log_streaming": allowed, "class_allow_list": []})
-    assert read_policy(workspace, job_class).job_class.allowed
+    assert read_policy(workspace, job_class).job_class.allowed is allowed
 
 
 def test_stock_components_are_listed(local, workspace):

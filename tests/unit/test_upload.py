@@ -168,9 +168,9 @@ def test_junk_in_any_row_is_a_wire_error_or_valid(data, section, junk):
     "payload, field",
     [
         ("text", "message: bytes are wanted, str came"),
-        (msgpack.packb([1]), "a map is wanted, list came"),
+        (msgpack.packb([1]), r"message: \[1\] is not allowed; a map"),
         (request(v="1"), "v: '1' is not allowed"),
-        (request(v=7), "protocol version 7 is not spoken here; this side speaks version 1"),
+        (request(v=7), "protocol version 7 is not supported; this side supports version 1"),
         (request(clock=float("nan")), "clock: nan"),
         (request(utc=100_000), "utc: 100000 is not allowed; a whole number from -86400 to 86400"),
         (request(full=1), "full: 1"),
@@ -228,7 +228,7 @@ def test_unknown_fields_are_ignored():
 
 def test_an_error_from_a_later_version_is_readable():
     assert decode_reply(
-        msgpack.packb({"v": 9, "err": "protocol version 1 is not spoken here"})
+        msgpack.packb({"v": 9, "err": "protocol version 1 is not supported"})
     ).error.startswith("protocol version 1")
 
 
@@ -336,3 +336,35 @@ def test_a_default_stands_in_for_a_field_that_is_absent_or_null_and_for_nothing_
         Fields({"x": {"y": "z"}}, "row.").map("x").number("y", 9)
     with pytest.raises(WireError, match="x: None is not allowed; a map"):
         Fields({}).map("x")
+
+
+@pytest.mark.parametrize(
+    ("read", "value", "problem"),
+    [
+        (lambda fields: fields.rows("x", 2), [1, 2, 3], "3 entries are not allowed; at most 2"),
+        (lambda fields: fields.rows("x", 2), "abc", "'abc' is not allowed; a list of at most 2 entries"),
+        (lambda fields: fields.octets("x", 2), b"abc", "3 bytes are not allowed; at most 2"),
+        (lambda fields: fields.octets("x", 2), "ab", "'ab' is not allowed; at most 2 bytes"),
+        (lambda fields: fields.text("x", 2), "a" * 100, f"'{'a' * 100}' is not allowed; a text of at most 2"),
+        (lambda fields: fields.maps("x", 2), ["a"], "x[0]: 'a' is not allowed; a map"),
+    ],
+)
+def test_an_error_says_what_came_and_what_is_allowed(read, value, problem):
+    with pytest.raises(WireError) as caught:
+        read(Fields({"x": value}))
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, "1", True, -1, 10, 1.5, float("nan")])
+def test_several_numbers_are_read_as_each_alone(value):
+    fields = Fields({"x": value, "y": 9})
+    with pytest.raises(WireError, match=r"^x: .* is not allowed; a whole number from 0 to 9$"):
+        fields.numbers(("y", "x"), 9)
+    assert list(Fields({"y": 9}).numbers(("x", "y"), 9, default=4)) == [4, 9]
+
+
+@pytest.mark.parametrize("value", [None, "1", True, -1, 1e11, float("nan"), float("inf")])
+def test_several_times_are_read_as_each_alone(value):
+    with pytest.raises(WireError, match=r"^x: .* is not allowed; a time in seconds since 1970$"):
+        Fields({"x": value, "y": 9.0}).times(("y", "x"))
+    assert list(Fields({"x": 1, "y": 9.0}).times(("y", "x"))) == [9.0, 1.0]

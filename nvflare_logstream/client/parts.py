@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nvflare_logstream.client.model import JobStreams
 from nvflare_logstream.client.port import Port
 from nvflare_logstream.client.query import LogQuery
 from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.streams import Stream
-from nvflare_logstream.wire.queries import ReadReply, ReadRequest, StreamsReply, StreamsRequest
+from nvflare_logstream.wire.queries import JobStreams, ReadReply, ReadRequest, StreamsRequest
 
 PATIENCE = 20.0  # seconds that a server has for a reply
 
 
 def ask_streams(port: Port, job_id: str) -> JobStreams:
     """A job and its streams, as they are now; raises RetrievalError."""
-    return job_streams(job_id, port.ask(job_id, StreamsRequest(), PATIENCE))
-
-
-def job_streams(job_id: str, reply: StreamsReply) -> JobStreams:
-    """The job and its streams in a reply."""
-    return JobStreams(job_id, reply.status, reply.streams, reply.now)
+    return port.ask(job_id, StreamsRequest(), PATIENCE).job
 
 
 def read_parts(
