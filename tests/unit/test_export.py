@@ -24,7 +24,7 @@ from nvflare_logstream.client.checks import Finding, Result, verify_export, veri
 from nvflare_logstream.client.client import LogClient
 from nvflare_logstream.client.manifest import Manifest
 from nvflare_logstream.client.port import read_reply
-from nvflare_logstream.errors import ErrorCode, GapError, LostContactError, RetrievalError
+from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError
 from nvflare_logstream.filters.log import LogLines
 from nvflare_logstream.server.service import MAX_HASHING, LogService
 from nvflare_logstream.store.store import LogStore, Quotas
@@ -101,13 +101,7 @@ class Federation:
 
     def end(self, key: StreamKey, content: bytes, digest_from: int = 0) -> None:
         digest = hashlib.sha256(content[digest_from:]).hexdigest()
-        close, stored = Close(None, len(content), digest, digest_from, "exit code 0"), self.store.path(key)
-        data = stored.read_bytes()
-        try:
-            self.store.close_stream(key, close)
-        except GapError:  # it differs: the site sends all of it again, here the same
-            self.add(key, data)
-            self.store.close_stream(key, close)
+        self.store.close_stream(key, Close(None, len(content), digest, digest_from, "exit code 0"))
 
     def export(self, **options: Any) -> Manifest:
         return self.client.export(JOB, self.dest, **options)
