@@ -14,7 +14,7 @@ from nvflare_logstream.server.pace import Pace
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, StreamId, StreamKey
 from nvflare_logstream.wire.peer import Peer
-from nvflare_logstream.wire.upload import Request, decode_request
+from nvflare_logstream.wire.upload import Refusal, Request, decode_request
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply
 
 
@@ -120,8 +120,15 @@ class Receiver:
         for refusal in request.refusals:
             stream = refusal.stream
             if self._admitted(stream, peer, replies) or self._admission(stream.job_id, peer).by_policy:
-                self._store.refuse(self._key(stream, peer), refusal.reason)
-                replies.add(StreamReply(stream, Status.REFUSED, reason=refusal.reason))
+                replies.add(StreamReply(stream, Status.REFUSED, reason=self._refuse(refusal, peer)))
+
+    def _refuse(self, refusal: Refusal, peer: Peer) -> str:
+        """Record it, and return the reason to answer with."""
+        try:
+            self._store.refuse(self._key(refusal.stream, peer), refusal.reason)
+        except QuotaError as error:
+            return str(error)
+        return refusal.reason
 
     def _list_known(self, job_id: str, peer: Peer, replies: _Replies) -> bool:
         """Reply with every stream of the site in the job; False if the job cannot be judged yet."""
@@ -140,7 +147,7 @@ class Receiver:
         try:
             opened = self._store.open(key, request.utc_offset, request.clock - self._clock())
         except StoreError as error:
-            replies.add(StreamReply(stream, Status.LATER, reason=str(error)))
+            replies.add(_refused_or_later(stream, error))
             return
         self._on_open(key)
         replies.add(StreamReply(stream, Status.OK, opened.end, opened.cursor))
@@ -156,10 +163,8 @@ class Receiver:
                 reply = StreamReply(stream, Status.OK, end)
             except GapError as gap:
                 reply = StreamReply(stream, Status.GAP, gap.end, gap.cursor)
-            except QuotaError as error:
-                reply = StreamReply(stream, Status.REFUSED, reason=str(error))
             except StoreError as error:
-                reply = StreamReply(stream, Status.LATER, reason=str(error))
+                reply = _refused_or_later(stream, error)
             replies.add(reply)
 
     def _close_streams(self, request: Request, peer: Peer, replies: _Replies) -> None:
@@ -177,9 +182,15 @@ class Receiver:
             except GapError as gap:
                 reply = StreamReply(stream, Status.GAP, gap.end, gap.cursor)
             except StoreError as error:
-                reply = StreamReply(stream, Status.LATER, reason=str(error))
+                reply = _refused_or_later(stream, error)
             replies.add(reply)
         if closed:
             self._store.commit()
         for key in closed:
             self._on_close(key)
+
+
+def _refused_or_later(stream: StreamId, error: StoreError) -> StreamReply:
+    """A quota is final for the one who is over it; what the disk does not take now, it may take later."""
+    status = Status.REFUSED if isinstance(error, QuotaError) else Status.LATER
+    return StreamReply(stream, status, reason=str(error))

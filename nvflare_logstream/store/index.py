@@ -38,6 +38,14 @@ class StoredJob(NamedTuple):
     is_open: bool  # whether a stream of it is open
 
 
+class StoredPart(NamedTuple):
+    """How many bytes of a site are stored in a job."""
+
+    job_id: str
+    site: str
+    size: int
+
+
 class Index:
     """Thread-safe; every method is one transaction, and raises StoreError if the file cannot be used.
 
@@ -124,6 +132,21 @@ class Index:
         return [
             StoredJob(job_id, size, last_seen, bool(is_open)) for job_id, size, last_seen, is_open in rows
         ]
+
+    def parts(self) -> list[StoredPart]:
+        """What every site has stored in every job."""
+        with self._transaction() as db:
+            rows = db.execute('SELECT job, site, SUM("end") FROM streams GROUP BY job, site').fetchall()
+        return [StoredPart(*row) for row in rows]
+
+    def count_files(self, job_id: str, site: str) -> int:
+        """How many streams a site has in a job; one that is only expected is none."""
+        with self._transaction() as db:
+            row = db.execute(
+                "SELECT COUNT(*) FROM streams WHERE job = ? AND site = ? AND state <> ?",
+                (job_id, site, State.EXPECTED.value),
+            ).fetchone()
+        return int(row[0])
 
     def delete_job(self, job_id: str) -> None:
         """Forget a job."""

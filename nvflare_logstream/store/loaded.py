@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from nvflare_logstream.errors import StoreError
+from nvflare_logstream.errors import QuotaError, StoreError
 from nvflare_logstream.store.file import StreamFile
 from nvflare_logstream.store.index import Index
 from nvflare_logstream.store.quotas import Usage
@@ -45,6 +45,7 @@ class LoadedStreams:
         """The stream, made if it is new, with a file that is as long as its record says.
 
         Raises:
+            QuotaError: if it is new, and its site has too many in this job.
             StoreError: if the index does not take or give it.
             OSError: if the disk does not.
         """
@@ -52,19 +53,65 @@ class LoadedStreams:
         if file is None:
             record, now = self._index.load(key), self._clock()
             file = StreamFile(record or Stream(key, opened=now, last_seen=now), self.path(key))
+            self.check_files(key, record)
             if file.size() > file.record.end:  # written after the last commit: the sender sends it again
                 os.truncate(file.path, file.record.end)
             if record is None:
                 self._index.add(file.record)
         if file.size() < file.record.end:  # new, or somebody damaged the store: take it from its start
             if file.record.end:
-                self._usage.add(key.job_id, -file.record.end)
+                self._usage.add(key.job_id, key.site, -file.record.end)
                 file.update(state=State.OPEN, reason="")
             file.start_again()
         if file.record.state is State.EXPECTED:
             file.update(state=State.OPEN, reason="")
         self.files[key] = file
         return file
+
+    def refuse(self, key: StreamKey, reason: str) -> None:
+        """Record that the site keeps a stream back; one that is over stays as it is.
+
+        Raises:
+            QuotaError: if it is new, and its site has too many in this job.
+            StoreError: if the index does not take it.
+        """
+        with self.lock:
+            file, now = self.files.get(key), self._clock()
+            known = file.record if file else self._index.load(key)
+            self.check_files(key, known)
+            stream = known or Stream(key, opened=now)
+            if stream.state not in (State.OPEN, State.EXPECTED):
+                return
+            if file is None:
+                self._index.add(stream._replace(state=State.REFUSED, reason=reason, last_seen=now))
+            else:
+                file.update(state=State.REFUSED, reason=reason, last_seen=now)
+
+    def check_files(self, key: StreamKey, record: Stream | None) -> None:
+        """Check that a site may have this stream beside its others of the job.
+
+        The first that is too many is recorded, so that readers see it; those after it are not, or their
+        records would be what fills the server.
+
+        Args:
+            key: which stream.
+            record: what is known of it.
+
+        Raises:
+            QuotaError: if it is too many.
+            StoreError: if the index does not take or give it.
+        """
+        if record is not None and (record.state is not State.STOPPED or self.path(key).exists()):
+            return
+        others = self._index.count_files(key.job_id, key.site) - (record is not None)
+        try:
+            self._usage.check_files(others + 1)
+        except QuotaError as error:
+            if record is None and others == self._usage.quotas.files:
+                now = self._clock()
+                stopped = Stream(key, state=State.STOPPED, reason=str(error), opened=now, last_seen=now)
+                self._index.add(stopped)
+            raise
 
     def commit(self) -> None:
         """Bring everything to disk: first the data, then the cursors that point past them.

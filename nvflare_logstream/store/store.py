@@ -20,7 +20,7 @@ from nvflare_logstream.names import check_name
 from nvflare_logstream.store.changes import Changes
 from nvflare_logstream.store.index import MAX_LOSSES, Index
 from nvflare_logstream.store.loaded import LoadedStreams
-from nvflare_logstream.store.quotas import Quotas, Usage
+from nvflare_logstream.store.quotas import FreeSpace, Quotas, Usage
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 from nvflare_logstream.wire.upload import Close
 
@@ -43,7 +43,7 @@ class LogStore:
 
     Args:
         root: the store's directory, made if it is not there.
-        quotas: most bytes a stream, a job and the whole store may hold.
+        quotas: how much may be stored, and by whom.
         clock: gives the time in seconds since the epoch.
 
     Raises:
@@ -56,7 +56,8 @@ class LogStore:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.root / INDEX_FILE).touch(mode=0o600)  # the files SQLite makes beside it get the same mode
         self.index = Index(self.root / INDEX_FILE)
-        self._usage = Usage(quotas, self.index.jobs())
+        self._usage = Usage(quotas, self.index.parts())
+        self._free = FreeSpace(self.root, quotas.free_share, clock)
         self._loaded = LoadedStreams(self.root, self.index, self._usage, clock)
         self._changes = Changes()
 
@@ -84,6 +85,7 @@ class LogStore:
             skew: the site's clock minus the server's, in seconds.
 
         Raises:
+            QuotaError: if it is new, and its site has too many in this job.
             StoreError: if the disk does not take it.
         """
         with self._loaded.lock, _as_store_error(key):
@@ -105,7 +107,7 @@ class LogStore:
         Raises:
             GapError: if `offset` is beyond the end.
             QuotaError: if a quota is used up.
-            StoreError: if the disk does not take the bytes.
+            StoreError: if the disk does not take the bytes, or too little of it is free.
         """
         with self._loaded.lock, _as_store_error(key):
             file = self._loaded.load(key)
@@ -120,11 +122,12 @@ class LogStore:
                 return stream.end
             new_data = data[stream.end - offset :]
             try:
-                self._usage.check(key.job_id, stream.end, len(new_data))
+                self._usage.check(key, stream.end, len(new_data))
             except QuotaError as error:
                 file.update(state=State.STOPPED, reason=str(error))
                 raise
             if new_data:
+                self._free.take(len(new_data))
                 file.write(new_data)
             file.update(
                 end=data_end,
@@ -136,7 +139,7 @@ class LogStore:
                 last_data=now if new_data else stream.last_data,
                 losses=stream.losses + tuple(new_losses[: MAX_LOSSES - len(stream.losses)]),
             )
-            self._usage.add(key.job_id, len(new_data))
+            self._usage.add(key.job_id, key.site, len(new_data))
         self.wake_readers(key.job_id)
         if new_losses:  # unlike bytes, a loss is sent only once: a crash must not take it from us
             self.commit()
@@ -147,6 +150,7 @@ class LogStore:
 
         Raises:
             GapError: if the site's total is not the stored length.
+            QuotaError: if it is new, and its site has too many in this job.
             StoreError: if the stored copy cannot be read.
         """
         with self._loaded.lock, _as_store_error(key):
@@ -175,17 +179,11 @@ class LogStore:
         """Record that the site's policy keeps a stream back; what was stored before stays as it is.
 
         Raises:
+            QuotaError: if it is new, and its site has too many in this job.
             StoreError: if the disk does not take it.
         """
-        with self._loaded.lock, _as_store_error(key):
-            file, now = self._loaded.files.get(key), self._clock()
-            stream = file.record if file else self.index.load(key) or Stream(key, opened=now)
-            if stream.state not in (State.OPEN, State.EXPECTED):
-                return
-            if file is None:
-                self.index.add(stream._replace(state=State.REFUSED, reason=reason, last_seen=now))
-                return
-            file.update(state=State.REFUSED, reason=reason, last_seen=now)
+        with _as_store_error(key):
+            self._loaded.refuse(key, reason)
         self.commit()
 
     def expect(self, key: StreamKey, reason: str) -> None:
@@ -280,9 +278,9 @@ class LogStore:
         self._changes.forget(job_id)
 
     def sweep(self, keep_seconds: float, job_exists: Callable[[str], bool]) -> list[str]:
-        """Remove jobs that are gone from the job store, too old or, oldest first, too much for the store.
+        """Remove jobs that are gone from the job store or too old, never to make room for others.
 
-        A job with an open stream that was heard of within a day is never removed for age or size.
+        A job with an open stream that was heard of within a day is never removed for age.
 
         Args:
             keep_seconds: how long after its last sign of life a job is kept.

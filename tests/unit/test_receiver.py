@@ -122,6 +122,27 @@ def test_a_quota_refuses_the_stream_for_good_and_no_other(memory_path):
     server.store.close()
 
 
+@pytest.mark.parametrize(
+    "part", [TRAIN, Frame(TRAIN, 0, b"1", b"c"), Close(TRAIN, 0, "", 0, ""), Refusal(TRAIN, "policy")]
+)
+def test_a_file_too_many_is_refused_for_good_and_no_other(memory_path, part):
+    server = Server(memory_path, files=2)
+    server.send(LOG, ERRORS)
+    reply = server.send(part, Frame(LOG, 0, b"1", b"c"))
+    refused, taken = sorted(reply.streams, key=lambda row: row.stream.file, reverse=True)
+    assert (refused.stream, refused.status, taken.status) == (TRAIN, Status.REFUSED, Status.OK)
+    assert "its site has 2 log files in this job" in refused.reason
+    assert server.reply(TRAIN, peer=Peer("site-2")).status is Status.OK
+    server.store.close()
+
+
+def test_a_full_disk_makes_the_sender_wait_and_say_why(memory_path):
+    server = Server(memory_path, free_share=1.0)
+    reply = server.reply(Frame(LOG, 0, b"1", b"c"))
+    assert reply.status is Status.LATER and "100 % of the server's disk stay free" in reply.reason
+    server.store.close()
+
+
 def test_a_disk_that_takes_nothing_makes_the_sender_come_again(server, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
