@@ -6,10 +6,11 @@ Pure of the runtime: the peer's identity comes in already authenticated, and the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from nvflare_logstream.errors import GapError, QuotaError, StoreError, WireError
+from nvflare_logstream.errors import BusyError, GapError, QuotaError, StoreError, WireError
+from nvflare_logstream.server.limits import Limits, SiteLimits
 from nvflare_logstream.server.pace import Pace
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, StreamId, StreamKey
@@ -33,6 +34,7 @@ class Admission:
     by_policy: bool = False
 
 
+_DEFAULT_LIMITS = Limits()
 Admit = Callable[[str, str], Admission]  # (site, job_id)
 
 
@@ -60,6 +62,7 @@ class Receiver:
         on_open: called with the key of every stream that a sender opens.
         on_close: called with the key of every stream that was closed.
         clock: gives the time in seconds since the epoch.
+        limits: what one site may ask.
     """
 
     def __init__(
@@ -69,35 +72,44 @@ class Receiver:
         on_open: Callable[[StreamKey], None] = lambda key: None,
         on_close: Callable[[StreamKey], None] = lambda key: None,
         clock: Callable[[], float] = time.time,
+        limits: Limits = _DEFAULT_LIMITS,
     ):
         self._store, self._admit, self._clock = store, admit, clock
         self._on_open, self._on_close = on_open, on_close
         self._pace = Pace()
+        self._limits, self._sites = limits, SiteLimits(limits)
 
     def handle(self, payload: object, peer: Peer) -> bytes:
         """Take one request and return the reply; never raises for what came over the wire."""
         started = time.perf_counter()
         try:
-            request = decode_request(payload)
-            reply = self._take(request, peer)
-        except (WireError, StoreError) as error:  # the sender keeps what it has and comes again
+            with self._sites.request(peer.site):
+                request = decode_request(payload)
+                reply = self._take(request, peer)
+        except (WireError, StoreError, BusyError) as error:  # the sender keeps what it has and comes again
             return Reply(error=str(error)).encode()
         wait = self._pace.wait(f"{peer.site}/{peer.job_id}", request.full, time.perf_counter() - started)
         return Reply(reply.streams, wait, "", reply.jobs_later).encode()
 
     def _take(self, request: Request, peer: Peer) -> Reply:
         replies = _Replies()
+        most = self._limits.asked
         self._refuse_streams(request, peer, replies)
-        jobs_later = [job_id for job_id in request.known if not self._list_known(job_id, peer, replies)]
-        for stream in request.opens:
+        jobs_later = [job for job in request.known[:most] if not self._list_known(job, peer, replies)]
+        for stream in request.opens[:most]:
             if self._admitted(stream, peer, replies):
                 self._open(stream, request, peer, replies)
+        _put_off(request.opens[most:], replies, f"a request may open {most} streams; come again")
         self._store_frames(request, peer, replies)
-        self._close_streams(request, peer, replies)
+        closed = self._close_streams(request, peer, replies)
+        if closed or request.refusals or any(head.losses for head in request.heads):
+            self._store.commit()  # once, before the sender hears of any of it: it will not say it again
+        for key in closed:
+            self._on_close(key)
         if not (request.heads or request.opens or request.closes):
             # A sign of life: every open stream of this sender is still being watched.
             self._store.touch(peer.site, peer.job_id)
-        return Reply(tuple(replies.by_stream.values()), jobs_later=tuple(jobs_later))
+        return Reply(tuple(replies.by_stream.values()), jobs_later=(*jobs_later, *request.known[most:]))
 
     def _key(self, stream: StreamId, peer: Peer) -> StreamKey:
         return StreamKey(stream.job_id, peer.site, stream.file)
@@ -117,7 +129,10 @@ class Receiver:
 
     def _refuse_streams(self, request: Request, peer: Peer, replies: _Replies) -> None:
         """Record what the site's policy keeps back, also for a site that is not let in because of it."""
-        for refusal in request.refusals:
+        most = self._limits.asked
+        later = [refusal.stream for refusal in request.refusals[most:]]
+        _put_off(later, replies, f"a request may refuse {most} streams; come again")
+        for refusal in request.refusals[:most]:
             stream = refusal.stream
             if self._admitted(stream, peer, replies) or self._admission(stream.job_id, peer).by_policy:
                 replies.add(StreamReply(stream, Status.REFUSED, reason=self._refuse(refusal, peer)))
@@ -125,7 +140,7 @@ class Receiver:
     def _refuse(self, refusal: Refusal, peer: Peer) -> str:
         """Record it, and return the reason to answer with."""
         try:
-            self._store.refuse(self._key(refusal.stream, peer), refusal.reason)
+            self._store.refuse(self._key(refusal.stream, peer), refusal.reason, commit=False)
         except QuotaError as error:
             return str(error)
         return refusal.reason
@@ -159,7 +174,9 @@ class Receiver:
                 continue
             key = self._key(stream, peer)
             try:
-                end = self._store.append(key, frame.offset, frame.data, frame.cursor, frame.losses)
+                end = self._store.append(
+                    key, frame.offset, frame.data, frame.cursor, frame.losses, commit=False
+                )
                 reply = StreamReply(stream, Status.OK, end)
             except GapError as gap:
                 reply = StreamReply(stream, Status.GAP, gap.end, gap.cursor)
@@ -167,12 +184,16 @@ class Receiver:
                 reply = _refused_or_later(stream, error)
             replies.add(reply)
 
-    def _close_streams(self, request: Request, peer: Peer, replies: _Replies) -> None:
-        """Close streams; they are on disk, in one commit, before the sender hears of it."""
-        closed = []
-        for close in request.closes:
+    def _close_streams(self, request: Request, peer: Peer, replies: _Replies) -> list[StreamKey]:
+        """Close streams, which are on disk after the next commit; returns those that are closed."""
+        closed: list[StreamKey] = []
+        for number, close in enumerate(request.closes):
             stream = close.stream
             if replies.failed(stream) or not self._admitted(stream, peer, replies):
+                continue
+            size = close.total - close.digest_from
+            if number >= self._limits.asked or not self._sites.may_hash(peer.site, size):
+                _put_off([stream], replies, f"{peer.site} has too much to compare at a time; come again")
                 continue
             key = self._key(stream, peer)
             try:
@@ -184,10 +205,12 @@ class Receiver:
             except StoreError as error:
                 reply = _refused_or_later(stream, error)
             replies.add(reply)
-        if closed:
-            self._store.commit()
-        for key in closed:
-            self._on_close(key)
+        return closed
+
+
+def _put_off(streams: Iterable[StreamId], replies: _Replies, reason: str) -> None:
+    for stream in streams:
+        replies.add(StreamReply(stream, Status.LATER, reason=reason))
 
 
 def _refused_or_later(stream: StreamId, error: StoreError) -> StreamReply:

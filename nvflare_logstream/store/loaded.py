@@ -87,6 +87,25 @@ class LoadedStreams:
             else:
                 file.update(state=State.REFUSED, reason=reason, last_seen=now)
 
+    def expect(self, key: StreamKey, reason: str) -> None:
+        """Record that a site takes part in a job, unless something of it is known already.
+
+        Raises:
+            StoreError: if the index does not take it.
+        """
+        with self.lock:
+            if not self._index.find(key.job_id, key.site):
+                now = self._clock()
+                expected = Stream(key, state=State.EXPECTED, reason=reason, opened=now, last_seen=now)
+                self._index.save([expected])
+
+    def touch(self, site: str, job_id: str) -> None:
+        """Note a sign of life for the open streams of a site, or of one of its jobs."""
+        with self.lock:
+            for key, file in self.files.items():
+                if key.site == site and job_id in ("", key.job_id) and file.record.state is State.OPEN:
+                    file.update(last_seen=self._clock())
+
     def check_files(self, key: StreamKey, record: Stream | None) -> None:
         """Check that a site may have this stream beside its others of the job.
 

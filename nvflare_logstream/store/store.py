@@ -97,9 +97,18 @@ class LogStore:
             return file.record
 
     def append(
-        self, key: StreamKey, offset: int, data: bytes, cursor: bytes, losses: tuple[Loss, ...] = ()
+        self,
+        key: StreamKey,
+        offset: int,
+        data: bytes,
+        cursor: bytes,
+        losses: tuple[Loss, ...] = (),
+        *,
+        commit: bool = True,
     ) -> int:
         """Store bytes of a stream from logical `offset` on; bytes that are already stored are skipped.
+
+        A new loss, which is sent only once, is committed; without `commit` by the caller, before it answers.
 
         Returns:
             The stream's end.
@@ -141,7 +150,7 @@ class LogStore:
             )
             self._usage.add(key.job_id, key.site, len(new_data))
         self.wake_readers(key.job_id)
-        if new_losses:  # unlike bytes, a loss is sent only once: a crash must not take it from us
+        if new_losses and commit:
             self.commit()
         return data_end
 
@@ -175,7 +184,7 @@ class LogStore:
             self.wake_readers(key.job_id)
             return file.record
 
-    def refuse(self, key: StreamKey, reason: str) -> None:
+    def refuse(self, key: StreamKey, reason: str, *, commit: bool = True) -> None:
         """Record that the site's policy keeps a stream back; what was stored before stays as it is.
 
         Raises:
@@ -184,7 +193,8 @@ class LogStore:
         """
         with _as_store_error(key):
             self._loaded.refuse(key, reason)
-        self.commit()
+        if commit:
+            self.commit()
 
     def expect(self, key: StreamKey, reason: str) -> None:
         """Record that a site takes part in a job, so that a log that never comes is known to be missing.
@@ -198,17 +208,11 @@ class LogStore:
         Raises:
             StoreError: if the disk does not take it.
         """
-        with self._loaded.lock:
-            if not self.index.find(key.job_id, key.site):
-                now = self._clock()
-                self.index.save([Stream(key, state=State.EXPECTED, reason=reason, opened=now, last_seen=now)])
+        self._loaded.expect(key, reason)
 
     def touch(self, site: str, job_id: str = "") -> None:
         """Note a sign of life for the open streams of a site, or of one of its jobs."""
-        with self._loaded.lock:
-            for key, file in self._loaded.files.items():
-                if key.site == site and job_id in ("", key.job_id) and file.record.state is State.OPEN:
-                    file.update(last_seen=self._clock())
+        self._loaded.touch(site, job_id)
 
     def commit(self) -> None:
         """Bring everything to disk: first the data, then the cursors that point past them.
