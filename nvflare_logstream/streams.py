@@ -13,6 +13,7 @@ from nvflare_logstream.names import check_name
 from nvflare_logstream.words import Word
 
 _SHOWN_LOSSES = 3  # losses that a verdict's reason spells out
+LEDGER_FULL = "the ledger is full, no further losses are listed"  # the reason of a full ledger's last entry
 
 
 class State(Word):
@@ -196,7 +197,9 @@ class Stream(NamedTuple):
         if self.losses:
             missing = "; ".join(map(str, self.losses[:_SHOWN_LOSSES]))
             more = len(self.losses) - _SHOWN_LOSSES
-            return Verdict.LOST, missing + (f"; and {more} more" if more > 0 else "")
+            is_full = any(loss.reason == LEDGER_FULL for loss in self.losses)
+            count = f"at least {more}" if is_full else str(more)
+            return Verdict.LOST, missing + (f"; and {count} more" if more > 0 else "")
         if self.state is State.CLOSED:
             return (Verdict.COMPLETE, "") if self.agreed else (Verdict.PARTIAL, self.reason)
         if self.silent:

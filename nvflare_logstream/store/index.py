@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nvflare_logstream.errors import StoreError
+from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.migrations import migrate
 from nvflare_logstream.store.rows import (
     SAVE_LOSS,
@@ -25,8 +26,6 @@ from nvflare_logstream.store.rows import (
     stream_row,
 )
 from nvflare_logstream.streams import State, Stream, StreamKey
-
-MAX_LOSSES = 1000  # ledger rows a stream may have; a site that loses more has said enough
 
 
 class StoredJob(NamedTuple):

@@ -18,7 +18,8 @@ from pathlib import Path
 from nvflare_logstream.errors import GapError, QuotaError, StoreError
 from nvflare_logstream.names import check_name
 from nvflare_logstream.store.changes import Changes
-from nvflare_logstream.store.index import MAX_LOSSES, Index
+from nvflare_logstream.store.index import Index
+from nvflare_logstream.store.ledger import new_entries
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.quotas import FreeSpace, Quotas, Usage
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
@@ -123,7 +124,7 @@ class LogStore:
             stream = file.record
             if offset > stream.end:
                 raise GapError(stream.end, stream.cursor)
-            new_losses = [loss for loss in losses if loss not in stream.losses]
+            new_losses = new_entries(stream.losses, losses) if losses else ()
             now = self._clock()
             data_end = offset + len(data)
             if data_end < stream.end or (data_end == stream.end and not new_losses):
@@ -146,7 +147,7 @@ class LogStore:
                 reason="",
                 last_seen=now,
                 last_data=now if new_data else stream.last_data,
-                losses=stream.losses + tuple(new_losses[: MAX_LOSSES - len(stream.losses)]),
+                losses=stream.losses + new_losses,
             )
             self._usage.add(key.job_id, key.site, len(new_data))
         self.wake_readers(key.job_id)
@@ -293,8 +294,7 @@ class LogStore:
         Returns:
             The removed jobs.
         """
-        removed = []
-        for job_id in self._usage.jobs_to_remove(self.index.jobs(), self._clock(), keep_seconds, job_exists):
+        jobs = self._usage.jobs_to_remove(self.index.jobs(), self._clock(), keep_seconds, job_exists)
+        for job_id in (removed := list(jobs)):
             self.delete_job(job_id)
-            removed.append(job_id)
         return removed

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from nvflare_logstream import hashing
 from nvflare_logstream.errors import ArgumentError, GapError, QuotaError, StoreError
-from nvflare_logstream.store.index import MAX_LOSSES, StoredPart
+from nvflare_logstream.store.index import StoredPart
+from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.quotas import Usage
 from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.streams import Loss, State, Stream, StreamId, StreamKey
@@ -412,6 +413,28 @@ def test_the_ledger_is_bounded(store):
     store.append(KEY, 0, b"", b"c", losses[:600])
     store.append(KEY, 0, b"", b"c", losses[600:])
     assert len(store.streams()[0].losses) == MAX_LOSSES == len(store.index.find()[0].losses)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_ledger_that_is_full_says_so_and_takes_nothing_more(store, restarted):
+    losses = tuple(Loss(0, number, "gone") for number in range(MAX_LOSSES + 50))
+    put(store, 0, 10)
+    for number in range(0, MAX_LOSSES - 1, 333):
+        store.append(KEY, 10, b"", b"c", tuple(Loss(number + n, 1, "gone") for n in range(333)))
+    assert store.streams()[0].standing.endswith("; and 996 more)")
+    store.append(KEY, 10, b"", b"c", losses[999:])
+    closed = store.close_stream(KEY, close_of(SOURCE[:10]))
+    store.commit()
+    if restarted:
+        crash(store)
+    (stream,) = store.streams()
+    (full,) = [loss for loss in stream.losses if "no further losses are listed" in loss.reason]
+    assert len(stream.losses) == MAX_LOSSES and full.length is None
+    assert stream.verdict == "lost" and stream.standing.endswith("; and at least 997 more)")
+    store.append(KEY, 10, b"", b"c", losses[1010:])
+    assert store.streams() == [closed._replace(losses=stream.losses)], (
+        "what it cannot list opens nothing again"
+    )
 
 
 def test_a_repeated_loss_is_recorded_once_and_survives_a_crash(store):
