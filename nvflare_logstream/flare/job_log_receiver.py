@@ -29,7 +29,8 @@ class JobLogReceiver(Widget):
 
     Put it into the server's `local/resources.json` (for all jobs), or into a job's server config
     (`recipe.job.to_server(JobLogReceiver())`: for that job alone, where the server has none of its own; what
-    a site writes after the server job's end is then not received).
+    a site writes after the server job's end is then not received, `dest_dir` must be inside the job's run
+    directory, and no limit can be above its default).
 
     Args:
         dest_dir: directory of the store; default `logstream` in the server's workspace.
@@ -141,7 +142,11 @@ class JobLogReceiver(Widget):
                 fl_ctx, "the server receives job logs itself; this job's own receiver has nothing to do"
             )
             return
-        job = JobProcess(engine, fl_ctx.get_job_id(), self._settings)
+        run_directory = Path(engine.get_workspace().get_run_dir(fl_ctx.get_job_id()))
+        settings, problems = self._settings.within_job(run_directory)
+        for problem in problems:
+            self.log_warning(fl_ctx, problem)
+        job = JobProcess(engine, fl_ctx.get_job_id(), settings)
         job.start()
         self._job = job
         self.log_info(fl_ctx, f"receiving this job's logs into {job.store.root}")
