@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nvflare_logstream.errors import BusyError
@@ -43,28 +41,28 @@ class SiteLimits:
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic):
         self._limits, self._clock = limits, clock
         self._lock = threading.Lock()
-        self._under_way: Counter[str] = Counter()
+        self._under_way: dict[str, int] = {}
         self._debts: dict[str, tuple[float, float]] = {}  # by site: bytes hashed and not yet waited for, when
 
-    @contextmanager
-    def request(self, site: str) -> Iterator[None]:
-        """One request of a site is handled meanwhile.
+    def enter(self, site: str) -> None:
+        """A request of a site begins; `leave` ends it.
 
         Raises:
-            BusyError: if too many of this site's are.
+            BusyError: if too many of this site's are under way; this one is not counted then.
         """
         most = self._limits.requests
         with self._lock:
-            if self._under_way[site] >= most:
+            under_way = self._under_way.get(site, 0)
+            if under_way >= most:
                 raise BusyError(f"{most} requests of {site} are being handled, as many as may be; come again")
-            self._under_way[site] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._under_way[site] -= 1
-                if not self._under_way[site]:
-                    del self._under_way[site]
+            self._under_way[site] = under_way + 1
+
+    def leave(self, site: str) -> None:
+        """A request of a site has ended."""
+        with self._lock:
+            self._under_way[site] -= 1
+            if not self._under_way[site]:
+                del self._under_way[site]
 
     def may_hash(self, site: str, size: int) -> bool:
         """Whether `size` bytes may be hashed for a site now; if so, they are counted."""

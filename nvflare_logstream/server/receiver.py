@@ -83,9 +83,12 @@ class Receiver:
         """Take one request and return the reply; never raises for what came over the wire."""
         started = time.perf_counter()
         try:
-            with self._sites.request(peer.site):
+            self._sites.enter(peer.site)
+            try:
                 request = decode_request(payload)
                 reply = self._take(request, peer)
+            finally:
+                self._sites.leave(peer.site)
         except (WireError, StoreError, BusyError) as error:  # the sender keeps what it has and comes again
             return Reply(error=str(error)).encode()
         wait = self._pace.wait(f"{peer.site}/{peer.job_id}", request.full, time.perf_counter() - started)

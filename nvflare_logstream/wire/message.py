@@ -47,7 +47,8 @@ def unpack(payload: object, most: int) -> Fields:
         raise WireError(f"message: bytes are wanted, {type(payload).__name__} came")
     if len(payload) > most:
         raise WireError(f"message: {len(payload)} bytes are not allowed; at most {most}")
-    take = _Allowance().take
+    # A value takes a byte at least: what is shorter cannot hold too many, and need not be counted.
+    take = _Allowance().take if len(payload) > _MAX_VALUES else None
     try:
         value = msgpack.unpackb(
             payload,
