@@ -85,6 +85,10 @@ class QuotaError(RefusedError):
     """A quota of the store is used up; the stream stays as it is, and its verdict says so."""
 
 
+class BusyError(LogStreamError):
+    """A site asks for more at a time than one site may; it keeps what it has and comes again."""
+
+
 class GapError(LogStreamError):
     """A frame starts beyond the end of the stored stream.
 

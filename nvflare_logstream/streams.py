@@ -14,6 +14,7 @@ from nvflare_logstream.names import check_name, check_site
 from nvflare_logstream.words import Word
 
 _SHOWN_LOSSES = 3  # losses that a verdict's reason spells out
+LEDGER_FULL = "the ledger is full, no further losses are listed"  # the reason of a full ledger's last entry
 
 
 class State(Word):
@@ -213,7 +214,9 @@ class Stream(NamedTuple):
         if lost := self.lost:
             missing = "; ".join(map(str, lost[:_SHOWN_LOSSES]))
             more = len(lost) - _SHOWN_LOSSES
-            return Verdict.LOST, missing + (f"; and {more} more" if more > 0 else "")
+            is_full = any(loss.reason == LEDGER_FULL for loss in lost)
+            count = f"at least {more}" if is_full else str(more)
+            return Verdict.LOST, missing + (f"; and {count} more" if more > 0 else "")
         if self.state is State.CLOSED:
             return (Verdict.COMPLETE, "") if self.agreed else (Verdict.PARTIAL, self.reason)
         if self.silent:

@@ -29,13 +29,19 @@ class JobLogReceiver(Widget):
 
     Put it into the server's `local/resources.json` (for all jobs), or into a job's server config
     (`recipe.job.to_server(JobLogReceiver())`: for that job alone, where the server has none of its own; what
-    a site writes after the server job's end is then not received).
+    a site writes after the server job's end is then not received, `dest_dir` must be inside the job's run
+    directory, and no limit can be above its default).
 
     Args:
         dest_dir: directory of the store; default `logstream` in the server's workspace.
         idle_timeout: seconds without a sign of life after which a site counts as silent (0: never).
         max_stream_gib, max_job_gib, max_store_gib: quotas in GiB for one stream, one job and the whole store.
         keep_days: days after its last sign of life for which a job's logs are kept.
+        max_site_gib: quota in GiB for one site, over all its jobs.
+        max_site_files: most log files of one site in one job.
+        min_free_percent: share of the disk that stays free (0: none); while less is free, the sites wait.
+
+    Who is over a quota is refused; no logs are removed to make room.
 
     Raises:
         ArgumentError: naming the argument, the value and what is allowed.
@@ -49,6 +55,9 @@ class JobLogReceiver(Widget):
         max_job_gib: float = 64,
         max_store_gib: float = 256,
         keep_days: float = 90,
+        max_site_gib: float = 32,
+        max_site_files: int = 64,
+        min_free_percent: float = 5,
     ):
         super().__init__()
         if dest_dir is not None and (not isinstance(dest_dir, str) or not Path(dest_dir).is_absolute()):
@@ -61,12 +70,21 @@ class JobLogReceiver(Widget):
         self.max_job_gib = _positive("max_job_gib", max_job_gib)
         self.max_store_gib = _positive("max_store_gib", max_store_gib)
         self.keep_days = _positive("keep_days", keep_days)
-        gib = (self.max_stream_gib, self.max_job_gib, self.max_store_gib)
+        self.max_site_gib = _positive("max_site_gib", max_site_gib)
+        self.max_site_files = _count("max_site_files", max_site_files)
+        self.min_free_percent = _percent("min_free_percent", min_free_percent)
         self._settings = ReceiverSettings(
             Path(dest_dir) if dest_dir else None,
             self.idle_timeout,
             self.keep_days * _DAY,
-            Quotas(*(int(size * _GIB) for size in gib)),
+            Quotas(
+                stream=int(self.max_stream_gib * _GIB),
+                job=int(self.max_job_gib * _GIB),
+                store=int(self.max_store_gib * _GIB),
+                site=int(self.max_site_gib * _GIB),
+                files=self.max_site_files,
+                free_share=self.min_free_percent / 100,
+            ),
         )
         self._server: ServerProcess | None = None
         self._job: JobProcess | None = None
@@ -124,7 +142,11 @@ class JobLogReceiver(Widget):
                 fl_ctx, "the server receives job logs itself; this job's own receiver has nothing to do"
             )
             return
-        job = JobProcess(engine, fl_ctx.get_job_id(), self._settings)
+        run_directory = Path(engine.get_workspace().get_run_dir(fl_ctx.get_job_id()))
+        settings, problems = self._settings.within_job(run_directory)
+        for problem in problems:
+            self.log_warning(fl_ctx, problem)
+        job = JobProcess(engine, fl_ctx.get_job_id(), settings)
         job.start()
         self._job = job
         self.log_info(fl_ctx, f"receiving this job's logs into {job.store.root}")
@@ -137,4 +159,16 @@ class JobLogReceiver(Widget):
 def _positive(argument: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1e6:
         raise ArgumentError(argument, value, "a number above 0, at most 1000000")
+    return float(value)
+
+
+def _count(argument: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
+        raise ArgumentError(argument, value, "a whole number from 1 to 1000000")
+    return value
+
+
+def _percent(argument: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 90:
+        raise ArgumentError(argument, value, "a number from 0 to 90")
     return float(value)

@@ -40,14 +40,18 @@ class JobProcess:
 
     def __init__(self, engine: Any, job_id: str, settings: ReceiverSettings):
         workspace = engine.get_workspace()
-        self._engine, self._job_id = engine, job_id
+        self._engine, self._job_id, self._keep_seconds = engine, job_id, settings.keep_seconds
         self.store = settings.open_store(workspace)
         self._run_directories = RunDirectories(self.store, workspace)
         self._server_logs = ServerLogs(self.store, workspace, own_log_directory(workspace, job_id))
-        self._keeper = Keeper([self.store.commit])
+        self._keeper = Keeper([self.store.commit], [self._sweep])
 
     def start(self) -> None:
-        """Take requests from now on, and follow this process's own logs."""
+        """Take requests from now on, and follow this process's own logs.
+
+        No other process looks after this store, so logs of earlier jobs that are too old go now.
+        """
+        self._sweep()
         serve(self._engine.get_cell(), Receiver(self.store, self._admit, self._run_directories.show).handle)
         self._server_logs.start()
         self._server_logs.follow(self._job_id)
@@ -57,11 +61,16 @@ class JobProcess:
         """The run is over: let the sites close their streams, then close this process's own."""
         wait_for_sites(self.store, self._job_id)
         self._server_logs.finish(self._job_id, "run ended", wait=_WAIT_FOR_OWN_LOGS)
+        self.store.commit()
 
     def stop(self) -> None:
         """The process ends."""
         self._keeper.stop()
         self.store.commit()
+
+    def _sweep(self) -> None:
+        """Remove what is too old, also by an uptime that grows only while this is called."""
+        self.store.sweep(self._keep_seconds, deleted=lambda job_id: False)
 
     def _admit(self, site: str, job_id: str) -> Admission:
         if job_id != self._job_id:

@@ -1,9 +1,9 @@
 """How long senders should wait before their next request, so that many sites cost the server a bounded share.
 
 A small request (a few lines) costs the server about the same whatever it carries, so the wait grows with
-the number of senders: ten sites still get a line across within 0.2 s, and all together cost a few percent
-of a core. A full batch is cheap for what it carries; only many of them at once are held back, so that they
-share one core.
+the number of senders: ten sites still get a line across within 0.2 s, and sixty or more within some 2.5 s, as
+long as all together cost less than half a core by what a request is seen to cost; beyond, they wait longer. A
+full batch is cheap for what it carries; only many of them at once are held back, so that they share one core.
 """
 
 from __future__ import annotations
@@ -13,8 +13,12 @@ import time
 from collections.abc import Callable
 
 _LIVELY = 10  # senders; so many still get a line across within 0.2 s
-_INTERVAL = 0.015  # seconds a sender: a small request costs about 1 ms of server CPU, mostly in the runtime
+_INTERVAL = 0.015  # seconds a sender
 _INTERVAL_OF_MORE = 0.04  # seconds for each sender beyond: all together then take about 3 % of a core
+_LONG_ENOUGH = 2.5  # seconds; lines shall not be older if the server can afford it
+_COST_IN_RUNTIME = 0.001  # seconds of CPU for a small request, beside what is measured here
+_MOST_COST = 0.02  # seconds; what takes longer compares a whole stream at its close
+_SHARE = 0.45  # of a core, for the small requests of all senders
 _RECENT = 10.0  # seconds in which a sender counts as active
 _LONGEST = 10.0  # seconds; below any sensible idle_timeout, or a waiting site would count as silent
 
@@ -30,7 +34,7 @@ class Pace:
         self._clock = clock
         self._lock = threading.Lock()
         self._last: dict[str, tuple[float, bool]] = {}
-        self._full_cost = 0.0
+        self._full_cost = self._small_cost = 0.0
         self._next_clean = 0.0
 
     def wait(self, sender: str, full: bool, seconds: float) -> float:
@@ -54,5 +58,9 @@ class Pace:
                 self._full_cost += 0.2 * (seconds - self._full_cost)
                 others = sum(1 for _, is_full in self._last.values() if is_full) - 1
                 return min(_LONGEST, others * self._full_cost)
-            lively = min(len(self._last), _LIVELY)
-            return min(_LONGEST, lively * _INTERVAL + (len(self._last) - lively) * _INTERVAL_OF_MORE)
+            self._small_cost += 0.02 * (min(seconds, _MOST_COST) - self._small_cost)
+            senders = len(self._last)
+            lively = min(senders, _LIVELY)
+            wanted = lively * _INTERVAL + (senders - lively) * _INTERVAL_OF_MORE
+            affordable = senders * (_COST_IN_RUNTIME + self._small_cost) / _SHARE
+            return min(_LONGEST, max(min(wanted, _LONG_ENOUGH), affordable))

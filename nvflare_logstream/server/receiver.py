@@ -6,16 +6,25 @@ Pure of the runtime: the peer's identity comes in already authenticated, and the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from nvflare_logstream.errors import ArgumentError, CommitError, GapError, RefusedError, StoreError, WireError
+from nvflare_logstream.errors import (
+    ArgumentError,
+    BusyError,
+    CommitError,
+    GapError,
+    QuotaError,
+    RefusedError,
+    StoreError,
+    WireError,
+)
+from nvflare_logstream.server.limits import Limits, SiteLimits
 from nvflare_logstream.server.pace import Pace
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, StreamId, StreamKey
 from nvflare_logstream.wire.peer import Peer
-from nvflare_logstream.wire.upload import Request, decode_request
+from nvflare_logstream.wire.upload import Refusal, Request, decode_request
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply
 
 
@@ -34,6 +43,7 @@ class Admission:
     by_policy: bool = False
 
 
+_DEFAULT_LIMITS = Limits()
 Admit = Callable[[str, str], Admission]  # (site, job_id)
 
 
@@ -42,10 +52,15 @@ class _Replies:
 
     def __init__(self) -> None:
         self.by_stream: dict[StreamId, StreamReply] = {}
+        self.uncommitted: set[StreamKey] = set()  # whose part has to be on disk before the sender hears of it
 
     def add(self, reply: StreamReply) -> None:
         if not self.failed(reply.stream):
             self.by_stream[reply.stream] = reply
+
+    def put_off(self, stream: StreamId, reason: str) -> None:
+        """Take back whatever was to be said of a stream: the sender is to come again."""
+        self.by_stream[stream] = StreamReply(stream, Status.LATER, reason=reason)
 
     def failed(self, stream: StreamId) -> bool:
         reply = self.by_stream.get(stream)
@@ -61,6 +76,7 @@ class Receiver:
         on_open: called with the key of every stream that a sender opens.
         on_close: called with the key of every stream that was closed.
         clock: gives the time in seconds since the epoch.
+        limits: what one site may ask.
     """
 
     def __init__(
@@ -70,20 +86,27 @@ class Receiver:
         on_open: Callable[[StreamKey], None] = lambda key: None,
         on_close: Callable[[StreamKey], None] = lambda key: None,
         clock: Callable[[], float] = time.time,
+        limits: Limits = _DEFAULT_LIMITS,
     ):
         self._store, self._admit, self._clock = store, admit, clock
         self._on_open, self._on_close = on_open, on_close
         self._pace = Pace()
+        self._limits, self._sites = limits, SiteLimits(limits)
 
     def handle(self, payload: object, peer: Peer) -> bytes:
         """Take one request and return the reply; never raises for what came over the wire."""
         started = time.perf_counter()
         try:
-            request = decode_request(payload)
-            reply = self._take(request, peer)
+            self._sites.enter(peer.site)
+            try:
+                request = decode_request(payload)
+                reply = self._take(request, peer)
+            finally:
+                self._sites.leave(peer.site)
         except (
             WireError,
             StoreError,
+            BusyError,
             ArgumentError,
         ) as error:  # the sender keeps what it has and comes again
             return Reply(error=str(error)).encode()
@@ -92,20 +115,26 @@ class Receiver:
 
     def _take(self, request: Request, peer: Peer) -> Reply:
         replies = _Replies()
+        most = self._limits.asked
         self._refuse_streams(request, peer, replies)
-        jobs_later = [job_id for job_id in request.known if not self._list_known(job_id, peer, replies)]
-        for stream in request.opens:
+        jobs_later = [job for job in request.known[:most] if not self._list_known(job, peer, replies)]
+        for stream in request.opens[:most]:
             if self._admitted(stream, peer, replies):
                 self._open(stream, request, peer, replies)
+        _put_off(request.opens[most:], replies, f"a request may open {most} streams; come again")
         self._store_frames(request, peer, replies)
-        self._close_streams(request, peer, replies)
+        closed = self._close_streams(request, peer, replies)
+        failed = self._commit(replies)
+        for key in closed:
+            if key not in failed:
+                self._on_close(key)
         if not (request.heads or request.opens or request.closes):
             # A sign of life: every open stream of this sender is still being watched.
             for opened in self._store.touch(peer.site, peer.job_id):
                 # The server was restarted since. A sender that stands elsewhere asks for the cursor.
                 stream = StreamId(opened.key.job_id, opened.file)
                 replies.add(StreamReply(stream, Status.OK, opened.end))
-        return Reply(tuple(replies.by_stream.values()), jobs_later=tuple(jobs_later))
+        return Reply(tuple(replies.by_stream.values()), jobs_later=(*jobs_later, *request.known[most:]))
 
     def _key(self, stream: StreamId, peer: Peer) -> StreamKey:
         return StreamKey(stream.job_id, peer.site, stream.file)
@@ -125,12 +154,24 @@ class Receiver:
 
     def _refuse_streams(self, request: Request, peer: Peer, replies: _Replies) -> None:
         """Record what the site's policy keeps back, also for a site that is not let in because of it."""
-        for refusal in request.refusals:
+        most = self._limits.asked
+        later = [refusal.stream for refusal in request.refusals[most:]]
+        _put_off(later, replies, f"a request may refuse {most} streams; come again")
+        for refusal in request.refusals[:most]:
             stream = refusal.stream
             if self._admitted(stream, peer, replies) or self._admission(stream.job_id, peer).by_policy:
-                with suppress(RefusedError):  # its logs were removed: there is nothing to say of them
-                    self._store.refuse(self._key(stream, peer), refusal.reason)
-                replies.add(StreamReply(stream, Status.REFUSED, reason=refusal.reason))
+                self._refuse(refusal, peer, replies)
+
+    def _refuse(self, refusal: Refusal, peer: Peer, replies: _Replies) -> None:
+        key, reason = self._key(refusal.stream, peer), refusal.reason
+        try:
+            self._store.refuse(key, reason, commit=False)
+            replies.uncommitted.add(key)
+        except QuotaError as error:
+            reason = str(error)
+        except RefusedError:
+            pass  # its logs were removed: there is nothing to say of them
+        replies.add(StreamReply(refusal.stream, Status.REFUSED, reason=reason))
 
     def _list_known(self, job_id: str, peer: Peer, replies: _Replies) -> bool:
         """Reply with every stream that the site sent of the job; False if the job cannot be judged yet."""
@@ -150,11 +191,8 @@ class Receiver:
         key = self._key(stream, peer)
         try:
             opened = self._store.open(key, request.utc_offset, request.clock - self._clock())
-        except RefusedError as error:
-            replies.add(StreamReply(stream, Status.REFUSED, reason=str(error)))
-            return
         except StoreError as error:
-            replies.add(StreamReply(stream, Status.LATER, reason=str(error)))
+            replies.add(_refused_or_later(stream, error))
             return
         self._on_open(key)
         replies.add(StreamReply(stream, Status.OK, opened.end, opened.cursor))
@@ -168,46 +206,66 @@ class Receiver:
             try:
                 # A late frame of a job's process must not undo the close that its parent sent.
                 end = self._store.append(
-                    key, frame.offset, frame.data, frame.cursor, frame.losses, may_reopen=not peer.job_id
+                    key,
+                    frame.offset,
+                    frame.data,
+                    frame.cursor,
+                    frame.losses,
+                    may_reopen=not peer.job_id,
+                    commit=False,
                 )
                 reply = StreamReply(stream, Status.OK, end)
+                if frame.losses:
+                    replies.uncommitted.add(key)
             except GapError as gap:
                 reply = StreamReply(stream, Status.GAP, gap.end, gap.cursor)
-            except RefusedError as error:
-                reply = StreamReply(stream, Status.REFUSED, reason=str(error))
             except StoreError as error:
-                reply = StreamReply(stream, Status.LATER, reason=str(error))
+                reply = _refused_or_later(stream, error)
             replies.add(reply)
 
-    def _close_streams(self, request: Request, peer: Peer, replies: _Replies) -> None:
-        """Close streams; they are on disk, in one commit, before the sender hears of it."""
-        closed = []
-        for close in request.closes:
+    def _close_streams(self, request: Request, peer: Peer, replies: _Replies) -> list[StreamKey]:
+        """Close streams, which are on disk after the next commit; returns those that are closed."""
+        closed: list[StreamKey] = []
+        for number, close in enumerate(request.closes):
             stream = close.stream
             if replies.failed(stream) or not self._admitted(stream, peer, replies):
+                continue
+            size = close.total - close.digest_from
+            if number >= self._limits.asked or not self._sites.may_hash(peer.site, size):
+                _put_off([stream], replies, f"{peer.site} has too much to compare at a time; come again")
                 continue
             key = self._key(stream, peer)
             try:
                 record = self._store.close_stream(key, close)
                 reply = StreamReply(stream, Status.OK, record.end, verdict=record.verdict)
                 closed.append(key)
+                replies.uncommitted.add(key)
             except GapError as gap:
                 reply = StreamReply(stream, Status.GAP, gap.end, gap.cursor)
-            except RefusedError as error:
-                reply = StreamReply(stream, Status.REFUSED, reason=str(error))
             except StoreError as error:
-                reply = StreamReply(stream, Status.LATER, reason=str(error))
+                reply = _refused_or_later(stream, error)
             replies.add(reply)
-        if closed:
-            self._commit(closed, replies)
-        for key in closed:
-            self._on_close(key)
+        return closed
 
-    def _commit(self, closed: list[StreamKey], replies: _Replies) -> None:
-        """Bring closed streams to disk; those that the disk does not take are answered, and not closed."""
+    def _commit(self, replies: _Replies) -> Collection[StreamKey]:
+        """Bring to disk, once, what the sender will not say again; returns what the disk does not take."""
+        if not replies.uncommitted:
+            return ()
         try:
-            self._store.commit(*closed)
+            self._store.commit(*replies.uncommitted)
         except CommitError as error:
             for key, reason in error.failed.items():
-                closed.remove(key)
-                replies.add(StreamReply(StreamId(key.job_id, key.file), Status.LATER, reason=reason))
+                replies.put_off(StreamId(key.job_id, key.file), reason)
+            return error.failed
+        return ()
+
+
+def _put_off(streams: Iterable[StreamId], replies: _Replies, reason: str) -> None:
+    for stream in streams:
+        replies.add(StreamReply(stream, Status.LATER, reason=reason))
+
+
+def _refused_or_later(stream: StreamId, error: StoreError) -> StreamReply:
+    """A quota is final, and so is a removal; what the disk does not take now, it may take later."""
+    status = Status.REFUSED if isinstance(error, RefusedError) else Status.LATER
+    return StreamReply(stream, status, reason=str(error))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from nvflare_logstream.errors import GapError, RefusedError, StoreError
 from nvflare_logstream.store.file import StreamFile, digest_of
-from nvflare_logstream.store.index import MAX_LOSSES
+from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 from nvflare_logstream.wire.upload import Close
@@ -97,9 +97,9 @@ class Closing:
 
 
 def _may_be_taken_again(stream: Stream, close: Close) -> bool:
-    """Whether the site has every byte, and this was not tried before."""
+    """Whether the site has every byte, this was not tried before, and the ledger can still say so."""
     tried = any(loss.reason == _TAKEN_AGAIN for loss in stream.losses)
-    return close.digest_from == 0 < close.total and not tried and len(stream.losses) < MAX_LOSSES
+    return close.digest_from == 0 < close.total and not tried and len(stream.losses) < MAX_LOSSES - 1
 
 
 def reopened(stream: Stream, allowed: bool) -> Loss:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nvflare_logstream.errors import StoreError
+from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.migrations import migrate
 from nvflare_logstream.store.rows import (
     SAVE_LOSS,
@@ -25,8 +26,6 @@ from nvflare_logstream.store.rows import (
     stream_row,
 )
 from nvflare_logstream.streams import State, Stream, StreamKey
-
-MAX_LOSSES = 1000  # ledger rows a stream may have; a site that loses more has said enough
 
 
 class StoredJob(NamedTuple):
@@ -43,6 +42,14 @@ class Heard(NamedTuple):
 
     last_seen: float  # seconds since the epoch
     uptime: float  # seconds of the server's uptime, all its lives together; at most a minute too late
+
+
+class StoredPart(NamedTuple):
+    """How many bytes of a site are stored in a job."""
+
+    job_id: str
+    site: str
+    size: int
 
 
 class Index:
@@ -131,6 +138,21 @@ class Index:
         return [
             StoredJob(job_id, size, last_seen, bool(is_open)) for job_id, size, last_seen, is_open in rows
         ]
+
+    def parts(self) -> list[StoredPart]:
+        """What every site has stored in every job."""
+        with self._transaction() as db:
+            rows = db.execute('SELECT job, site, SUM("end") FROM streams GROUP BY job, site').fetchall()
+        return [StoredPart(*row) for row in rows]
+
+    def count_files(self, job_id: str, site: str) -> int:
+        """How many streams a site has in a job; one that is only expected is none."""
+        with self._transaction() as db:
+            row = db.execute(
+                "SELECT COUNT(*) FROM streams WHERE job = ? AND site = ? AND state <> ?",
+                (job_id, site, State.EXPECTED.value),
+            ).fetchone()
+        return int(row[0])
 
     def heard(self) -> tuple[float, dict[str, Heard]]:
         """The server's uptime as it was last saved, in seconds, and when each job was heard of last."""

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from nvflare_logstream.errors import RefusedError, StoreError
+from nvflare_logstream.errors import QuotaError, RefusedError, StoreError
 from nvflare_logstream.store.file import StreamFile, UnsyncedError
-from nvflare_logstream.store.index import MAX_LOSSES, Index
+from nvflare_logstream.store.index import Index
+from nvflare_logstream.store.ledger import new_entries
 from nvflare_logstream.store.quotas import Usage
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 
@@ -51,6 +52,7 @@ class LoadedStreams:
 
         Raises:
             RefusedError: if the stream is new and its job's logs were removed.
+            QuotaError: if it is new, and its site has too many in this job.
             StoreError: if the index does not take or give it.
             OSError: if the disk does not.
         """
@@ -59,6 +61,7 @@ class LoadedStreams:
             record, now = self._index.load(key), self._clock()
             if record is None:
                 self.check_kept(key.job_id)
+            self.check_files(key, record)
             file = StreamFile(record or Stream(key, opened=now, last_seen=now), self.path(key))
             if file.size() > file.record.end:  # written after the last commit: the sender sends it again
                 os.truncate(file.path, file.record.end)
@@ -81,15 +84,19 @@ class LoadedStreams:
 
         Raises:
             RefusedError: if the job's logs were removed.
+            QuotaError: if it is new, and its site has too many in this job.
             StoreError: if the index does not take it.
         """
         with self.lock:
             file, now = self.files.get(key), self._clock()
-            stream = file.record if file else self._index.load(key) or Stream(key, opened=now)
+            known = file.record if file else self._index.load(key)
+            if known is None:
+                self.check_kept(key.job_id)
+            self.check_files(key, known)
+            stream = known or Stream(key, opened=now)
             if stream.state not in (State.OPEN, State.EXPECTED):
                 return
             if file is None:
-                self.check_kept(key.job_id)
                 self._index.add(stream._replace(state=State.REFUSED, reason=reason, last_seen=now))
             else:
                 file.update(state=State.REFUSED, reason=reason, last_seen=now)
@@ -144,6 +151,32 @@ class LoadedStreams:
         if reason := self._index.forgotten(job_id):
             raise RefusedError(f"the server has removed the logs of job {job_id}: {reason}")
 
+    def check_files(self, key: StreamKey, record: Stream | None) -> None:
+        """Check that a site may have this stream beside its others of the job.
+
+        The first that is too many is recorded, so that readers see it; those after it are not, or their
+        records would be what fills the server.
+
+        Args:
+            key: which stream.
+            record: what is known of it.
+
+        Raises:
+            QuotaError: if it is too many.
+            StoreError: if the index does not take or give it.
+        """
+        if record is not None and (record.state is not State.STOPPED or self.path(key).exists()):
+            return
+        others = self._index.count_files(key.job_id, key.site) - (record is not None)
+        try:
+            self._usage.check_files(others + 1)
+        except QuotaError as error:
+            if record is None and others == self._usage.quotas.files:
+                now = self._clock()
+                stopped = Stream(key, state=State.STOPPED, reason=str(error), opened=now, last_seen=now)
+                self._index.add(stopped)
+            raise
+
     def begin_again(self, file: StreamFile, entry: Loss) -> None:
         """Forget a stream's bytes, so that its site sends them again; `entry` says so in its ledger.
 
@@ -152,12 +185,12 @@ class LoadedStreams:
             OSError: if the disk does not.
         """
         stream = file.record
-        losses = stream.losses if entry in stream.losses else (*stream.losses, entry)[:MAX_LOSSES]
+        losses = stream.losses + new_entries(stream.losses, [entry])
         again = stream._replace(
             end=0, cursor=b"", lines=0, state=State.OPEN, reason="", agreed=False, losses=losses
         )
         self._index.save([again])  # first: a crash in between finds a file that is too long, and cuts it
-        self._usage.add(stream.key.job_id, -stream.end)
+        self._usage.add(stream.key.job_id, stream.site, -stream.end)
         file.record = again
         file.start_again()
 
@@ -201,7 +234,7 @@ class LoadedStreams:
         """Go back to what was committed of a stream; the next load cuts the file."""
         key = file.record.key
         committed = self._index.load(key)
-        self._usage.add(key.job_id, (committed.end if committed else 0) - file.record.end)
+        self._usage.add(key.job_id, key.site, (committed.end if committed else 0) - file.record.end)
         self.files.pop(key, None)
 
     def release(self, job_id: str) -> None:

@@ -26,7 +26,6 @@ class Retention:
 
     Args:
         index: what is stored.
-        most_bytes: what the store may hold; the oldest jobs go when nine tenths of it are used.
         delete: removes a job's logs, given its id and the reason.
         clock: gives the time in seconds since the epoch.
         uptime: gives the time in seconds, from any beginning, in steps of the time that really passed.
@@ -35,18 +34,16 @@ class Retention:
     def __init__(
         self,
         index: Index,
-        most_bytes: int,
         delete: Callable[[str, str], None],
         clock: Callable[[], float],
         uptime: Callable[[], float],
     ):
-        self._index, self._most_bytes, self._delete = index, most_bytes, delete
-        self._clock, self._uptime = clock, uptime
+        self._index, self._delete, self._clock, self._uptime = index, delete, clock, uptime
         self._began = uptime()
         self._uptime_before, self._heard = index.heard()
 
     def sweep(self, keep_seconds: float, deleted: Callable[[str], bool]) -> list[Removal]:
-        """Remove jobs that were deleted, are too old or, oldest first, too much for the store.
+        """Remove jobs that were deleted or are too old, never to make room for others.
 
         Args:
             keep_seconds: how long after its last sign of life a job is kept, by the calendar. The server must
@@ -59,17 +56,14 @@ class Retention:
         jobs = sorted(self._index.jobs(), key=lambda job: job.last_seen)
         uptime = self._uptime_before + self._uptime() - self._began
         self._note(jobs, uptime)
-        stored, removed = sum(job.size for job in jobs), []
+        removed = []
         for job in jobs:
             if deleted(job.job_id):
                 reason = "the job was deleted"
             elif self._is_old(job, uptime, keep_seconds):
                 reason = f"nothing was heard of it for {keep_seconds / _DAY:g} days"
-            elif stored > self._most_bytes * 9 // 10 and not self._is_busy(job, uptime):
-                reason = f"the store was nearly full ({stored} of {self._most_bytes} bytes)"
             else:
                 continue
-            stored -= job.size
             self._delete(job.job_id, reason)
             removed.append(Removal(job.job_id, reason))
         return removed
@@ -88,6 +82,3 @@ class Retention:
         at_least = keep_seconds if job.is_open else min(keep_seconds, _DAY)
         quiet = uptime - self._heard[job.job_id].uptime
         return self._clock() - job.last_seen > keep_seconds and quiet >= at_least
-
-    def _is_busy(self, job: StoredJob, uptime: float) -> bool:
-        return job.is_open and uptime - self._heard[job.job_id].uptime < _DAY

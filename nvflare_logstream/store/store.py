@@ -15,14 +15,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nvflare_logstream.errors import CommitError, GapError, QuotaError, StoreError
+from nvflare_logstream.errors import CommitError, StoreError
 from nvflare_logstream.names import check_name
+from nvflare_logstream.store.appending import Appending
 from nvflare_logstream.store.changes import Changes
-from nvflare_logstream.store.closing import Closing, reopened
+from nvflare_logstream.store.closing import Closing
 from nvflare_logstream.store.file import sync_directory
-from nvflare_logstream.store.index import MAX_LOSSES, Index
+from nvflare_logstream.store.index import Index
 from nvflare_logstream.store.loaded import LoadedStreams
-from nvflare_logstream.store.quotas import Quotas, Usage
+from nvflare_logstream.store.quotas import FreeSpace, Quotas, Usage
 from nvflare_logstream.store.retention import Removal, Retention
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 from nvflare_logstream.wire.upload import Close
@@ -46,7 +47,7 @@ class LogStore:
 
     Args:
         root: the store's directory, made if it is not there.
-        quotas: most bytes a stream, a job and the whole store may hold.
+        quotas: how much may be stored, and by whom.
         clock: gives the time in seconds since the epoch.
         uptime: gives the time in seconds, from any beginning, in steps of the time that really passed.
 
@@ -67,11 +68,13 @@ class LogStore:
         (self.root / INDEX_FILE).touch(mode=0o600)  # the files SQLite makes beside it get the same mode
         self.index = Index(self.root / INDEX_FILE)
         sync_directory(self.root)
-        self._usage = Usage(quotas, self.index.jobs())
+        self._usage = Usage(quotas, self.index.parts())
+        free = FreeSpace(self.root, quotas.free_share, clock)
         self._loaded = LoadedStreams(self.root, self.index, self._usage, clock)
+        self._appending = Appending(self._loaded, self._usage, free, clock)
         self._closing = Closing(self._loaded, clock)
         self._changes = Changes()
-        self._retention = Retention(self.index, quotas.store, self.delete_job, clock, uptime)
+        self._retention = Retention(self.index, self.delete_job, clock, uptime)
 
     def close(self) -> None:
         """Commit and close.
@@ -97,6 +100,8 @@ class LogStore:
             skew: the site's clock minus the server's, in seconds.
 
         Raises:
+            RefusedError: if the job's logs were removed.
+            QuotaError: if it is new, and its site has too many in this job.
             StoreError: if the disk does not take it.
         """
         with self._loaded.lock, _as_store_error(key):
@@ -116,56 +121,20 @@ class LogStore:
         cursor: bytes,
         losses: tuple[Loss, ...] = (),
         may_reopen: bool = True,
+        *,
+        commit: bool = True,
     ) -> int:
-        """Store bytes of a stream from logical `offset` on; bytes that are already stored are skipped.
+        """Store bytes of a stream from logical `offset` on, see `Appending.append`, and return its end.
 
-        A closed stream is opened again by what is new, if it `may_reopen`; its ledger says so.
-
-        Returns:
-            The stream's end.
-
-        Raises:
-            GapError: if `offset` is beyond the end.
-            QuotaError: if a quota is used up.
-            RefusedError: if the stream is closed and may not be opened again, or the job's logs were removed.
-            StoreError: if the disk does not take the bytes.
+        A new loss, which is sent only once, is committed; without `commit` by the caller, before it answers.
         """
-        with self._loaded.lock, _as_store_error(key):
-            file = self._loaded.load(key)
-            file.is_heard, stream = True, file.record
-            if offset > stream.end:
-                raise GapError(stream.end, stream.cursor)
-            new_losses = [loss for loss in losses if loss not in stream.losses]
-            now = self._clock()
-            data_end = offset + len(data)
-            if data_end < stream.end or (data_end == stream.end and not new_losses):
-                file.seen(now)
-                return stream.end
-            if stream.state is State.CLOSED:
-                new_losses.insert(0, reopened(stream, may_reopen))
-            new_data = data[stream.end - offset :]
-            try:
-                self._usage.check(key.job_id, stream.end, len(new_data))
-            except QuotaError as error:
-                file.update(state=State.STOPPED, reason=str(error))
-                raise
-            if new_data:
-                file.write(new_data)
-            file.update(
-                end=data_end,
-                cursor=cursor,
-                lines=stream.lines + new_data.count(b"\n"),
-                state=State.OPEN,
-                reason="",
-                last_seen=now,
-                last_data=now if new_data else stream.last_data,
-                losses=stream.losses + tuple(new_losses[: MAX_LOSSES - len(stream.losses)]),
-            )
-            self._usage.add(key.job_id, len(new_data))
-        self.wake_readers(key.job_id)
-        if new_losses:  # unlike bytes, a loss is sent only once: a crash must not take it from us
+        with _as_store_error(key):
+            end, is_new, has_losses = self._appending.append(key, offset, data, cursor, losses, may_reopen)
+        if is_new:
+            self.wake_readers(key.job_id)
+        if has_losses and commit:
             self.commit(key)
-        return data_end
+        return end
 
     def close_stream(self, key: StreamKey, close: Close) -> Stream:
         """Close a stream: compare the bytes on disk with the site's; on disk itself after the next `commit`.
@@ -174,6 +143,7 @@ class LogStore:
 
         Raises:
             GapError: if the site has to send more before it closes.
+            QuotaError: if it is new, and its site has too many in this job.
             StoreError: if the stored copy cannot be read.
         """
         with _as_store_error(key):
@@ -181,17 +151,19 @@ class LogStore:
         self.wake_readers(key.job_id)
         return stream
 
-    def refuse(self, key: StreamKey, reason: str) -> None:
+    def refuse(self, key: StreamKey, reason: str, *, commit: bool = True) -> None:
         """Record that the site's policy keeps a stream back; what was stored before stays as it is.
 
         Raises:
             RefusedError: if the job's logs were removed.
+            QuotaError: if it is new, and its site has too many in this job.
             StoreError: if the disk does not take it.
         """
         with _as_store_error(key):
             self._loaded.refuse(key, reason)
         self.wake_readers(key.job_id)
-        self.commit(key)
+        if commit:
+            self.commit(key)
 
     def expect(self, key: StreamKey, reason: str) -> None:
         """Record that a site takes part in a job, so that a log that never comes is known to be missing.

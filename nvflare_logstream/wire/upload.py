@@ -32,6 +32,9 @@ from nvflare_logstream.wire.message import (
 
 MAX_FRAME = 1 << 20  # bytes of one frame's data
 MAX_FRAMES = 4096
+MAX_RAW = (
+    16 << 20
+)  # bytes of a request's frames together, uncompressed; a sender reads half as much at a time
 _COMPRESS_FROM = 512  # bytes; below, compression costs more than it saves
 
 
@@ -244,6 +247,9 @@ def decode_request(payload: object) -> Request:
         offset, length = row.number("at", MAX_OFFSET), row.number("n", MAX_FRAME)
         checksum, cursor = row.number("crc", 0xFFFFFFFF), row.octets("cur", MAX_CURSOR)
         heads.append(_Head(stream_id(row), offset, length, checksum, cursor, _losses(row)))
+    raw_size = sum(head.length for head in heads)
+    if raw_size > MAX_RAW:  # a few KiB may unpack to gigabytes
+        raise WireError(f"frames: {raw_size} bytes of data are not allowed; at most {MAX_RAW} in a request")
     for row in fields.maps("close", MAX_STREAMS):
         total = row.number("total", MAX_OFFSET)
         digest, digest_from = row.text("sha256", 64), row.number("from", total)

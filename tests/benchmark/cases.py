@@ -49,6 +49,7 @@ class Sizes:
     clients: int = 20
     logs: tuple[int, ...] = (10_000_000, 100_000_000, 1_000_000_000)
     reads: int = 5
+    senders: tuple[int, ...] = (10, 100, 1000)
 
 
 FULL = Sizes()
@@ -62,6 +63,7 @@ QUICK = Sizes(
     clients=4,
     logs=(10_000_000, 50_000_000),
     reads=3,
+    senders=(10, 100),
 )
 
 

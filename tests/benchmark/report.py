@@ -49,6 +49,7 @@ class Line:
         cases: the cases it is taken from; with several, the worst one counts.
         name: the figure's name in the case's values.
         overhead: take off what the same work needs without streaming.
+        alone: there is nothing in stock to compare with.
     """
 
     text: str
@@ -58,6 +59,7 @@ class Line:
     floor: Goal
     mark: Goal
     overhead: bool = False
+    alone: bool = False
 
     def value(self, figures: Figures, setup: str) -> float | None:
         """The figure of a set-up; None if the cases were not run."""
@@ -92,6 +94,25 @@ _END_DELAY = _at_most(5.5, "s")
 # What a command takes must not depend on the length of the log.
 _SAME_TIME = _at_most(1.25, "×")
 _SAME_MEMORY = _below(16, "MiB")
+
+
+def _sites(count: int) -> list[Line]:
+    """Lines for the case `thousand`."""
+
+    def line(text: str, name: str, unit: str, floor: Goal, mark: Goal = _NO_FLOOR) -> Line:
+        text = f"{count:,} sites × 10 lines/s, {text}"
+        return Line(text, ("thousand",), f"{name}_{count}", unit, floor, mark, alone=True)
+
+    return [
+        line("CPU of receiver", "cpu", "cores", _at_most(0.5, "cores")),
+        line("memory added", "memory", "MiB", _at_most(100, "MiB")),
+        line("median age of a line", "latency", "s", _NO_FLOOR),
+        line("age of a line, p95", "latency_p95", "s", _NO_FLOOR, _at_most(3, "s")),
+        line("files open", "files", "", _at_most(16)),
+        line("threads added", "threads", "", _at_most(2)),
+        line("streams not complete", "incomplete", "", _at_most(0)),
+    ]
+
 
 LINES = (
     Line("burst, drained", ("burst",), "mb_per_s", "MB/s", _times(15), _times(40)),
@@ -159,6 +180,7 @@ LINES = (
         _part(20),
         overhead=True,
     ),
+    *(line for count in (10, 100, 1000) for line in _sites(count)),
     *_reads("tail", "last 10 lines"),
     *_reads("since", "last minute"),
     Line(
@@ -239,7 +261,7 @@ class Outcome:
             "line": line.text,
             "unit": line.unit,
             "ours": self.ours,
-            "stock": self.stock,
+            "stock": None if line.alone else self.stock,
             "ratio": self.ratio,
             "floor": line.floor.text,
             "floor_reached": self.floor_reached,
@@ -252,7 +274,8 @@ def outcomes(figures: Figures) -> list[Outcome]:
     """The lines that were measured."""
     found = []
     for line in LINES:
-        ours, stock = line.value(figures, "ours"), line.value(figures, "stock")
+        ours = line.value(figures, "ours")
+        stock = 0.0 if line.alone else line.value(figures, "stock")
         if ours is not None and stock is not None:
             found.append(
                 Outcome(line, ours, stock, line.spread(figures, "ours"), line.spread(figures, "stock"))
@@ -276,7 +299,7 @@ def show(found: list[Outcome], title: str) -> None:
         table.add_row(
             line.text + (" (added)" if line.overhead and "added" not in line.text else ""),
             f"{_number(outcome.ours)}{outcome.ours_spread} {line.unit}",
-            f"{_number(outcome.stock)}{outcome.stock_spread} {line.unit}",
+            "–" if line.alone else f"{_number(outcome.stock)}{outcome.stock_spread} {line.unit}",
             _ratio(outcome.ratio),
             _goal(line.floor, outcome.floor_reached),
             _goal(line.mark, outcome.mark_reached),

@@ -9,6 +9,7 @@ from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.errors import ArgumentError
 from nvflare_logstream.flare.shared import shared
 from nvflare_logstream.names import check_name, check_site
+from nvflare_logstream.store.quotas import Quotas
 from nvflare_logstream.streams import StreamKey
 
 
@@ -45,6 +46,13 @@ STREAMER_ARGUMENTS = [
         (JobLogReceiver, {"max_stream_gib": 0}, "max_stream_gib", "above 0"),
         (JobLogReceiver, {"max_job_gib": "64"}, "max_job_gib", "above 0"),
         (JobLogReceiver, {"max_store_gib": float("nan")}, "max_store_gib", "above 0"),
+        (JobLogReceiver, {"max_site_gib": -1}, "max_site_gib", "above 0"),
+        (JobLogReceiver, {"max_site_files": 0}, "max_site_files", "a whole number from 1 to 1000000"),
+        (JobLogReceiver, {"max_site_files": 2.5}, "max_site_files", "a whole number from 1 to 1000000"),
+        (JobLogReceiver, {"max_site_files": True}, "max_site_files", "a whole number from 1 to 1000000"),
+        (JobLogReceiver, {"min_free_percent": -1}, "min_free_percent", "from 0 to 90"),
+        (JobLogReceiver, {"min_free_percent": 91}, "min_free_percent", "from 0 to 90"),
+        (JobLogReceiver, {"min_free_percent": "5"}, "min_free_percent", "from 0 to 90"),
         (JobLogReceiver, {"keep_days": False}, "keep_days", "above 0"),
     ],
 )
@@ -54,6 +62,19 @@ def test_an_argument_that_is_not_allowed_is_named_with_its_value_and_what_is_all
     with pytest.raises(ArgumentError, match=rf"^{name}: .* is not allowed; .*{allowed}") as error:
         component(**arguments)
     assert isinstance(error.value, ValueError)
+
+
+def test_the_receivers_limits_come_from_its_arguments():
+    receiver = JobLogReceiver(
+        max_stream_gib=1,
+        max_job_gib=2,
+        max_store_gib=3,
+        max_site_gib=0.5,
+        max_site_files=7,
+        min_free_percent=1,
+    )
+    assert receiver._settings.quotas == Quotas(1 << 30, 2 << 30, 3 << 30, 1 << 29, 7, 0.01)
+    assert JobLogReceiver()._settings.quotas == Quotas(), "the same defaults everywhere"
 
 
 @pytest.mark.parametrize("component", [SiteLogStreamer, JobLogStreamer, JobLogReceiver])

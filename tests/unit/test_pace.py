@@ -52,10 +52,10 @@ def test_failures_wait_longer_and_longer_up_to_five_seconds():
 # -- the server ----------------------------------------------------------------------------------------------
 
 
-def settled(pace: Pace, clock: Clock, senders: int) -> float:
+def settled(pace: Pace, clock: Clock, senders: int, seconds: float = 0.001) -> float:
     """What the senders are told once all of them are known."""
     for _ in range(2):
-        waits = [pace.wait(f"site-{number}", False, 0.001) for number in range(senders)]
+        waits = [pace.wait(f"site-{number}", False, seconds) for number in range(senders)]
         clock.advance(0.1)
     return max(waits)
 
@@ -66,10 +66,40 @@ def test_the_wait_grows_with_the_senders_within_bounds(senders, most):
     assert 0 < settled(Pace(clock), clock, senders) <= most
 
 
-def test_a_thousand_senders_cost_a_small_share_of_a_core():
-    """A small request costs the server about a millisecond."""
+@pytest.mark.parametrize("seconds", [0.0001, 0.0003])
+@pytest.mark.parametrize("senders", [20, 100, 300, 1000])
+def test_up_to_a_thousand_senders_have_young_lines_for_half_a_core(senders, seconds):
+    """A small request costs the server about a millisecond in the runtime, and what is measured on top."""
     clock = Clock()
-    assert 1000 * 0.001 / settled(Pace(clock), clock, 1000) <= 0.15
+    wait = settled(Pace(clock), clock, senders, seconds)
+    assert senders * (0.001 + seconds) / wait <= 0.5
+    assert 0.95 * wait <= 3.0, "the age of a line that 95 of 100 do not exceed"
+
+
+@pytest.mark.parametrize(
+    "senders, seconds, wait", [(1000, 0.002, 6.67), (1000, 0.02, 10.0), (10, 0.02, 0.47)]
+)
+def test_a_slow_server_asks_its_senders_to_wait_longer(senders, seconds, wait):
+    clock = Clock()
+    pace = Pace(clock)
+    settled(pace, clock, senders, seconds)
+    for _ in range(100):
+        found = settled(pace, clock, senders, seconds)
+    assert found == pytest.approx(wait, abs=0.01)
+
+
+def test_a_close_that_takes_long_slows_nobody_down():
+    clock = Clock()
+    pace = Pace(clock)
+    before = settled(pace, clock, 300, 0.0002)
+    pace.wait("site-0", False, 30.0)
+    assert settled(pace, clock, 300, 0.0002) == pytest.approx(before, rel=0.1)
+
+
+def test_many_senders_cost_less_than_one_each():
+    """Twenty sites: what they write in half a second travels together."""
+    clock = Clock()
+    assert settled(Pace(clock), clock, 20, 0.0002) >= 0.5
 
 
 def test_senders_that_went_away_are_forgotten():

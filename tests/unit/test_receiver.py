@@ -8,9 +8,10 @@ import os
 
 import pytest
 
+from nvflare_logstream.server.limits import Limits, SiteLimits
 from nvflare_logstream.server.receiver import Admission, Receiver
 from nvflare_logstream.store.store import LogStore, Quotas
-from nvflare_logstream.streams import State, StreamId, StreamKey, Verdict
+from nvflare_logstream.streams import Loss, State, StreamId, StreamKey, Verdict
 from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.peer import Peer
 from nvflare_logstream.wire.upload import Close, Frame, Refusal, RequestWriter
@@ -122,6 +123,27 @@ def test_a_quota_refuses_the_stream_for_good_and_no_other(memory_path):
     server.store.close()
 
 
+@pytest.mark.parametrize(
+    "part", [TRAIN, Frame(TRAIN, 0, b"1", b"c"), Close(TRAIN, 0, "", 0, ""), Refusal(TRAIN, "policy")]
+)
+def test_a_file_too_many_is_refused_for_good_and_no_other(memory_path, part):
+    server = Server(memory_path, files=2)
+    server.send(LOG, ERRORS)
+    reply = server.send(part, Frame(LOG, 0, b"1", b"c"))
+    refused, taken = sorted(reply.streams, key=lambda row: row.stream.file, reverse=True)
+    assert (refused.stream, refused.status, taken.status) == (TRAIN, Status.REFUSED, Status.OK)
+    assert "its site has 2 log files in this job" in refused.reason
+    assert server.reply(TRAIN, peer=Peer("site-2")).status is Status.OK
+    server.store.close()
+
+
+def test_a_full_disk_makes_the_sender_wait_and_say_why(memory_path):
+    server = Server(memory_path, free_share=1.0)
+    reply = server.reply(Frame(LOG, 0, b"1", b"c"))
+    assert reply.status is Status.LATER and "100 % of the server's disk stay free" in reply.reason
+    server.store.close()
+
+
 def test_a_disk_that_takes_nothing_makes_the_sender_come_again(server, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -167,6 +189,126 @@ def test_a_frame_that_was_damaged_on_the_way_is_not_stored(server):
     reply = decode_reply(server.receiver.handle(writer.encode().replace(b"other", b"0ther"), PARENT))
     assert reply.error.startswith("frames[1].checksum")
     assert server.info().end == 5
+
+
+# -- what a request may cost ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["losses", "gap after losses", "refusals", "closes"])
+def test_in_the_one_commit_of_a_request_only_what_the_disk_does_not_take_is_put_off(
+    server, monkeypatch, kind
+):
+    for stream in (LOG, ERRORS):
+        server.send(stream, Frame(stream, 0, b"one\n", b"c4"))
+    loss = (Loss(4, 1, "gone"),)
+    parts = {
+        "losses": lambda stream: [Frame(stream, 4, b"two\n", b"c8", loss)],
+        "gap after losses": lambda stream: [
+            Frame(stream, 4, b"two\n", b"c8", loss),
+            Frame(stream, 9, b"x", b"c"),
+        ],
+        "refusals": lambda stream: [Refusal(stream, "policy")],
+        "closes": lambda stream: [close(b"one\n", stream)],
+    }[kind]
+    fdatasync, bad = os.fdatasync, server.store.path(StreamKey(JOB, SITE, ERRORS.file))
+
+    def fail(fd: int) -> None:
+        if os.fstat(fd).st_ino == bad.stat().st_ino:
+            raise OSError(5, "Input/output error")
+        fdatasync(fd)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        good, failed = server.send(*parts(LOG), *parts(ERRORS)).streams
+    assert good.status is not Status.LATER
+    assert failed.status is Status.LATER and "Input/output error" in failed.reason
+    assert [key.file for key in server.closed] == ([LOG.file] if kind == "closes" else [])
+    stored = server.store.index.load(StreamKey(JOB, SITE, LOG.file))
+    assert stored == server.info(LOG), "on disk before the sender hears of it"
+
+
+def counted_commits(server, monkeypatch) -> list[int]:
+    commits, commit = [], server.store.commit
+    monkeypatch.setattr(server.store, "commit", lambda *keys: (commits.append(1), commit(*keys)))
+    return commits
+
+
+@pytest.mark.parametrize("kind", ["losses", "refusals", "closes"])
+def test_a_request_costs_one_commit(server, monkeypatch, kind):
+    """A frame with a loss cost one each: 4,096 in 216 KB."""
+    streams = [StreamId(JOB, f"log.{number}") for number in range(50)]
+    parts = {
+        "losses": [Frame(LOG, 0, b"", b"c", (Loss(number, 1, "gone"),)) for number in range(50)],
+        "refusals": [Refusal(stream, "policy") for stream in streams],
+        "closes": [close(b"", stream) for stream in streams],
+    }[kind]
+    commits = counted_commits(server, monkeypatch)
+    server.send(*parts)
+    assert commits == [1]
+    streams = server.store.index.find()
+    told = [len(streams[0].losses)] if kind == "losses" else [len(streams)]
+    assert told == [50], "on disk before the sender hears of it"
+
+
+def test_what_a_request_asks_beyond_the_limit_comes_again(server):
+    jobs = [f"job-{number}" for number in range(300)]
+    streams = [StreamId(job, "log.txt") for job in jobs]
+    for kind in (lambda stream: stream, lambda stream: Refusal(stream, "policy")):
+        rows = server.send(*map(kind, streams)).streams
+        later = [row.stream for row in rows if row.status is Status.LATER]
+        assert later == streams[256:] and "may" in rows[-1].reason + rows[0].reason
+    assert server.send(*jobs).jobs_later == tuple(jobs[256:])
+    rows = server.send(*(close(b"", stream) for stream in streams)).streams
+    assert [row.stream for row in rows if row.status is Status.LATER] == streams[256:]
+    assert len(server.closed) == 256
+
+
+def test_what_is_hashed_for_a_site_is_bounded(memory_path):
+    """5.5 KB of closes cost 6.4 s of hashing, in which nobody else could write."""
+    server = Server(memory_path)
+    clock = Clock()
+    server.receiver._sites = SiteLimits(Limits(hash_burst=100, hash_rate=10), clock)
+    for stream in (LOG, ERRORS, TRAIN):
+        server.send(Frame(stream, 0, bytes(60), b"c"))
+    server.send(Frame(LOG, 60, bytes(440), b"c"))
+
+    def statuses(*closes: Close) -> list[str]:
+        return [str(row.status) for row in server.send(*closes).streams]
+
+    assert statuses(close(bytes(500)), close(bytes(60), ERRORS)) == ["ok", "later"], "a long one goes alone"
+    clock.advance(44)
+    assert statuses(close(bytes(60), ERRORS)) == ["later"]
+    clock.advance(3)
+    assert statuses(close(bytes(60), ERRORS), close(bytes(60), TRAIN)) == ["ok", "later"]
+    clock.advance(60)
+    assert statuses(close(bytes(60), TRAIN)) == ["ok"]
+    server.send(Frame(LOG, 0, b"1", b"c"), peer=Peer("site-2"))
+    assert server.reply(close(b"1"), peer=Peer("site-2")).verdict is Verdict.COMPLETE
+    server.store.close()
+
+
+def test_a_site_has_so_many_requests_at_a_time_and_no_other_waits_for_it(memory_path):
+    server = Server(memory_path)
+    replies: list[Reply] = []
+
+    def admit(site: str, job_id: str) -> Admission:
+        """Each request is under way while the next one comes."""
+        if site == SITE and len(server.asked) < 20:
+            server.asked.append((site, job_id))
+            replies.append(server.send(LOG))
+            if len(server.asked) == 8:
+                assert server.reply(LOG, peer=Peer("site-2")).status is Status.OK
+                server.asked.extend([("", "")] * 20)
+        return Admission()
+
+    server.receiver._admit = admit
+    server.send(LOG)
+    assert replies[0].error == "8 requests of site-1 are being handled, as many as may be; come again"
+    assert not any(reply.error for reply in replies[1:])
+    server.receiver._admit = lambda site, job_id: Admission()
+    assert server.reply(LOG).status is Status.OK
+    assert not server.receiver._sites._under_way
+    server.store.close()
 
 
 # -- who may what --------------------------------------------------------------------------------------------

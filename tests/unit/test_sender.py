@@ -236,7 +236,8 @@ def test_without_faults_every_byte_is_sent_once(world):
     assert sum(len(frame.data) for frame in frames) == sum(map(len, written.values()))
 
 
-def test_many_streams_travel_in_few_requests_and_finish(world):
+def test_many_streams_travel_in_few_requests_and_finish(memory_path):
+    world = World(memory_path, files=700)
     files = [f"log-{number}.txt" for number in range(700)]
     for file in files:
         world.write(file.encode() * 10, file)
@@ -244,6 +245,7 @@ def test_many_streams_travel_in_few_requests_and_finish(world):
     assert all(world.stored(file) == file.encode() * 10 for file in files)
     assert set(world.verdicts.values()) == {"complete"} and len(world.verdicts) == 700
     assert len(world.link.requests) < 20
+    world.close()
 
 
 def test_a_job_that_cannot_be_judged_yet_is_asked_for_once_a_second(world):

@@ -368,3 +368,62 @@ def test_several_times_are_read_as_each_alone(value):
     with pytest.raises(WireError, match=r"^x: .* is not allowed; a time in seconds since 1970$"):
         Fields({"x": value, "y": 9.0}).times(("y", "x"))
     assert list(Fields({"x": 1, "y": 9.0}).times(("y", "x"))) == [9.0, 1.0]
+
+
+# -- what a request may cost ---------------------------------------------------------------------------------
+
+
+def peak_of(call) -> int:
+    """Bytes that a call took at its peak."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\xdd" + (4_000_000).to_bytes(4, "big") + b"\x90" * 4_000_000,
+        b"\xdd" + (4_000_000).to_bytes(4, "big") + b"\x80" * 4_000_000,
+        b"\xdc\x10\x00" + (b"\xdc\x03\xe8" + b"\x90" * 1000) * 4096,
+        b"\xdc\x10\x00" + (b"\xdc\x01\x2c" + b"\xcd\x12\x34" * 300) * 4096,
+        b"\xdc\x10\x00" + (b"\xdc\x01\x2c" + b"\xa2xy" * 300) * 4096,
+        b"\xdc\x10\x00" * 1000,
+        b"\xdd\x00\x3f\xff\xff" * 1000,
+    ],
+    ids=["lists", "maps", "lists in lists", "numbers", "texts", "nested", "nested and announced longer"],
+)
+@pytest.mark.parametrize("decode", [decode_request, decode_reply])
+def test_a_message_of_many_small_values_takes_little_memory(decode, value):
+    payload = request()[:1] + msgpack.packb("x") + value
+    payload = b"\xde\x00\x0c" + payload[1:] + request()[1:]
+
+    def refused() -> None:
+        with pytest.raises(WireError):
+            decode(payload)
+
+    assert peak_of(refused) < 64 << 20
+
+
+def test_the_largest_lists_that_are_allowed_are_read():
+    writer = RequestWriter(1.8e9, 0)
+    for number in range(4096):
+        stream = StreamId("j", f"file-{number}")
+        writer.open(stream)
+        writer.frame(Frame(stream, 0, b"x", b"c", (Loss(0, None, "cut"),)))
+    decoded = decode_request(writer.encode())
+    assert (len(decoded.opens), len(list(decoded.frames()))) == (4096, 4096)
+    streams = tuple(StreamReply(StreamId("j", f"file-{number}"), Status.OK) for number in range(16384))
+    assert len(decode_reply(Reply(streams).encode()).streams) == 16384
+
+
+def test_a_request_may_carry_no_more_raw_bytes_than_a_sender_reads_at_a_time():
+    """34 KB of zeros stored 400 MiB."""
+    writer = RequestWriter(1.8e9, 0)
+    for number in range(17):
+        writer.frame(Frame(StreamId("j", "log.txt"), number << 20, bytes(1 << 20), b"c"))
+    with pytest.raises(WireError, match="frames: 17825792 bytes of data are not allowed; at most 16777216"):
+        decode_request(writer.encode())

@@ -20,9 +20,11 @@ from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.client.port import read_reply
 from nvflare_logstream.errors import LostContactError
 from nvflare_logstream.flare.shared import shared
+from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.streams import State, StreamKey, Verdict
+from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.queries import StreamsRequest
-from tests.unit.fake_runtime import Engine, Network, context
+from tests.unit.fake_runtime import Engine, Network, context, upload
 
 JOB = "job-1"
 ADMITTED = {"class_allow_list": ["nvflare_logstream."]}
@@ -110,7 +112,7 @@ class Federation:
         for process in filter(
             None, (self.receiver and self.receiver._server, self.receiver and self.receiver._job)
         ):
-            process._server_logs._sender.stop()
+            process._server_logs._sender.stop(5.0)
         if self.receiver:
             fire(self.receiver, EventType.SYSTEM_END, context(self.server))
 
@@ -394,6 +396,71 @@ def test_a_job_takes_its_own_logs_where_the_server_takes_none(job_level):
 def test_a_jobs_own_receiver_takes_logs_of_its_job_and_sites_only(job_level, site, job_id, reason):
     decision = job_level.receiver._job._admit(site, job_id)
     assert decision.status == "refused" and reason in decision.reason
+
+
+@pytest.fixture
+def jobs_engine(federation, memory_path):
+    """A job's server process, whose server takes no logs itself."""
+    engine = Engine(memory_path / "job-process", federation.network.cell(f"server.{JOB}"))
+    Path(engine.workspace.get_run_dir(JOB)).mkdir()
+    return engine
+
+
+def start_jobs_own_receiver(federation, engine, **arguments) -> LogStore:
+    federation.receiver = JobLogReceiver(**arguments)
+    fire(federation.receiver, EventType.START_RUN, context(engine, JOB))
+    return federation.receiver._job.store
+
+
+@pytest.mark.parametrize("way", ["elsewhere", "out through ..", "out through a link"])
+def test_a_jobs_own_receiver_writes_nowhere_else(federation, jobs_engine, memory_path, caplog, way):
+    elsewhere, run = memory_path / "elsewhere", Path(jobs_engine.workspace.get_run_dir(JOB))
+    (run / "link").symlink_to(memory_path)
+    directory = {
+        "elsewhere": elsewhere,
+        "out through ..": run / ".." / ".." / "elsewhere",
+        "out through a link": run / "link" / "elsewhere",
+    }[way]
+    store = start_jobs_own_receiver(federation, jobs_engine, dest_dir=str(directory))
+    assert store.root == run.parent / "logstream" and not elsewhere.exists()
+    assert f"dest_dir: {directory} is not used" in caplog.text
+
+
+def test_a_jobs_own_receiver_may_write_into_its_jobs_directory(federation, jobs_engine, caplog):
+    directory = Path(jobs_engine.workspace.get_run_dir(JOB)) / "logs"
+    store = start_jobs_own_receiver(federation, jobs_engine, dest_dir=str(directory))
+    assert store.root == directory and "not used" not in caplog.text
+
+
+def test_a_jobs_own_receiver_has_no_quota_above_the_servers(federation, jobs_engine, caplog):
+    store = start_jobs_own_receiver(
+        federation,
+        jobs_engine,
+        max_stream_gib=1,
+        max_store_gib=100_000,
+        max_site_files=1000,
+        min_free_percent=0,
+        keep_days=100_000,
+    )
+    assert store._usage.quotas == Quotas(stream=1 << 30)
+    assert "quotas of store, files, free_share: a receiver that comes with a job" in caplog.text
+
+
+def test_a_jobs_own_receiver_removes_what_is_too_old_and_no_more(federation, jobs_engine):
+    """Nobody else does; and a job that asks for a short time must not take other jobs' logs away."""
+    root = Path(jobs_engine.workspace.get_root_dir())
+    for job_id, days in (("old", 91), ("new", 80)):
+        store = LogStore(root / "logstream", clock=Clock(time.time() - days * 86400))
+        upload(store, StreamKey(job_id, "site-1", "log.txt"), LINES)
+        store.close()
+    uptime = Clock(0.0)  # other jobs' receivers were up for a day since: a calendar alone takes no logs away
+    store = LogStore(root / "logstream", uptime=uptime)
+    for _ in range(2):
+        assert store.sweep(1e9, lambda job_id: False) == []
+        uptime.advance(86400)
+    store.close()
+    store = start_jobs_own_receiver(federation, jobs_engine, keep_days=1)
+    assert {stream.key.job_id for stream in store.streams()} - {JOB} == {"new"}
 
 
 def test_a_jobs_own_receiver_stands_back_where_the_server_has_one(federation, memory_path):

@@ -1,0 +1,80 @@
+"""What one site may ask of the server, so that no site takes the server from the others.
+
+What is over a limit is put off: the site keeps it and comes again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nvflare_logstream.errors import BusyError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one site may ask.
+
+    Attributes:
+        requests: most requests that are handled at a time; each process of a site has one under way.
+        asked: most streams to open or close, jobs to list and refusals in one request, each.
+        hash_burst: bytes that may be hashed at once for closes; a longer stream is hashed alone.
+        hash_rate: bytes that may be hashed a second, over time.
+    """
+
+    requests: int = 8
+    asked: int = 256
+    hash_burst: int = 1 << 30
+    hash_rate: int = 256 << 20
+
+
+class SiteLimits:
+    """Counts what each site has asked; thread-safe.
+
+    Args:
+        limits: what one site may ask.
+        clock: gives the time in seconds, from any beginning.
+    """
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic):
+        self._limits, self._clock = limits, clock
+        self._lock = threading.Lock()
+        self._under_way: dict[str, int] = {}
+        self._debts: dict[str, tuple[float, float]] = {}  # by site: bytes hashed and not yet waited for, when
+
+    def enter(self, site: str) -> None:
+        """A request of a site begins; `leave` ends it.
+
+        Raises:
+            BusyError: if too many of this site's are under way; this one is not counted then.
+        """
+        most = self._limits.requests
+        with self._lock:
+            under_way = self._under_way.get(site, 0)
+            if under_way >= most:
+                raise BusyError(f"{most} requests of {site} are being handled, as many as may be; come again")
+            self._under_way[site] = under_way + 1
+
+    def leave(self, site: str) -> None:
+        """A request of a site has ended."""
+        with self._lock:
+            self._under_way[site] -= 1
+            if not self._under_way[site]:
+                del self._under_way[site]
+
+    def may_hash(self, site: str, size: int) -> bool:
+        """Whether `size` bytes may be hashed for a site now; if so, they are counted."""
+        now = self._clock()
+        with self._lock:
+            debt = self._debt(site, now)
+            if debt and debt + size > self._limits.hash_burst:
+                return False
+            self._debts = {other: owed for other, owed in self._debts.items() if self._debt(other, now)}
+            self._debts[site] = (debt + size, now)
+            return True
+
+    def _debt(self, site: str, now: float) -> float:
+        debt, since = self._debts.get(site, (0.0, now))
+        return max(0.0, debt - (now - since) * self._limits.hash_rate)

@@ -1,0 +1,90 @@
+"""How a stream grows: its bytes, its ledger, and who may have no more of either."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from nvflare_logstream.errors import GapError, QuotaError
+from nvflare_logstream.store.closing import reopened
+from nvflare_logstream.store.ledger import new_entries
+from nvflare_logstream.store.loaded import LoadedStreams
+from nvflare_logstream.store.quotas import FreeSpace, Usage
+from nvflare_logstream.streams import Loss, State, StreamKey
+
+
+class Appended(NamedTuple):
+    """What came of an append."""
+
+    end: int  # the stream's
+    is_new: bool = False  # readers have something new to see
+    has_losses: bool = False  # its ledger has new entries
+
+
+class Appending:
+    """Writes to streams.
+
+    Args:
+        loaded: the streams.
+        usage: counts the stored bytes.
+        free: keeps a share of the disk free.
+        clock: gives the time in seconds since the epoch.
+    """
+
+    def __init__(self, loaded: LoadedStreams, usage: Usage, free: FreeSpace, clock: Callable[[], float]):
+        self._loaded, self._usage, self._free, self._clock = loaded, usage, free, clock
+
+    def append(
+        self,
+        key: StreamKey,
+        offset: int,
+        data: bytes,
+        cursor: bytes,
+        losses: tuple[Loss, ...],
+        may_reopen: bool,
+    ) -> Appended:
+        """Store bytes of a stream from logical `offset` on; bytes that are already stored are skipped.
+
+        A closed stream is opened again by what is new, if it `may_reopen`; its ledger says so.
+
+        Raises:
+            GapError: if `offset` is beyond the end.
+            QuotaError: if a quota is used up.
+            RefusedError: if the stream is closed and may not be opened again, or the job's logs were removed.
+            StoreError: if too little of the disk is free.
+            OSError: if the disk does not take the bytes.
+        """
+        with self._loaded.lock:
+            file = self._loaded.load(key)
+            file.is_heard, stream = True, file.record
+            if offset > stream.end:
+                raise GapError(stream.end, stream.cursor)
+            new_losses = new_entries(stream.losses, losses) if losses else ()
+            now = self._clock()
+            data_end = offset + len(data)
+            if data_end < stream.end or (data_end == stream.end and not new_losses):
+                file.seen(now)
+                return Appended(stream.end)
+            if stream.state is State.CLOSED:
+                new_losses = new_entries(stream.losses, (reopened(stream, may_reopen), *losses))
+            new_data = data[stream.end - offset :]
+            try:
+                self._usage.check(key, stream.end, len(new_data))
+            except QuotaError as error:
+                file.update(state=State.STOPPED, reason=str(error))
+                raise
+            if new_data:
+                self._free.take(len(new_data))
+                file.write(new_data)
+            file.update(
+                end=data_end,
+                cursor=cursor,
+                lines=stream.lines + new_data.count(b"\n"),
+                state=State.OPEN,
+                reason="",
+                last_seen=now,
+                last_data=now if new_data else stream.last_data,
+                losses=stream.losses + new_losses,
+            )
+            self._usage.add(key.job_id, key.site, len(new_data))
+        return Appended(data_end, True, bool(new_losses))
