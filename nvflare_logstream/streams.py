@@ -13,6 +13,7 @@ from typing import NamedTuple
 from nvflare_logstream.names import check_name, check_site
 from nvflare_logstream.words import Word
 
+END_UNSEEN = "not known: "  # how the outcome begins of a close by one who did not see the job's end
 _SHOWN_LOSSES = 3  # losses that a verdict's reason spells out
 LEDGER_FULL = "the ledger is full, no further losses are listed"  # the reason of a full ledger's last entry
 

@@ -19,6 +19,7 @@ from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State
 from nvflare_logstream.wire.upload_reply import Status
 
+_UNSURE = "the job store does not give job"  # and whether it is deleted is not sure yet
 _REMEMBER = 10.0  # seconds a decision holds
 _MAX_REMEMBERED = 10_000
 
@@ -56,7 +57,7 @@ class JobAdmission:
         decision = self._decide(site, job_id)
         if len(self._decided) >= _MAX_REMEMBERED:
             self._decided.clear()
-        if decision.status is not Status.LATER:
+        if decision.status is not Status.LATER or decision.reason.startswith(_UNSURE):
             self._decided[(site, job_id)] = (now + _REMEMBER, decision)
         return decision
 
@@ -90,7 +91,7 @@ class JobAdmission:
         if meta is None:
             if self.jobs.deleted(job_id):
                 return Admission(Status.REFUSED, f"job {job_id} is not in the job store")
-            return Admission(Status.LATER, f"the job store does not give job {job_id} now")
+            return Admission(Status.LATER, f"{_UNSURE} {job_id} now")
         if self._has_streams(site, job_id) or site in _deployed_to(meta):
             return Admission()
         if str(meta.get(JobMetaKey.STATUS.value, "")).startswith("FINISHED"):

@@ -12,10 +12,11 @@ from nvflare_logstream.errors import LogStreamError
 from nvflare_logstream.flare.job_config import JobConfig
 from nvflare_logstream.flare.runtime import running_jobs
 from nvflare_logstream.site.sender import Sender
+from nvflare_logstream.streams import END_UNSEEN
 
 _ORPHAN_WAIT = 60.0  # seconds a job process may outlive its parent; the runtime ends it within a few
 _LOOK_INTERVAL = 1.0  # seconds
-_OUTCOME = "not known: the site restarted"
+_OUTCOME = f"{END_UNSEEN}the site restarted"
 
 
 def earlier_jobs(workspace: Workspace) -> list[str]:

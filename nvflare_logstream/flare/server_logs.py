@@ -11,7 +11,7 @@ from nvflare_logstream.server.receiver import Admission, Receiver
 from nvflare_logstream.site.link import Link
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.store.store import LogStore
-from nvflare_logstream.streams import State
+from nvflare_logstream.streams import END_UNSEEN, State
 from nvflare_logstream.wire.peer import Peer
 
 
@@ -63,7 +63,7 @@ class ServerLogs:
             if stream.state is State.OPEN:
                 left_open.setdefault(stream.key.job_id, []).append(stream.key.file)
         for job_id, files in left_open.items():
-            outcome = "not known: the server restarted"
+            outcome = f"{END_UNSEEN}the server restarted"
             self._sender.finish(job_id, self._log_directory(job_id), files, outcome, only_unclosed=True)
 
     def _log_directory(self, job_id: str) -> Path:

@@ -110,13 +110,13 @@ def _scan_once(log: Path, known: Collection[Segment]) -> list[ChainFile]:
             rotated.append((suffix, *found))
     # The log comes last: a rotation gives it away first.
     current = _look(log, users)
-    chain = _in_order(rotated)
+    chain = _in_order(rotated, known)
     if current:
         chain = [file for file in chain if file.inode != current[0].inode] + [current[0]]
     return chain
 
 
-def _in_order(rotated: list[tuple[str, ChainFile, int]]) -> list[ChainFile]:
+def _in_order(rotated: list[tuple[str, ChainFile, int]], known: Collection[Segment]) -> list[ChainFile]:
     """Put rotated files in order, oldest first, from (suffix, file, time of its last write).
 
     Some loggers give the newest backup the lowest number, some the highest: the times of the last writes
@@ -125,6 +125,15 @@ def _in_order(rotated: list[tuple[str, ChainFile, int]]) -> list[ChainFile]:
     numbered = sorted((row for row in rotated if row[0].isdecimal()), key=lambda row: -int(row[0]))
     times = [time for _, file, time in numbered if file.size]
     falling = sum((after > before) - (after < before) for before, after in pairwise(times))
+    # What was read comes before what was not: that says more than times, which a late line turns round.
+    read = [int(row[0]) for row in numbered if was_read(row[1], known)]
+    rest = [int(row[0]) for row in numbered if row[1].size and not was_read(row[1], known)]
+    if falling < 0 and read and rest and min(read) > max(rest):
+        falling = 1
+    elif falling == -1 and not read:
+        falling = (
+            1  # one pair alone is no evidence: a late line, or a clock that was set back, looks the same
+        )
     if falling < 0 or (not falling and numbered and int(numbered[0][0]) >= _DATE):
         numbered.reverse()
     others = sorted((row for row in rotated if not row[0].isdecimal()), key=lambda row: row[2])

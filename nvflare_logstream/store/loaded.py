@@ -193,6 +193,7 @@ class LoadedStreams:
         self._usage.add(stream.key.job_id, stream.site, -stream.end)
         file.record = again
         file.start_again()
+        file.dirty = True  # a commit that is under way may still write the record of before
 
     def commit(self) -> dict[StreamKey, str]:
         """Bring everything to disk: first the data, then the cursors that point past them.
@@ -210,17 +211,16 @@ class LoadedStreams:
                 dirty = [(file, file.record) for file in self.files.values() if file.dirty]
                 for file, _ in dirty:
                     file.dirty = False
-            synced = []
+            synced, unsure = [], []
             for file, record in dirty:
                 try:
                     if file.sync():
                         synced.append(record)
                 except OSError as error:
                     failed[record.key] = str(error)
-                    with self.lock:
-                        file.dirty = True
-                        if isinstance(error, UnsyncedError):
-                            self._go_back(file)
+                    file.dirty = True
+                    if isinstance(error, UnsyncedError):
+                        unsure.append(file)
             try:
                 self._index.save(synced)
             except StoreError as error:
@@ -228,6 +228,9 @@ class LoadedStreams:
                     for file, _ in dirty:
                         file.dirty = True
                 raise StoreError(f"cannot commit: {error}") from error
+            with self.lock:
+                for file in unsure:
+                    self._go_back(file)
         return failed
 
     def _go_back(self, file: StreamFile) -> None:

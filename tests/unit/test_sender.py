@@ -21,7 +21,7 @@ from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.site.source import Chunk
 from nvflare_logstream.site.tail import Tailer
 from nvflare_logstream.streams import StreamId, StreamKey
-from nvflare_logstream.testing import ClockWatcher, Fault, MemorySource
+from nvflare_logstream.testing import ClockWatcher, Fault, FaultyLink, MemorySource
 from nvflare_logstream.wire.upload import decode_request
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply, decode_reply
 from tests.unit.conftest import MEMORY
@@ -643,3 +643,19 @@ def test_a_cursor_of_thousands_of_digits_is_no_place(world):
     source = MemorySource(bytearray(b"a log"))
     source.seek(3, b"9" * 6000)
     assert source.read(100).losses
+
+
+def test_a_close_by_a_site_that_did_not_see_the_jobs_end_does_not_silence_the_job(world):
+    """In a container, say, the job's process outlives its parent unseen."""
+    world.write(b"a\n")
+    job = world.sender("log.txt", link=FaultyLink(lambda payload: world.deliver(payload, JOB)))
+    world.run(job)
+    parent = world.sender()
+    parent.finish(JOB, world.logs, ("log.txt",), "not known: the site restarted", only_unclosed=True)
+    world.run(parent, turns=40)
+    assert world.info().state == "closed"
+    world.write(b"still running\n" * 100)
+    world.run(job, turns=60)
+    assert world.stored() == (world.logs / "log.txt").read_bytes()
+    (note,) = world.info().losses
+    assert note.length == 0 and "then the site went on" in note.reason and world.info().state == "open"

@@ -656,3 +656,41 @@ def test_more_rotated_files_than_are_looked_into_are_an_entry(log, tailer, monke
     log.write_bytes(b"the log")
     data, losses = read_with_losses(tailer)
     assert data.endswith(b"\n2\n1\nthe log") and [loss.offset for loss in losses] == [0]
+
+
+@pytest.mark.parametrize("read_before", [True, False])
+@pytest.mark.parametrize(("times", "late"), [((1000, 1100, 1200), True), ((1000, 900, 950), False)])
+def test_a_late_line_or_a_clock_set_back_does_not_turn_the_order_of_two_backups(
+    tmp_path, read_before, times, late
+):
+    log, tailer, data = tmp_path / "log.txt", Tailer(tmp_path, "log.txt"), b""
+
+    def write(path, content, time):
+        with path.open("ab") as file:
+            file.write(content)
+        os.utime(path, (time, time))
+
+    def rotate():
+        if (tmp_path / "log.txt.1").exists():
+            (tmp_path / "log.txt.1").rename(tmp_path / "log.txt.2")
+        log.rename(tmp_path / "log.txt.1")
+
+    def read():
+        chunks = []
+        while chunk := tailer.read(1 << 20):
+            assert not chunk.losses
+            chunks.append(chunk.data)
+        return b"".join(chunks)
+
+    write(log, b"A" * 2000 + b"\n", times[0])
+    if read_before:
+        data += read()
+    rotate()
+    write(log, b"B" * 2000 + b"\n", times[1])
+    if late:
+        write(tmp_path / "log.txt.1", b"late\n", times[1] + 1)
+    rotate()
+    write(log, b"C" * 2000 + b"\n", times[2])
+    data += read()
+    assert data == b"".join((tmp_path / name).read_bytes() for name in ("log.txt.2", "log.txt.1", "log.txt"))
+    tailer.close()
