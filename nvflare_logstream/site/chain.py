@@ -130,10 +130,6 @@ def _in_order(rotated: list[tuple[str, ChainFile, int]], known: Collection[Segme
     rest = [int(row[0]) for row in numbered if row[1].size and not was_read(row[1], known)]
     if falling < 0 and read and rest and min(read) > max(rest):
         falling = 1
-    elif falling == -1 and not read:
-        falling = (
-            1  # one pair alone is no evidence: a late line, or a clock that was set back, looks the same
-        )
     if falling < 0 or (not falling and numbered and int(numbered[0][0]) >= _DATE):
         numbered.reverse()
     others = sorted((row for row in rotated if not row[0].isdecimal()), key=lambda row: row[2])
