@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from nvflare_logstream.errors import LogNotFoundError
@@ -26,8 +25,8 @@ class JobLogs:
         self,
         store: LogStore,
         idle_timeout: float,
-        job_status: Callable[[str], str] = lambda job_id: "",
-        clock: Callable[[], float] = time.time,
+        job_status: Callable[[str], str],
+        clock: Callable[[], float],
     ):
         self._store, self._idle_timeout = store, idle_timeout
         self._job_status, self._clock = job_status, clock

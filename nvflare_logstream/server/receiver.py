@@ -103,12 +103,8 @@ class Receiver:
                 reply = self._take(request, peer)
             finally:
                 self._sites.leave(peer.site)
-        except (
-            WireError,
-            StoreError,
-            BusyError,
-            ArgumentError,
-        ) as error:  # the sender keeps what it has and comes again
+        except (WireError, StoreError, BusyError, ArgumentError) as error:
+            # The sender keeps what it has and comes again.
             return Reply(error=str(error)).encode()
         wait = self._pace.wait(f"{peer.site}/{peer.job_id}", request.full, time.perf_counter() - started)
         return Reply(reply.streams, wait, "", reply.jobs_later).encode()
