@@ -24,7 +24,8 @@ from nvflare_logstream.server.pace import Pace
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, StreamId, StreamKey
 from nvflare_logstream.wire.peer import Peer
-from nvflare_logstream.wire.upload import Refusal, Request, decode_request
+from nvflare_logstream.wire.upload import Refusal
+from nvflare_logstream.wire.upload_reader import Request, decode_request
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply
 
 

@@ -1,40 +1,25 @@
-"""What a site sends to the server (protocol version 1): pure, no network.
+"""What a site sends to the server (protocol version 1), and how it writes it: pure, no network.
 
 A request is one msgpack map: what the sender asks (`open`, `known`), what it sends (`frames`, whose data
 follow one another in one zstd-compressed block), what it closes (`close`) and what the site's policy keeps
-back (`refuse`).
-
-Every field is checked here. Unknown fields are ignored; the error for an unknown version names both versions.
+back (`refuse`). `upload_reader` reads it at the server; a job's process never loads that.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgpack
 
-from nvflare_logstream.errors import WireError
 from nvflare_logstream.streams import Loss, StreamId
 from nvflare_logstream.wire import zstd
-from nvflare_logstream.wire.fields import MAX_TEXT, Fields
-from nvflare_logstream.wire.message import (
-    MAX_CURSOR,
-    MAX_MESSAGE,
-    MAX_OFFSET,
-    MAX_STREAMS,
-    PROTOCOL_VERSION,
-    check_version,
-    stream_id,
-    unpack,
-)
+from nvflare_logstream.wire.fields import MAX_TEXT
+from nvflare_logstream.wire.message import PROTOCOL_VERSION
 
 MAX_FRAME = 1 << 20  # bytes of one frame's data
 MAX_FRAMES = 4096
-MAX_RAW = (
-    16 << 20
-)  # bytes of a request's frames together, uncompressed; a sender reads half as much at a time
+MAX_RAW = 16 << 20  # bytes of a request's frames together, uncompressed; a sender reads half as much
 _COMPRESS_FROM = 512  # bytes; below, compression costs more than it saves
 
 
@@ -74,74 +59,6 @@ class Refusal(NamedTuple):
 
     stream: StreamId
     reason: str
-
-
-class _Head(NamedTuple):
-    """A frame without its data."""
-
-    stream: StreamId
-    offset: int
-    length: int
-    checksum: int
-    cursor: bytes
-    losses: tuple[Loss, ...]
-
-
-class Request(NamedTuple):
-    """A decoded request.
-
-    Attributes:
-        clock: the site's clock in seconds since the epoch.
-        utc_offset: the site's offset from UTC in seconds.
-        full: it is a full batch: the sender has more than it can hold.
-        opens: streams about which the sender asks where the receiver stands.
-        known: jobs about which it asks what the receiver has of its site.
-        closes: streams that end.
-        refusals: streams that the site's policy keeps back.
-        heads: the frames, without their data; see `frames`.
-        block: the frames' data, one after another.
-        compressed: whether `block` is compressed.
-    """
-
-    clock: float
-    utc_offset: int
-    full: bool
-    opens: tuple[StreamId, ...]
-    known: tuple[str, ...]
-    closes: tuple[Close, ...]
-    refusals: tuple[Refusal, ...]
-    heads: tuple[_Head, ...]
-    block: bytes
-    compressed: bool
-
-    def frames(self) -> Iterator[Frame]:
-        """Yield the frames, each checked against its checksum.
-
-        Raises:
-            WireError: if the data are damaged or of another length than announced.
-        """
-        source = zstd.Unpacker(self.block) if self.compressed else _Plain(self.block)
-        for number, head in enumerate(self.heads):
-            data = source.take(head.length)
-            if len(data) != head.length:
-                raise WireError(
-                    f"frames[{number}].length: {head.length} announced, {len(data)} bytes are there"
-                )
-            if zlib.crc32(data) != head.checksum:
-                raise WireError(
-                    f"frames[{number}].checksum: the data of {head.stream.file} were damaged on the way"
-                )
-            yield Frame(head.stream, head.offset, data, head.cursor, head.losses)
-
-
-class _Plain:
-    def __init__(self, block: bytes):
-        self._block, self._at = block, 0
-
-    def take(self, length: int) -> bytes:
-        data = self._block[self._at : self._at + length]
-        self._at += length
-        return data
 
 
 class RequestWriter:
@@ -221,50 +138,3 @@ class RequestWriter:
         block = self._packer.finish() if self._packer else b"".join(self._plain)
         encoded: bytes = msgpack.packb({**self._fields, "full": self.full, "zstd": packed, "data": block})
         return encoded
-
-
-def _losses(row: Fields) -> tuple[Loss, ...]:
-    losses = []
-    for loss in row.rows("lost", 64):
-        if not isinstance(loss, list) or len(loss) != 3:
-            raise row.bad("lost", loss, "[offset, length or null, reason]")
-        entry = Fields(dict(zip(("offset", "length", "reason"), loss, strict=True)), f"{row.where}lost.")
-        offset, length = entry.number("offset", MAX_OFFSET), entry.number("length", MAX_OFFSET, default=None)
-        losses.append(Loss(offset, length, entry.text("reason")))
-    return tuple(losses)
-
-
-def decode_request(payload: object) -> Request:
-    """Read and check a request.
-
-    Raises:
-        WireError: naming the field, its value and what is allowed.
-    """
-    fields = unpack(payload, MAX_MESSAGE)
-    check_version(fields)
-    closes, heads = [], []
-    for row in fields.maps("frames", MAX_FRAMES):
-        offset, length = row.number("at", MAX_OFFSET), row.number("n", MAX_FRAME)
-        checksum, cursor = row.number("crc", 0xFFFFFFFF), row.octets("cur", MAX_CURSOR)
-        heads.append(_Head(stream_id(row), offset, length, checksum, cursor, _losses(row)))
-    raw_size = sum(head.length for head in heads)
-    if raw_size > MAX_RAW:  # a few KiB may unpack to gigabytes
-        raise WireError(f"frames: {raw_size} bytes of data are not allowed; at most {MAX_RAW} in a request")
-    for row in fields.maps("close", MAX_STREAMS):
-        total = row.number("total", MAX_OFFSET)
-        digest, digest_from = row.text("sha256", 64), row.number("from", total)
-        closes.append(Close(stream_id(row), total, digest, digest_from, row.text("outcome")))
-    return Request(
-        clock=fields.time("clock"),
-        utc_offset=fields.number("utc", 86400, -86400),
-        full=fields.flag("full"),
-        opens=tuple(stream_id(row) for row in fields.maps("open", MAX_STREAMS)),
-        known=fields.names("known", MAX_STREAMS),
-        closes=tuple(closes),
-        refusals=tuple(
-            Refusal(stream_id(row), row.text("why")) for row in fields.maps("refuse", MAX_STREAMS)
-        ),
-        heads=tuple(heads),
-        block=fields.octets("data", MAX_MESSAGE),
-        compressed=fields.flag("zstd"),
-    )

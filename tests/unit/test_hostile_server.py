@@ -15,7 +15,7 @@ from nvflare_logstream.site.progress import SETBACK_WAITS, Progress
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import StreamId
 from nvflare_logstream.testing import Clock, ClockWatcher, FaultyLink, MemorySource
-from nvflare_logstream.wire.upload import Request, decode_request
+from nvflare_logstream.wire.upload_reader import Request, decode_request
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply, decode_reply
 from tests.unit.site_world import JOB
 

@@ -22,7 +22,7 @@ from nvflare_logstream.site.source import Chunk
 from nvflare_logstream.site.tail import Tailer
 from nvflare_logstream.streams import StreamId, StreamKey
 from nvflare_logstream.testing import ClockWatcher, Fault, FaultyLink, MemorySource
-from nvflare_logstream.wire.upload import decode_request
+from nvflare_logstream.wire.upload_reader import decode_request
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply, decode_reply
 from tests.unit.conftest import MEMORY
 from tests.unit.site_world import JOB, SITE, World

@@ -15,7 +15,8 @@ from nvflare_logstream.streams import Loss, StreamId, Verdict
 from nvflare_logstream.wire import zstd
 from nvflare_logstream.wire.fields import Fields
 from nvflare_logstream.wire.message import MAX_MESSAGE
-from nvflare_logstream.wire.upload import Close, Frame, Refusal, RequestWriter, decode_request
+from nvflare_logstream.wire.upload import Close, Frame, Refusal, RequestWriter
+from nvflare_logstream.wire.upload_reader import decode_request
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply, decode_reply
 
 NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,30}", fullmatch=True)
