@@ -7,7 +7,6 @@ looked at every poll interval.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import sys
@@ -31,6 +30,8 @@ class Watcher:
         self._watched: dict[object, int] = {}
         self._last: dict[object, tuple[Path, tuple[int, int] | None]] = {}  # what each owner watches
         if sys.platform.startswith("linux"):
+            import ctypes  # only here: loading it costs a tenth of all that a job's process loads of us
+
             self._libc = ctypes.CDLL(None, use_errno=True)
             self._inotify = self._libc.inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC)
 
