@@ -49,11 +49,15 @@ class Closing:
             if mark != mark_read:
                 with self._cores:
                     digest = digest_of(file.path, close.digest_from, end)
+            is_damaged = False
+            if digest != close.digest and not close.digest_from:
+                with self._cores:  # what is as it came is kept: it is the site's file that has changed
+                    is_damaged = not file.is_as_it_came(digest)
             with self._loaded.lock:
                 file = self._at_end(key, close)
                 if file.fingerprint(close.digest_from) == mark:
                     file.read = (mark, digest)
-                return self._judge(file, close, digest)
+                return self._judge(file, close, digest, is_damaged)
 
     def _at_end(self, key: StreamKey, close: Close) -> StreamFile:
         file = self._loaded.load(key)
@@ -61,11 +65,10 @@ class Closing:
             raise GapError(file.record.end, file.record.cursor)
         return file
 
-    def _judge(self, file: StreamFile, close: Close, digest: str) -> Stream:
+    def _judge(self, file: StreamFile, close: Close, digest: str, is_damaged: bool) -> Stream:
         stream, now, agreed = file.record, self._clock(), digest == close.digest
         if stream.state is not State.STOPPED:
-            # Bytes that are on disk as they came are kept: it is the site's file that has changed.
-            if not agreed and file.received != digest and _may_be_taken_again(stream, close):
+            if is_damaged and _may_be_taken_again(stream):
                 # Only where the site's file is what came, it is known that nothing is missing afterwards.
                 missing = 0 if file.received == close.digest else None
                 self._loaded.begin_again(file, Loss(0, missing, _TAKEN_AGAIN))
@@ -96,10 +99,10 @@ class Closing:
                 self._freed.notify_all()
 
 
-def _may_be_taken_again(stream: Stream, close: Close) -> bool:
-    """Whether the site has every byte, this was not tried before, and the ledger can still say so."""
+def _may_be_taken_again(stream: Stream) -> bool:
+    """Whether this was not tried before, and the ledger can still say so."""
     tried = any(loss.reason == _TAKEN_AGAIN for loss in stream.losses)
-    return close.digest_from == 0 < close.total and not tried and len(stream.losses) < MAX_LOSSES - 1
+    return not tried and len(stream.losses) < MAX_LOSSES - 1
 
 
 def reopened(stream: Stream, allowed: bool) -> Loss:

@@ -189,6 +189,31 @@ def test_a_copy_that_was_taken_again_is_complete_where_that_can_be_known(store, 
     assert "was taken again" in str(info.losses[0]) and store.path(KEY).read_bytes() == SOURCE[:100]
 
 
+@pytest.mark.parametrize("restarts", [0, 1, 2])
+def test_a_copy_that_is_as_it_came_stays_where_the_sites_file_was_rewritten(store, restarts):
+    """Also after a restart of the server it is known what came."""
+    for start in range(0, 150, 50):
+        put(store, start, start + 50)
+        store.commit()
+        if start < restarts * 50:
+            put(store, start + 50, start + 60)  # comes again
+            crash(store)
+    info = store.close_stream(KEY, close_of(b"x" * 150))
+    assert info.verdict == "partial" and info.losses == () and store.path(KEY).read_bytes() == SOURCE[:150]
+
+
+def test_a_copy_of_which_nobody_knows_how_it_came_stays(store):
+    """An earlier release wrote it, and the server was restarted with this one."""
+    put(store, 0, 100)
+    store.commit()
+    with store.index._transaction() as db:
+        db.execute("UPDATE streams SET crc = -1")
+    crash(store)
+    put(store, 100, 120)
+    info = store.close_stream(KEY, close_of(b"x" * 120))
+    assert info.verdict == "partial" and store.path(KEY).read_bytes() == SOURCE[:120]
+
+
 def test_a_copy_that_differs_stays_where_the_site_has_less(store):
     put(store, 0, 100)
     with store.path(KEY).open("r+b") as file:
