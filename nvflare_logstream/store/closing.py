@@ -12,10 +12,12 @@ from nvflare_logstream.errors import GapError, RefusedError, StoreError
 from nvflare_logstream.store.file import StreamFile, digest_of
 from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.loaded import LoadedStreams
+from nvflare_logstream.store.rebuild import is_rebuilt
 from nvflare_logstream.streams import END_UNSEEN, Loss, State, Stream, StreamKey
 from nvflare_logstream.wire.upload import Close
 
 _PATIENCE = 10.0  # seconds that a repeated close waits for the first: less than a site waits for its answer
+_NOT_COMPARED = "the server's index was rebuilt, and the site no longer has"
 _TAKEN_AGAIN = "the stored copy differed from the site's file and was taken again"
 
 
@@ -74,6 +76,8 @@ class Closing:
                 self._loaded.begin_again(file, Loss(0, missing, _TAKEN_AGAIN))
                 raise GapError(0, b"")
             reason = f"the site's file has sha256 {close.digest}, the stored copy {digest}"
+            if agreed and close.digest_from and is_rebuilt(stream):
+                agreed, reason = False, f"{_NOT_COMPARED} the first {close.digest_from} bytes to compare"
             file.update(state=State.CLOSED, agreed=agreed, reason="" if agreed else reason)
         file.update(
             total=close.total,

@@ -14,6 +14,7 @@ from nvflare_logstream.store.file import StreamFile, UnsyncedError
 from nvflare_logstream.store.index import Index
 from nvflare_logstream.store.ledger import new_entries
 from nvflare_logstream.store.quotas import Usage
+from nvflare_logstream.store.rebuild import REBUILT, from_file
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 
 _LIVE = 300.0  # seconds; a stream not heard of for so long when the server went down was not live
@@ -62,11 +63,13 @@ class LoadedStreams:
             if record is None:
                 self.check_kept(key.job_id)
             self.check_files(key, record)
-            file = StreamFile(record or Stream(key, opened=now, last_seen=now), self.path(key))
+            stored = from_file(key, self.path(key)) if record is None else None
+            file = StreamFile(record or stored or Stream(key, opened=now, last_seen=now), self.path(key))
             if file.size() > file.record.end:  # written after the last commit: the sender sends it again
                 os.truncate(file.path, file.record.end)
             if record is None:
                 self._index.add(file.record)
+                self._usage.add(key.job_id, key.site, file.record.end)
         size = file.size()
         if size < file.record.end > 0:  # somebody damaged the store: what the site still has is taken again
             is_left = f"cut to {size} bytes" if size >= 0 else "removed"
@@ -74,7 +77,7 @@ class LoadedStreams:
             self.begin_again(file, Loss(0, None, f"{reason} from what the site still had"))
         elif size < 0:
             file.start_again()
-        if file.record.state is State.EXPECTED:
+        if file.record.state is State.EXPECTED or file.record.reason == REBUILT:
             file.update(state=State.OPEN, reason="")
         self.files[key] = file
         return file

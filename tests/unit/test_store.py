@@ -27,6 +27,7 @@ from nvflare_logstream.errors import (
     RefusedError,
     StoreError,
 )
+from nvflare_logstream.site.cursor import Cursor
 from nvflare_logstream.store import closing, file
 from nvflare_logstream.store.index import StoredPart
 from nvflare_logstream.store.ledger import MAX_LOSSES
@@ -429,11 +430,28 @@ def test_a_damaged_copy_is_taken_again_from_the_start(store, running, damage):
     assert info.verdict == "lost", "nobody can know whether the site still had all of it"
 
 
-def test_a_file_that_was_left_without_its_index_is_overwritten(store):
+@pytest.mark.parametrize("closes", ["equal", "other", "later part"])
+def test_a_file_of_which_the_index_knows_nothing_is_kept_and_compared(memory_path, closes):
+    store = LogStore(memory_path, Quotas(stream=150))
     store.path(KEY).parent.mkdir(parents=True)
-    store.path(KEY).write_bytes(b"left over from somewhere" * 100)
-    put(store, 0, 10)
-    assert store.path(KEY).read_bytes() == SOURCE[:10]
+    store.path(KEY).write_bytes(SOURCE[:100])
+    with pytest.raises(GapError) as gap:
+        put(store, 110, 120)
+    assert gap.value.end == 100 and Cursor.decode(gap.value.cursor) is None and gap.value.cursor
+    assert put(store, 100, 120) == 120 and store.info(KEY).lines == SOURCE[:120].count(b"\n")
+    store.commit()
+    crash(store)
+    digest_from = 50 if closes == "later part" else 0
+    data = b"x" * 120 if closes == "other" else SOURCE[:120]
+    info = store.close_stream(KEY, close_of(data, digest_from=digest_from))
+    assert info.verdict == ("complete" if closes == "equal" else "partial")
+    assert "index was rebuilt" in str(info.losses)
+    assert store.path(KEY).read_bytes() == SOURCE[:120], "nothing that is stored goes"
+    if closes == "later part":
+        assert "the site no longer has the first 50 bytes to compare" in info.verdict_reason
+    with pytest.raises(QuotaError):
+        put(store, 120, 151)
+    store.close()
 
 
 def test_an_index_of_another_version_is_refused(memory_path):
