@@ -18,6 +18,7 @@ from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.lock import StoreLock
 from nvflare_logstream.store.migrations import migrate
 from nvflare_logstream.store.rows import (
+    SAVE_EXPECTED,
     SAVE_LOSS,
     SAVE_STREAM,
     SELECT_LOSSES,
@@ -130,6 +131,12 @@ class Index:
             )
             db.execute(SAVE_STREAM, stream_row(stream))
             db.executemany(SAVE_LOSS, loss_rows(stream, MAX_LOSSES))
+
+    def expect(self, streams: Iterable[Stream]) -> None:
+        """Write those of whose site nothing is known in its job, unless the job was removed."""
+        rows = [(*stream_row(s), s.key.job_id, s.site, s.key.job_id) for s in streams]
+        with self._transaction() as db:
+            db.executemany(SAVE_EXPECTED, rows)
 
     def load(self, key: StreamKey) -> Stream | None:
         """One stream, or None."""

@@ -104,18 +104,6 @@ class LoadedStreams:
             else:
                 file.update(state=State.REFUSED, reason=reason, last_seen=now)
 
-    def expect(self, key: StreamKey, reason: str) -> None:
-        """Record that a site takes part in a job, unless something of it is known already.
-
-        Raises:
-            StoreError: if the index does not take it.
-        """
-        with self.lock:
-            if not self._index.find(key.job_id, key.site) and not self._index.forgotten(key.job_id):
-                now = self._clock()
-                expected = Stream(key, state=State.EXPECTED, reason=reason, opened=now, last_seen=now)
-                self._index.save([expected])
-
     def touch(self, site: str, job_id: str) -> list[Stream]:
         """Note a sign of life for the open streams of a site, or of one of its jobs.
 

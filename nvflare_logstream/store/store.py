@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -170,19 +170,22 @@ class LogStore:
         if commit:
             self.commit(key)
 
-    def expect(self, key: StreamKey, reason: str) -> None:
-        """Record that a site takes part in a job, so that a log that never comes is known to be missing.
+    def expect(self, reasons: Mapping[StreamKey, str]) -> None:
+        """Record which sites take part in a job, so that a log that never comes is known to be missing.
 
-        The site is expected under the file of `key`, until any stream of it in that job is opened or refused.
+        A site is expected under the file of its key, until any stream of it in that job is opened or refused.
 
         Args:
-            key: the site, its job, and the file to show as missing.
-            reason: why it is missing.
+            reasons: why a log is missing, by the site, its job, and the file to show.
 
         Raises:
             StoreError: if the disk does not take it.
         """
-        self._loaded.expect(key, reason)
+        now = self._clock()
+        self.index.expect(
+            Stream(key, state=State.EXPECTED, reason=reason, opened=now, last_seen=now)
+            for key, reason in reasons.items()
+        )
 
     def touch(self, site: str, job_id: str = "") -> list[Stream]:
         """Note a sign of life for a site's open streams, see `LoadedStreams.touch`."""

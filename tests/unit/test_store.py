@@ -754,7 +754,7 @@ def test_what_was_removed_does_not_come_back(store, restarted, file):
     ):
         with pytest.raises(RefusedError, match="has removed the logs of job job-1: nothing was heard of it"):
             come_back()
-    store.expect(key, "nothing came")
+    store.expect({key: "nothing came"})
     assert store.streams() == [] and not (store.root / KEY.job_id).exists()
     assert put(store, 0, 10, StreamKey("job-2", "site-1", "log.txt")) == 10
 
@@ -786,12 +786,26 @@ def test_release_forgets_in_memory_only(store):
 
 
 def test_an_expected_stream_is_never_seen_until_it_comes(store, clock):
-    store.expect(KEY, "nothing came")
+    store.expect({KEY: "nothing came"})
     assert store.streams()[0].as_of(clock(), 30).verdict == "never seen"
     assert not store.path(KEY).exists()
     put(store, 0, 10)
-    store.expect(KEY, "nothing came")
+    store.expect({KEY: "nothing came"})
     assert store.streams()[0].as_of(clock(), 30).verdict == "streaming"
+
+
+def test_what_a_job_expects_of_a_thousand_sites_is_one_commit_and_stops_nobody(store):
+    """It was one for each site, all under the lock that every frame needs."""
+    done = []
+    store.index._db.set_trace_callback(done.append)
+    keys = [KEY._replace(site=f"site-{number}") for number in range(1000)]
+    with store._loaded.lock:
+        thread = threading.Thread(target=store.expect, args=[dict.fromkeys(keys, "nothing came")])
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive()
+    assert sum(statement.startswith("COMMIT") for statement in done) == 1
+    assert [stream.key for stream in store.streams()] == sorted(keys)
 
 
 @pytest.mark.parametrize("came", ["opened", "refused", "sent"])
@@ -800,7 +814,7 @@ def test_a_site_that_sends_another_file_is_no_longer_expected(store, came, resta
     """The expectation is of the site, whatever file it is noted under."""
     others = [StreamKey(KEY.job_id, "site-2", KEY.file), StreamKey("job-2", KEY.site, KEY.file)]
     for key in (KEY, *others):
-        store.expect(key, "nothing came")
+        store.expect({key: "nothing came"})
     if restarted:
         crash(store)
     other_file = StreamKey(KEY.job_id, KEY.site, "train.log")
@@ -812,14 +826,14 @@ def test_a_site_that_sends_another_file_is_no_longer_expected(store, came, resta
         put(store, 0, 10, other_file)
     expected = [other_file, *others]
     assert [stream.key for stream in store.streams()] == expected
-    store.expect(KEY, "nothing came")  # the server hears of the job's start later than of the stream
+    store.expect({KEY: "nothing came"})  # the server hears of the job's start later than of the stream
     crash(store)
     assert [stream.key for stream in store.streams()] == expected
     assert [str(stream.verdict) for stream in store.streams()][1:] == ["never seen", "never seen"]
 
 
 def test_an_expected_stream_that_comes_is_the_same_stream(store):
-    store.expect(KEY, "nothing came")
+    store.expect({KEY: "nothing came"})
     store.open(KEY)
     store.open(StreamKey(KEY.job_id, KEY.site, "train.log"))
     store.commit()
@@ -828,7 +842,7 @@ def test_an_expected_stream_that_comes_is_the_same_stream(store):
 
 
 def test_a_gap_in_an_expected_stream_opens_it(store):
-    store.expect(KEY, "nothing came")
+    store.expect({KEY: "nothing came"})
     with pytest.raises(GapError):
         put(store, 10, 20)
     assert store.streams()[0].state is State.OPEN
