@@ -36,6 +36,7 @@ class ErrorCode(Word):
     OUTPUT_DIR_EXISTS = "OUTPUT_DIR_EXISTS"
     OUTPUT_DIR_NOT_WRITABLE = "OUTPUT_DIR_NOT_WRITABLE"
     OUTPUT_NOT_WRITABLE = "OUTPUT_NOT_WRITABLE"
+    STORE_NOT_REPAIRED = "STORE_NOT_REPAIRED"
     STARTUP_KIT_MISSING = "STARTUP_KIT_MISSING"
     SYSTEM_NOT_READY = "SYSTEM_NOT_READY"
     TIMEOUT = "TIMEOUT"
@@ -63,6 +64,10 @@ class LinkError(LogStreamError):
 
 class StoreError(LogStreamError):
     """The store cannot take or give data now (disk full, file missing); nothing was changed."""
+
+
+class DamagedError(StoreError):
+    """The store's index is damaged; the text says how to repair it."""
 
 
 class CommitError(StoreError):

@@ -26,7 +26,7 @@ def schema_of(name: str) -> dict[str, Any]:
         "examples": list(module.EXAMPLES),
         "streaming": "jsonl" in modes,
         "output_modes": modes,
-        "mutating": False,
+        "mutating": getattr(module, "MUTATING", False),
         "idempotent": True,
         "retry_token": {"supported": False},
     }

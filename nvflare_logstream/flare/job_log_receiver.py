@@ -9,7 +9,7 @@ from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_context import FLContext
 from nvflare.widgets.widget import Widget
 
-from nvflare_logstream.errors import ArgumentError, ErrorCode
+from nvflare_logstream.errors import ArgumentError, ErrorCode, StoreError
 from nvflare_logstream.flare import admin_command
 from nvflare_logstream.flare.job_process import JobProcess, server_receives
 from nvflare_logstream.flare.receiver_settings import ReceiverSettings
@@ -88,6 +88,7 @@ class JobLogReceiver(Widget):
         )
         self._server: ServerProcess | None = None
         self._job: JobProcess | None = None
+        self._has_failed = False
         admin_command.register(self._answer)
         self.register_event_handler(EventType.SYSTEM_START, self._on_system_start)
         self.register_event_handler(EventType.BEFORE_JOB_LAUNCH, self._on_before_job_launch)
@@ -105,7 +106,11 @@ class JobLogReceiver(Widget):
             self.log_error(
                 fl_ctx, f"resources.json also lists {path}: remove it, nvflare_logstream does its work"
             )
-        server = ServerProcess(engine, self._settings)
+        try:
+            server = ServerProcess(engine, self._settings)
+        except (StoreError, OSError) as error:
+            self._cannot_start(error, fl_ctx)
+            return
         server.start()
         self._server = server
         self.log_info(fl_ctx, f"receiving job logs into {server.store.root}")
@@ -128,10 +133,18 @@ class JobLogReceiver(Widget):
                 process.stop()
 
     def _answer(self, job_id: str, request: object) -> dict[str, Any]:
+        if self._has_failed:
+            text = "the server cannot open its log store; its log says why"
+            return ErrorReply(ErrorCode.NO_RECEIVER, text).encode()
         if self._server is None:
             text = "the log receiver is not started yet; try again"
             return ErrorReply(ErrorCode.SYSTEM_NOT_READY, text).encode()
         return self._server.answer(job_id, request)
+
+    def _cannot_start(self, error: Exception, fl_ctx: FLContext) -> None:
+        """The sites keep their logs meanwhile, and send them when a receiver is there."""
+        self._has_failed = True
+        self.log_error(fl_ctx, f"no job logs are received: {error}")
 
     # -- in a job's server process ---------------------------------------------------------------------------
 
@@ -146,7 +159,11 @@ class JobLogReceiver(Widget):
         settings, problems = self._settings.within_job(run_directory)
         for problem in problems:
             self.log_warning(fl_ctx, problem)
-        job = JobProcess(engine, fl_ctx.get_job_id(), settings)
+        try:
+            job = JobProcess(engine, fl_ctx.get_job_id(), settings)
+        except (StoreError, OSError) as error:
+            self._cannot_start(error, fl_ctx)
+            return
         job.start()
         self._job = job
         self.log_info(fl_ctx, f"receiving this job's logs into {job.store.root}")

@@ -67,6 +67,7 @@ class JobProcess:
         """The process ends."""
         self._keeper.stop()
         self.store.commit()
+        self._sweep()  # most jobs are over before the keeper's first round: their uptime counts too
 
     def _sweep(self) -> None:
         """Remove what is too old, also by an uptime that grows only while this is called."""

@@ -66,10 +66,9 @@ class ServerProcess:
         reasons |= dict.fromkeys(
             participants(self._engine, job_id), "the site is in the job, nothing arrived from it"
         )
-        for site, reason in reasons.items():
-            if not is_site(site):  # the receiver refuses it by its name; the others' logs are still to come
-                continue
-            self.store.expect(StreamKey(job_id, site, DEFAULT_LOG_FILES[0]), reason)
+        # The receiver refuses a site with another name; the others' logs are still to come.
+        named = {site: reason for site, reason in reasons.items() if is_site(site)}
+        self.store.expect({StreamKey(job_id, site, DEFAULT_LOG_FILES[0]): named[site] for site in named})
 
     def job_completed(self, job_id: str) -> None:
         """The runtime has ended a job and archived its run directory."""

@@ -12,10 +12,12 @@ from nvflare_logstream.errors import GapError, RefusedError, StoreError
 from nvflare_logstream.store.file import StreamFile, digest_of
 from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.loaded import LoadedStreams
+from nvflare_logstream.store.rebuild import is_rebuilt
 from nvflare_logstream.streams import END_UNSEEN, Loss, State, Stream, StreamKey
 from nvflare_logstream.wire.upload import Close
 
 _PATIENCE = 10.0  # seconds that a repeated close waits for the first: less than a site waits for its answer
+_NOT_COMPARED = "the server's index was rebuilt, and the site no longer has"
 _TAKEN_AGAIN = "the stored copy differed from the site's file and was taken again"
 
 
@@ -49,11 +51,15 @@ class Closing:
             if mark != mark_read:
                 with self._cores:
                     digest = digest_of(file.path, close.digest_from, end)
+            is_damaged = False
+            if digest != close.digest and not close.digest_from:
+                with self._cores:  # what is as it came is kept: it is the site's file that has changed
+                    is_damaged = not file.is_as_it_came(digest)
             with self._loaded.lock:
                 file = self._at_end(key, close)
                 if file.fingerprint(close.digest_from) == mark:
                     file.read = (mark, digest)
-                return self._judge(file, close, digest)
+                return self._judge(file, close, digest, is_damaged)
 
     def _at_end(self, key: StreamKey, close: Close) -> StreamFile:
         file = self._loaded.load(key)
@@ -61,16 +67,17 @@ class Closing:
             raise GapError(file.record.end, file.record.cursor)
         return file
 
-    def _judge(self, file: StreamFile, close: Close, digest: str) -> Stream:
+    def _judge(self, file: StreamFile, close: Close, digest: str, is_damaged: bool) -> Stream:
         stream, now, agreed = file.record, self._clock(), digest == close.digest
         if stream.state is not State.STOPPED:
-            # Bytes that are on disk as they came are kept: it is the site's file that has changed.
-            if not agreed and file.received != digest and _may_be_taken_again(stream, close):
+            if is_damaged and _may_be_taken_again(stream):
                 # Only where the site's file is what came, it is known that nothing is missing afterwards.
                 missing = 0 if file.received == close.digest else None
                 self._loaded.begin_again(file, Loss(0, missing, _TAKEN_AGAIN))
                 raise GapError(0, b"")
             reason = f"the site's file has sha256 {close.digest}, the stored copy {digest}"
+            if agreed and close.digest_from and is_rebuilt(stream):
+                agreed, reason = False, f"{_NOT_COMPARED} the first {close.digest_from} bytes to compare"
             file.update(state=State.CLOSED, agreed=agreed, reason="" if agreed else reason)
         file.update(
             total=close.total,
@@ -96,10 +103,10 @@ class Closing:
                 self._freed.notify_all()
 
 
-def _may_be_taken_again(stream: Stream, close: Close) -> bool:
-    """Whether the site has every byte, this was not tried before, and the ledger can still say so."""
+def _may_be_taken_again(stream: Stream) -> bool:
+    """Whether this was not tried before, and the ledger can still say so."""
     tried = any(loss.reason == _TAKEN_AGAIN for loss in stream.losses)
-    return close.digest_from == 0 < close.total and not tried and len(stream.losses) < MAX_LOSSES - 1
+    return not tried and len(stream.losses) < MAX_LOSSES - 1
 
 
 def reopened(stream: Stream, allowed: bool) -> Loss:

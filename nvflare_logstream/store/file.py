@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from nvflare_logstream.errors import StoreError
-from nvflare_logstream.hashing import hash_range
+from nvflare_logstream.hashing import Hasher, hash_range
 from nvflare_logstream.streams import Stream
 
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW  # a link in the store is not ours
@@ -58,6 +59,21 @@ class StreamFile:
     def received(self) -> str:
         """sha256 (hex) of all bytes as they came; empty if some came in an earlier life of the server."""
         return self._hasher.hexdigest() if self._hashed == self.record.end else ""
+
+    def is_as_it_came(self, digest: str) -> bool:
+        """Whether all bytes on disk, which have this sha256 (hex), are as they came, as far as that is known.
+
+        Raises:
+            StoreError: if the file is shorter.
+            OSError: if it cannot be read.
+        """
+        if self.received:
+            return self.received == digest
+        if self.record.crc < 0:
+            return True
+        crc = _Crc()
+        _hash(self.path, crc, 0, self.record.end)
+        return crc.value == self.record.crc
 
     def update(self, **changes: Any) -> None:
         """Change the record; it is on disk after the next commit."""
@@ -107,7 +123,7 @@ class StreamFile:
 
     def start_again(self) -> None:
         """Make the file anew, empty."""
-        self.record = self.record._replace(end=0, cursor=b"", lines=0)
+        self.record = self.record._replace(end=0, cursor=b"", lines=0, crc=0)
         self._hasher, self._hashed = hashlib.sha256(), 0
         for directory in (self.path.parent.parent, self.path.parent):
             directory.mkdir(mode=0o700, exist_ok=True)
@@ -128,6 +144,16 @@ class UnsyncedError(OSError):
     """The disk did not take data: the system may have dropped them, and a next sync would not say so."""
 
 
+class _Crc:
+    """A crc32 as hashlib's objects are."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def update(self, data: bytes, /) -> None:
+        self.value = zlib.crc32(data, self.value)
+
+
 def digest_of(path: Path, start: int, end: int) -> str:
     """sha256 (hex) of a file's bytes from `start` to `end`.
 
@@ -136,6 +162,11 @@ def digest_of(path: Path, start: int, end: int) -> str:
         OSError: if it cannot be read.
     """
     hasher = hashlib.sha256()
+    _hash(path, hasher, start, end)
+    return hasher.hexdigest()
+
+
+def _hash(path: Path, hasher: Hasher, start: int, end: int) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
     try:
         reached = hash_range(hasher, lambda offset, length: os.pread(fd, length, offset), start, end)
@@ -143,7 +174,6 @@ def digest_of(path: Path, start: int, end: int) -> str:
         os.close(fd)
     if reached < end:
         raise StoreError(f"{path.name}: the stored copy is shorter than its index says")
-    return hasher.hexdigest()
 
 
 def sync_directory(path: Path) -> None:

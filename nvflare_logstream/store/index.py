@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from nvflare_logstream.errors import StoreError
+from nvflare_logstream.errors import DamagedError, StoreError
 from nvflare_logstream.store.ledger import MAX_LOSSES
+from nvflare_logstream.store.lock import StoreLock
 from nvflare_logstream.store.migrations import migrate
 from nvflare_logstream.store.rows import (
+    SAVE_EXPECTED,
     SAVE_LOSS,
     SAVE_STREAM,
     SELECT_LOSSES,
@@ -26,6 +28,8 @@ from nvflare_logstream.store.rows import (
     stream_row,
 )
 from nvflare_logstream.streams import State, Stream, StreamKey
+
+INDEX_FILE = "index.sqlite"
 
 
 class StoredJob(NamedTuple):
@@ -59,37 +63,53 @@ class Index:
         path: the SQLite file, made if it is not there, and migrated if an earlier release wrote it.
 
     Raises:
-        StoreError: if the file is no index of a log store, or one of a later release.
+        DamagedError: if the file is damaged.
+        StoreError: if the file is no index of a log store or one of a later release, or is being repaired.
     """
 
     def __init__(self, path: Path):
-        self._lock = threading.Lock()
+        self._lock, self._path = threading.Lock(), path
+        self._in_use = StoreLock(path.parent)
         try:
-            self._db = sqlite3.connect(path, check_same_thread=False, timeout=30.0)
+            with self._errors(f"cannot open the store's index {path}"):
+                self._db = sqlite3.connect(path, check_same_thread=False, timeout=30.0)
+                try:
+                    self._set_up()
+                except BaseException:
+                    self._db.close()
+                    raise
+        except BaseException:
+            self._in_use.release()
+            raise
+
+    def _set_up(self) -> None:
+        migrate(self._db, self._path)
+        for (found,) in self._db.execute("PRAGMA quick_check(1)"):
+            if found != "ok":  # what of it would be read, and what be overwritten, nobody knows
+                raise sqlite3.DatabaseError(str(found).replace("\n", " "))
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")  # what was committed is on disk, not only in order
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.Error as error:
-            raise StoreError(f"cannot open the store's index {path}: {error}") from error
-        try:
-            migrate(self._db, path)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")  # what was committed is on disk, not only in order
-        except (sqlite3.Error, StoreError) as error:
-            self._db.close()
-            if isinstance(error, StoreError):
-                raise
-            raise StoreError(f"cannot open the store's index {path}: {error}") from error
+            if type(error) is sqlite3.DatabaseError:  # all else that can happen has a class of its own
+                how = f"stop the server and run `nvflare-logstream repair {self._path.parent}`"
+                raise DamagedError(f"{what}: {error}; {how}") from error
+            raise StoreError(f"{what}: {error}") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with self._lock, self._db:
-                yield self._db
-        except sqlite3.Error as error:
-            raise StoreError(f"the store's index: {error}") from error
+        with self._errors("the store's index"), self._lock, self._db:
+            yield self._db
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._db.close()
+            self._in_use.release()
 
     def save(self, streams: Iterable[Stream]) -> None:
         """Write streams, with the losses they carry."""
@@ -110,6 +130,13 @@ class Index:
                 (key.job_id, key.site, State.EXPECTED.value),
             )
             db.execute(SAVE_STREAM, stream_row(stream))
+            db.executemany(SAVE_LOSS, loss_rows(stream, MAX_LOSSES))
+
+    def expect(self, streams: Iterable[Stream]) -> None:
+        """Write those of whose site nothing is known in its job, unless the job was removed."""
+        rows = [(*stream_row(s), s.key.job_id, s.site, s.key.job_id) for s in streams]
+        with self._transaction() as db:
+            db.executemany(SAVE_EXPECTED, rows)
 
     def load(self, key: StreamKey) -> Stream | None:
         """One stream, or None."""
@@ -179,6 +206,11 @@ class Index:
                 "INSERT OR REPLACE INTO forgotten (job, reason, removed) VALUES (?, ?, ?)",
                 (job_id, reason, now),
             )
+
+    def forget(self, job_id: str, reason: str, removed: float) -> None:
+        """Note that a job was removed, and why."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?, ?)", (job_id, reason, removed))
 
     def forgotten(self, job_id: str) -> str:
         """Why a job was removed; empty if it was not."""

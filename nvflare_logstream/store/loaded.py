@@ -14,6 +14,7 @@ from nvflare_logstream.store.file import StreamFile, UnsyncedError
 from nvflare_logstream.store.index import Index
 from nvflare_logstream.store.ledger import new_entries
 from nvflare_logstream.store.quotas import Usage
+from nvflare_logstream.store.rebuild import REBUILT, from_file
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 
 _LIVE = 300.0  # seconds; a stream not heard of for so long when the server went down was not live
@@ -62,11 +63,13 @@ class LoadedStreams:
             if record is None:
                 self.check_kept(key.job_id)
             self.check_files(key, record)
-            file = StreamFile(record or Stream(key, opened=now, last_seen=now), self.path(key))
+            stored = from_file(key, self.path(key)) if record is None else None
+            file = StreamFile(record or stored or Stream(key, opened=now, last_seen=now), self.path(key))
             if file.size() > file.record.end:  # written after the last commit: the sender sends it again
                 os.truncate(file.path, file.record.end)
             if record is None:
                 self._index.add(file.record)
+                self._usage.add(key.job_id, key.site, file.record.end)
         size = file.size()
         if size < file.record.end > 0:  # somebody damaged the store: what the site still has is taken again
             is_left = f"cut to {size} bytes" if size >= 0 else "removed"
@@ -74,7 +77,7 @@ class LoadedStreams:
             self.begin_again(file, Loss(0, None, f"{reason} from what the site still had"))
         elif size < 0:
             file.start_again()
-        if file.record.state is State.EXPECTED:
+        if file.record.state is State.EXPECTED or file.record.reason == REBUILT:
             file.update(state=State.OPEN, reason="")
         self.files[key] = file
         return file
@@ -100,18 +103,6 @@ class LoadedStreams:
                 self._index.add(stream._replace(state=State.REFUSED, reason=reason, last_seen=now))
             else:
                 file.update(state=State.REFUSED, reason=reason, last_seen=now)
-
-    def expect(self, key: StreamKey, reason: str) -> None:
-        """Record that a site takes part in a job, unless something of it is known already.
-
-        Raises:
-            StoreError: if the index does not take it.
-        """
-        with self.lock:
-            if not self._index.find(key.job_id, key.site) and not self._index.forgotten(key.job_id):
-                now = self._clock()
-                expected = Stream(key, state=State.EXPECTED, reason=reason, opened=now, last_seen=now)
-                self._index.save([expected])
 
     def touch(self, site: str, job_id: str) -> list[Stream]:
         """Note a sign of life for the open streams of a site, or of one of its jobs.
@@ -187,7 +178,7 @@ class LoadedStreams:
         stream = file.record
         losses = stream.losses + new_entries(stream.losses, [entry])
         again = stream._replace(
-            end=0, cursor=b"", lines=0, state=State.OPEN, reason="", agreed=False, losses=losses
+            end=0, cursor=b"", lines=0, crc=0, state=State.OPEN, reason="", agreed=False, losses=losses
         )
         self._index.save([again])  # first: a crash in between finds a file that is too long, and cuts it
         self._usage.add(stream.key.job_id, stream.site, -stream.end)

@@ -42,6 +42,15 @@ STEPS: tuple[tuple[str, ...], ...] = (
         WITHOUT ROWID
         """,
     ),
+    (  # 3: what came is known after a restart too; what was expected of a site that sent another file is gone
+        "ALTER TABLE streams ADD COLUMN crc INTEGER NOT NULL DEFAULT -1",
+        """
+        DELETE FROM streams WHERE state = 'expected' AND EXISTS (
+            SELECT 1 FROM streams AS other
+            WHERE other.job = streams.job AND other.site = streams.site AND other.state <> 'expected'
+        )
+        """,
+    ),
 )
 _TABLES = {"streams", "losses"}  # those of version 1
 _SELECT_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"

@@ -11,12 +11,18 @@ from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 # The columns after the key, named as the attributes of `Stream`. A new one goes to the end, with a migration.
 _FIELDS = (
     "end", "cursor", "lines", "state", "reason", "total", "digest", "digest_from", "agreed", "outcome",
-    "opened", "last_seen", "last_data", "closed", "utc_offset", "skew",
+    "opened", "last_seen", "last_data", "closed", "utc_offset", "skew", "crc",
 )  # fmt: skip
 _COLUMNS = ", ".join(["job", "site", "file", *(f'"{name}"' for name in _FIELDS)])  # "end" is a word of SQL
 _PLACES = ", ".join("?" * (3 + len(_FIELDS)))
 SELECT_STREAMS = f"SELECT {_COLUMNS} FROM streams"
 SAVE_STREAM = f"INSERT OR REPLACE INTO streams ({_COLUMNS}) VALUES ({_PLACES})"
+# A site that has sent or refused anything in the job is not expected any more; values: a row, job, site, job.
+SAVE_EXPECTED = f"""
+    INSERT INTO streams ({_COLUMNS}) SELECT {_PLACES}
+    WHERE NOT EXISTS (SELECT 1 FROM streams WHERE job = ? AND site = ?)
+    AND NOT EXISTS (SELECT 1 FROM forgotten WHERE job = ?)
+"""
 _LOSS_COLUMNS = "job, site, file, offset, length, reason"
 SELECT_LOSSES = f"SELECT {_LOSS_COLUMNS} FROM losses"
 SAVE_LOSS = f"INSERT OR IGNORE INTO losses ({_LOSS_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"

@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,16 +21,17 @@ from nvflare_logstream.store.appending import Appending
 from nvflare_logstream.store.changes import Changes
 from nvflare_logstream.store.closing import Closing
 from nvflare_logstream.store.file import sync_directory
-from nvflare_logstream.store.index import Index
+from nvflare_logstream.store.index import INDEX_FILE, Index
 from nvflare_logstream.store.loaded import LoadedStreams
+from nvflare_logstream.store.lock import LOCK_FILE
 from nvflare_logstream.store.quotas import FreeSpace, Quotas, Usage
+from nvflare_logstream.store.rebuild import rebuild
 from nvflare_logstream.store.retention import Removal, Retention
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 from nvflare_logstream.wire.upload import Close
 
 __all__ = ["INDEX_FILE", "LogStore", "Quotas"]
 
-INDEX_FILE = "index.sqlite"
 _DEFAULT_QUOTAS = Quotas()
 
 
@@ -65,10 +66,14 @@ class LogStore:
     ):
         self.root, self._clock = Path(root), clock
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        was_there = (self.root / LOCK_FILE).exists()
         (self.root / INDEX_FILE).touch(mode=0o600)  # the files SQLite makes beside it get the same mode
         self.index = Index(self.root / INDEX_FILE)
         sync_directory(self.root)
-        self._usage = Usage(quotas, self.index.parts())
+        parts = self.index.parts()
+        if was_there and not parts:
+            parts = rebuild(self.root, self.index)
+        self._usage = Usage(quotas, parts)
         free = FreeSpace(self.root, quotas.free_share, clock)
         self._loaded = LoadedStreams(self.root, self.index, self._usage, clock)
         self._appending = Appending(self._loaded, self._usage, free, clock)
@@ -165,19 +170,22 @@ class LogStore:
         if commit:
             self.commit(key)
 
-    def expect(self, key: StreamKey, reason: str) -> None:
-        """Record that a site takes part in a job, so that a log that never comes is known to be missing.
+    def expect(self, reasons: Mapping[StreamKey, str]) -> None:
+        """Record which sites take part in a job, so that a log that never comes is known to be missing.
 
-        The site is expected under the file of `key`, until any stream of it in that job is opened or refused.
+        A site is expected under the file of its key, until any stream of it in that job is opened or refused.
 
         Args:
-            key: the site, its job, and the file to show as missing.
-            reason: why it is missing.
+            reasons: why a log is missing, by the site, its job, and the file to show.
 
         Raises:
             StoreError: if the disk does not take it.
         """
-        self._loaded.expect(key, reason)
+        now = self._clock()
+        self.index.expect(
+            Stream(key, state=State.EXPECTED, reason=reason, opened=now, last_seen=now)
+            for key, reason in reasons.items()
+        )
 
     def touch(self, site: str, job_id: str = "") -> list[Stream]:
         """Note a sign of life for a site's open streams, see `LoadedStreams.touch`."""

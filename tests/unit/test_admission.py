@@ -79,7 +79,7 @@ def test_a_site_that_has_streams_of_a_finished_job_is_admitted(engine, store, ad
     engine.run("job-1")
     engine.end("job-1")
     upload(store, StreamKey("job-1", "site-1", "log.txt"), b"line\n")
-    store.expect(StreamKey("job-1", "site-2", "log.txt"), "nothing came yet")
+    store.expect({StreamKey("job-1", "site-2", "log.txt"): "nothing came yet"})
     assert admit("site-1", "job-1") == Admission()
     assert admit("site-2", "job-1").status is Status.REFUSED
 

@@ -154,7 +154,7 @@ def test_an_export_has_every_byte_and_its_manifest_every_stream(fed):
     fed.end(KEY, TEXT + b"\xff\x00", 5)
     fed.add(OTHER, b"")  # empty is not missing
     fed.store.refuse(StreamKey(JOB, "site-3", "log.txt"), "the site does not allow it")
-    fed.store.expect(StreamKey(JOB, "site-4", "log.txt"), "nothing arrived from it")
+    fed.store.expect({StreamKey(JOB, "site-4", "log.txt"): "nothing arrived from it"})
     manifest = fed.export()
     assert fed.content() == {"site-1/log.txt": TEXT + b"\xff\x00", "site-2/log.txt": b""}
     assert manifest == Manifest.load(fed.dest) and manifest.finished
@@ -533,7 +533,7 @@ def test_every_result_of_verifying_a_job(memory_path):
     fed.store.open(keys["open"])
     fed.clock.advance(20)
     fed.store.refuse(StreamKey(JOB, "no", "log.txt"), "the site does not allow it")
-    fed.store.expect(StreamKey(JOB, "none", "log.txt"), "nothing arrived from it")
+    fed.store.expect({StreamKey(JOB, "none", "log.txt"): "nothing arrived from it"})
     found = {finding.site: finding for finding in fed.client.verify(JOB)}
     assert {site: str(finding.result) for site, finding in found.items()} == {
         "equal": "equal",
@@ -598,7 +598,7 @@ def test_every_result_of_verifying_an_export(fed):
     for site in ("changed", "cut", "gone", "linked", "same"):
         fed.add(StreamKey(JOB, site, "log.txt"), TEXT)
     fed.store.refuse(StreamKey(JOB, "no", "log.txt"), "the site does not allow it")
-    fed.store.expect(StreamKey(JOB, "none", "log.txt"), "nothing arrived from it")
+    fed.store.expect({StreamKey(JOB, "none", "log.txt"): "nothing arrived from it"})
     fed.export()
     (fed.dest / "changed" / "log.txt").write_bytes(TEXT.swapcase())
     (fed.dest / "cut" / "log.txt").write_bytes(TEXT[:-1])

@@ -231,7 +231,7 @@ def test_silence_and_return_are_told_once_each(world):
 
 def test_a_site_whose_first_words_came_and_that_fell_silent_unseen_is_told_to_be_silent(world):
     """It joined and went between two looks."""
-    world.store.expect(StreamKey(JOB, "site-1", "log.txt"), "nothing came yet")
+    world.store.expect({StreamKey(JOB, "site-1", "log.txt"): "nothing came yet"})
 
     def came_and_went() -> None:
         world.write("site-1", b"one\n")
@@ -261,7 +261,7 @@ def test_losses_and_refusals_are_told_once_each_with_their_reason(world):
 
 
 def test_a_site_that_never_comes_is_waited_for_no_longer_than_a_moment(world):
-    world.store.expect(StreamKey(JOB, "site-1", "log.txt"), "not connected")
+    world.store.expect({StreamKey(JOB, "site-1", "log.txt"): "not connected"})
     world.over()
     began = world.clock.now
     events = world.follow()
@@ -272,14 +272,14 @@ def test_a_site_that_never_comes_is_waited_for_no_longer_than_a_moment(world):
 
 def test_of_what_never_came_the_server_is_told_first(world):
     for site in ("a-site", "server", "z-site"):
-        world.store.expect(StreamKey(JOB, site, "log.txt"), "not connected")
+        world.store.expect({StreamKey(JOB, site, "log.txt"): "not connected"})
     world.over()
     events = world.follow()
     assert [event.site for event in events if event.kind == "missing"] == ["server", "a-site", "z-site"]
 
 
 def test_a_site_that_comes_a_moment_after_the_jobs_end_is_read(world):
-    world.store.expect(StreamKey(JOB, "site-1", "log.txt"), "not connected")
+    world.store.expect({StreamKey(JOB, "site-1", "log.txt"): "not connected"})
     world.over()
     world.steps = [
         lambda: None,

@@ -159,6 +159,19 @@ def test_a_stream_of_release_0_1_0_goes_on_and_is_closed(old):
     store.close()
 
 
+def test_what_an_earlier_release_expected_of_a_site_that_sent_another_file_is_gone(old):
+    """It kept "never seen" beside what had come."""
+    with closing(sqlite3.connect(old / INDEX_FILE)) as db, db:
+        db.execute("CREATE TEMP TABLE more AS SELECT * FROM streams WHERE state = 'expected'")
+        db.execute("UPDATE more SET file = 'train.log', state = 'open'")
+        db.execute("INSERT INTO streams SELECT * FROM more")
+    with closing(sqlite3.connect(old / INDEX_FILE)) as db, db:  # one of another job, which stays
+        db.execute("UPDATE streams SET job = 'job-3' WHERE site = 'site-2' AND job = 'job-2'")
+    states = {"/".join(stream.key): str(stream.state) for stream in records_in(old)}
+    assert states["job-1/site-3/train.log"] == "open" and "job-1/site-3/log.txt" not in states
+    assert len(states) == 5, "all others are there"
+
+
 def test_a_new_store_has_the_tables_of_an_old_one(old, memory_path):
     LogStore(memory_path / "new").close()
     LogStore(old).close()  # takes the steps that it lacks

@@ -412,7 +412,7 @@ def test_a_request_that_says_nothing_is_a_sign_of_life_of_the_senders_streams(se
 def test_a_site_that_streams_another_file_only_is_not_missed(server, part):
     """The server expects every site of a job under log.txt."""
     for site in (SITE, "site-2"):
-        server.store.expect(StreamKey(JOB, site, "log.txt"), "nothing arrived from it")
+        server.store.expect({StreamKey(JOB, site, "log.txt"): "nothing arrived from it"})
     server.send(part)
     assert [(stream.site, stream.file) for stream in server.store.streams(JOB)] == [
         (SITE, "train.log"),

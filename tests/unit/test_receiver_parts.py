@@ -159,7 +159,7 @@ def test_a_job_does_not_wait_longer_than_it_may(store):
 
 
 def test_a_site_that_sent_nothing_is_not_waited_for(store):
-    store.expect(LOG, "nothing came yet")
+    store.expect({LOG: "nothing came yet"})
     wait_for_sites(store, "job-1", 8.0, Clock(), lambda seconds: 1 / 0)
 
 

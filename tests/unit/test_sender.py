@@ -621,7 +621,7 @@ def test_an_order_given_in_the_last_instant_of_a_pause_is_taken_at_once(world):
 def test_the_servers_expectation_does_not_make_a_site_send_a_file_that_it_does_not_stream(world):
     world.write(b"not to leave\n")
     world.write(b"epoch 1\n", "train.log")
-    world.store.expect(StreamKey(JOB, SITE, "log.txt"), "nothing arrived")
+    world.store.expect({StreamKey(JOB, SITE, "log.txt"): "nothing arrived"})
     world.finish(world.sender(), ("train.log",))
     assert [(stream.file, stream.verdict) for stream in world.store.streams(JOB)] == [
         ("train.log", "complete")

@@ -27,6 +27,7 @@ from nvflare_logstream.errors import (
     RefusedError,
     StoreError,
 )
+from nvflare_logstream.site.cursor import Cursor
 from nvflare_logstream.store import closing, file
 from nvflare_logstream.store.index import StoredPart
 from nvflare_logstream.store.ledger import MAX_LOSSES
@@ -187,6 +188,31 @@ def test_a_copy_that_was_taken_again_is_complete_where_that_can_be_known(store, 
     info = store.close_stream(KEY, close_of(SOURCE[:100]))
     assert info.agreed and info.verdict == ("lost" if restarted else "complete")
     assert "was taken again" in str(info.losses[0]) and store.path(KEY).read_bytes() == SOURCE[:100]
+
+
+@pytest.mark.parametrize("restarts", [0, 1, 2])
+def test_a_copy_that_is_as_it_came_stays_where_the_sites_file_was_rewritten(store, restarts):
+    """Also after a restart of the server it is known what came."""
+    for start in range(0, 150, 50):
+        put(store, start, start + 50)
+        store.commit()
+        if start < restarts * 50:
+            put(store, start + 50, start + 60)  # comes again
+            crash(store)
+    info = store.close_stream(KEY, close_of(b"x" * 150))
+    assert info.verdict == "partial" and info.losses == () and store.path(KEY).read_bytes() == SOURCE[:150]
+
+
+def test_a_copy_of_which_nobody_knows_how_it_came_stays(store):
+    """An earlier release wrote it, and the server was restarted with this one."""
+    put(store, 0, 100)
+    store.commit()
+    with store.index._transaction() as db:
+        db.execute("UPDATE streams SET crc = -1")
+    crash(store)
+    put(store, 100, 120)
+    info = store.close_stream(KEY, close_of(b"x" * 120))
+    assert info.verdict == "partial" and store.path(KEY).read_bytes() == SOURCE[:120]
 
 
 def test_a_copy_that_differs_stays_where_the_site_has_less(store):
@@ -404,11 +430,28 @@ def test_a_damaged_copy_is_taken_again_from_the_start(store, running, damage):
     assert info.verdict == "lost", "nobody can know whether the site still had all of it"
 
 
-def test_a_file_that_was_left_without_its_index_is_overwritten(store):
+@pytest.mark.parametrize("closes", ["equal", "other", "later part"])
+def test_a_file_of_which_the_index_knows_nothing_is_kept_and_compared(memory_path, closes):
+    store = LogStore(memory_path, Quotas(stream=150))
     store.path(KEY).parent.mkdir(parents=True)
-    store.path(KEY).write_bytes(b"left over from somewhere" * 100)
-    put(store, 0, 10)
-    assert store.path(KEY).read_bytes() == SOURCE[:10]
+    store.path(KEY).write_bytes(SOURCE[:100])
+    with pytest.raises(GapError) as gap:
+        put(store, 110, 120)
+    assert gap.value.end == 100 and Cursor.decode(gap.value.cursor) is None and gap.value.cursor
+    assert put(store, 100, 120) == 120 and store.info(KEY).lines == SOURCE[:120].count(b"\n")
+    store.commit()
+    crash(store)
+    digest_from = 50 if closes == "later part" else 0
+    data = b"x" * 120 if closes == "other" else SOURCE[:120]
+    info = store.close_stream(KEY, close_of(data, digest_from=digest_from))
+    assert info.verdict == ("complete" if closes == "equal" else "partial")
+    assert "index was rebuilt" in str(info.losses)
+    assert store.path(KEY).read_bytes() == SOURCE[:120], "nothing that is stored goes"
+    if closes == "later part":
+        assert "the site no longer has the first 50 bytes to compare" in info.verdict_reason
+    with pytest.raises(QuotaError):
+        put(store, 120, 151)
+    store.close()
 
 
 def test_an_index_of_another_version_is_refused(memory_path):
@@ -711,7 +754,7 @@ def test_what_was_removed_does_not_come_back(store, restarted, file):
     ):
         with pytest.raises(RefusedError, match="has removed the logs of job job-1: nothing was heard of it"):
             come_back()
-    store.expect(key, "nothing came")
+    store.expect({key: "nothing came"})
     assert store.streams() == [] and not (store.root / KEY.job_id).exists()
     assert put(store, 0, 10, StreamKey("job-2", "site-1", "log.txt")) == 10
 
@@ -743,12 +786,26 @@ def test_release_forgets_in_memory_only(store):
 
 
 def test_an_expected_stream_is_never_seen_until_it_comes(store, clock):
-    store.expect(KEY, "nothing came")
+    store.expect({KEY: "nothing came"})
     assert store.streams()[0].as_of(clock(), 30).verdict == "never seen"
     assert not store.path(KEY).exists()
     put(store, 0, 10)
-    store.expect(KEY, "nothing came")
+    store.expect({KEY: "nothing came"})
     assert store.streams()[0].as_of(clock(), 30).verdict == "streaming"
+
+
+def test_what_a_job_expects_of_a_thousand_sites_is_one_commit_and_stops_nobody(store):
+    """It was one for each site, all under the lock that every frame needs."""
+    done = []
+    store.index._db.set_trace_callback(done.append)
+    keys = [KEY._replace(site=f"site-{number}") for number in range(1000)]
+    with store._loaded.lock:
+        thread = threading.Thread(target=store.expect, args=[dict.fromkeys(keys, "nothing came")])
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive()
+    assert sum(statement.startswith("COMMIT") for statement in done) == 1
+    assert [stream.key for stream in store.streams()] == sorted(keys)
 
 
 @pytest.mark.parametrize("came", ["opened", "refused", "sent"])
@@ -757,7 +814,7 @@ def test_a_site_that_sends_another_file_is_no_longer_expected(store, came, resta
     """The expectation is of the site, whatever file it is noted under."""
     others = [StreamKey(KEY.job_id, "site-2", KEY.file), StreamKey("job-2", KEY.site, KEY.file)]
     for key in (KEY, *others):
-        store.expect(key, "nothing came")
+        store.expect({key: "nothing came"})
     if restarted:
         crash(store)
     other_file = StreamKey(KEY.job_id, KEY.site, "train.log")
@@ -769,14 +826,14 @@ def test_a_site_that_sends_another_file_is_no_longer_expected(store, came, resta
         put(store, 0, 10, other_file)
     expected = [other_file, *others]
     assert [stream.key for stream in store.streams()] == expected
-    store.expect(KEY, "nothing came")  # the server hears of the job's start later than of the stream
+    store.expect({KEY: "nothing came"})  # the server hears of the job's start later than of the stream
     crash(store)
     assert [stream.key for stream in store.streams()] == expected
     assert [str(stream.verdict) for stream in store.streams()][1:] == ["never seen", "never seen"]
 
 
 def test_an_expected_stream_that_comes_is_the_same_stream(store):
-    store.expect(KEY, "nothing came")
+    store.expect({KEY: "nothing came"})
     store.open(KEY)
     store.open(StreamKey(KEY.job_id, KEY.site, "train.log"))
     store.commit()
@@ -785,7 +842,7 @@ def test_an_expected_stream_that_comes_is_the_same_stream(store):
 
 
 def test_a_gap_in_an_expected_stream_opens_it(store):
-    store.expect(KEY, "nothing came")
+    store.expect({KEY: "nothing came"})
     with pytest.raises(GapError):
         put(store, 10, 20)
     assert store.streams()[0].state is State.OPEN

@@ -18,7 +18,7 @@ from nvflare.apis.fl_context import FLContext
 
 from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.client.port import read_reply
-from nvflare_logstream.errors import LostContactError
+from nvflare_logstream.errors import LostContactError, RetrievalError
 from nvflare_logstream.flare.shared import shared
 from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.streams import State, StreamKey, Verdict
@@ -365,6 +365,25 @@ def test_events_before_the_start_change_nothing_and_readers_are_told_to_come_bac
     assert not (Path(federation.server.workspace.get_root_dir()) / "logstream").exists()
 
 
+@pytest.mark.parametrize("process", ["server", "job"])
+def test_a_damaged_index_is_said_in_one_line_and_readers_are_told(federation, jobs_engine, caplog, process):
+    engine = federation.server if process == "server" else jobs_engine
+    event = EventType.SYSTEM_START if process == "server" else EventType.START_RUN
+    index = Path(engine.workspace.get_root_dir()) / "logstream" / "index.sqlite"
+    index.parent.mkdir()
+    index.write_bytes(b"not a database" * 100)
+    federation.receiver = JobLogReceiver()
+    fire(federation.receiver, event, context(engine, JOB))
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "no job logs are received: cannot open the store's index" in said and "\n" not in said
+    assert f"nvflare-logstream repair {index.parent}" in said
+    if process == "server":
+        request = StreamsRequest()
+        with pytest.raises(RetrievalError, match="its log says why") as error:
+            read_reply(JOB, request, federation.receiver._answer(JOB, request.encode()))
+        assert error.value.code == "NO_RECEIVER"
+
+
 # -- a job's server process
 
 
@@ -461,6 +480,14 @@ def test_a_jobs_own_receiver_removes_what_is_too_old_and_no_more(federation, job
     store.close()
     store = start_jobs_own_receiver(federation, jobs_engine, keep_days=1)
     assert {stream.key.job_id for stream in store.streams()} - {JOB} == {"new"}
+
+
+def test_a_short_jobs_own_receiver_adds_its_uptime(federation, jobs_engine):
+    """Otherwise no log would ever be old where all jobs end within a minute."""
+    store = start_jobs_own_receiver(federation, jobs_engine)
+    began = store.index.heard()[0]
+    fire(federation.receiver, EventType.SYSTEM_END, context(jobs_engine, JOB))
+    assert store.index.heard()[0] > began
 
 
 def test_a_jobs_own_receiver_stands_back_where_the_server_has_one(federation, memory_path):
