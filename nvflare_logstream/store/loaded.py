@@ -40,8 +40,9 @@ class LoadedStreams:
         self.lock = threading.RLock()
         self._commit_lock = threading.Lock()
         self.files: dict[StreamKey, StreamFile] = {}
-        self._went_down = max((job.last_seen for job in index.jobs()), default=-1.0)  # the server's last life
-        self._resumed: set[tuple[str, str]] = set()  # whose streams were loaded, as (site, job_id)
+        self._resumable: dict[str, set[StreamKey]] = {}  # by site: live when the server went down
+        for key in index.live(_LIVE, clock()):
+            self._resumable.setdefault(key.site, set()).add(key)
 
     def path(self, key: StreamKey) -> Path:
         """The stream's file."""
@@ -63,6 +64,7 @@ class LoadedStreams:
                 self.check_kept(key.job_id)
             self.check_files(key, record)
             file = StreamFile(record or Stream(key, opened=now, last_seen=now), self.path(key))
+            file.listed = len(file.record.losses)
             if file.size() > file.record.end:  # written after the last commit: the sender sends it again
                 os.truncate(file.path, file.record.end)
             if record is None:
@@ -132,14 +134,12 @@ class LoadedStreams:
 
     def _load_live(self, site: str, job_id: str) -> None:
         """Load, once, the streams that were live when the server went down."""
-        if self._went_down < 0 or (site, job_id) in self._resumed:
-            return
-        for stream in self._index.find(job_id or None, site):
-            is_live = stream.state is State.OPEN and self._went_down - stream.last_seen < _LIVE
-            if is_live and stream.key not in self.files:
-                with suppress(OSError, StoreError):  # this stream's own trouble; its next frame hears of it
-                    self.load(stream.key)
-        self._resumed.add((site, job_id))
+        keys = self._resumable.get(site, set())
+        due = {key for key in keys if job_id in ("", key.job_id)}
+        keys -= due
+        for key in due - self.files.keys():
+            with suppress(OSError, StoreError):  # this stream's own trouble; its next frame hears of it
+                self.load(key)
 
     def check_kept(self, job_id: str) -> None:
         """Check that a job's logs were not removed: they do not come back.
@@ -191,7 +191,7 @@ class LoadedStreams:
         )
         self._index.save([again])  # first: a crash in between finds a file that is too long, and cuts it
         self._usage.add(stream.key.job_id, stream.site, -stream.end)
-        file.record = again
+        file.record, file.listed = again, len(losses)
         file.start_again()
         file.dirty = True  # a commit that is under way may still write the record of before
 
@@ -215,20 +215,24 @@ class LoadedStreams:
             for file, record in dirty:
                 try:
                     if file.sync():
-                        synced.append(record)
+                        synced.append((file, record))
                 except OSError as error:
                     failed[record.key] = str(error)
                     file.dirty = True
                     if isinstance(error, UnsyncedError):
                         unsure.append(file)
             try:
-                self._index.save(synced)
+                self._index.save(
+                    [record for _, record in synced], {record.key: file.listed for file, record in synced}
+                )
             except StoreError as error:
                 with self.lock:
                     for file, _ in dirty:
                         file.dirty = True
                 raise StoreError(f"cannot commit: {error}") from error
             with self.lock:
+                for file, record in synced:
+                    file.listed = max(file.listed, len(record.losses))
                 for file in unsure:
                     self._go_back(file)
         return failed
