@@ -21,6 +21,7 @@ from nvflare.apis.storage import WORKSPACE
 
 from nvflare_logstream.client.model import UNKNOWN
 from nvflare_logstream.names import SERVER_SITE
+from nvflare_logstream.store.loaded import SCRATCH
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, Stream, StreamKey
 
@@ -104,7 +105,7 @@ class ArchiveKeeper:
         self._store.release(job_id)
 
     def _complete(self, job_id: str, streams: list[Stream]) -> None:
-        with tempfile.TemporaryDirectory(dir=self._store.root, prefix=".archive-") as scratch:
+        with tempfile.TemporaryDirectory(dir=self._store.root, prefix=SCRATCH) as scratch:
             archive = self._fetch(job_id, scratch)
             if archive is None:
                 return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,7 +63,7 @@ class Index:
     """
 
     def __init__(self, path: Path):
-        self._lock = threading.Lock()
+        self._lock, self._path = threading.Lock(), path
         try:
             self._db = sqlite3.connect(path, check_same_thread=False, timeout=30.0)
         except sqlite3.Error as error:
@@ -135,11 +135,14 @@ class Index:
         return read_streams(rows, losses)
 
     def jobs(self) -> list[StoredJob]:
-        """Every job."""
-        with self._transaction() as db:
-            rows = db.execute(
-                "SELECT job, SUM(\"end\"), MAX(last_seen), MAX(state = 'open') FROM streams GROUP BY job"
-            ).fetchall()
+        """Every job; nobody else waits for it."""
+        try:
+            with closing(sqlite3.connect(self._path, timeout=30.0)) as db:
+                rows = db.execute(
+                    "SELECT job, SUM(\"end\"), MAX(last_seen), MAX(state = 'open') FROM streams GROUP BY job"
+                ).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"the store's index: {error}") from error
         return [
             StoredJob(job_id, size, last_seen, bool(is_open)) for job_id, size, last_seen, is_open in rows
         ]

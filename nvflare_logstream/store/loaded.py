@@ -16,6 +16,7 @@ from nvflare_logstream.store.ledger import new_entries
 from nvflare_logstream.store.quotas import Usage
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 
+SCRATCH = ".archive-"  # how the names of directories begin that last no longer than the server
 _LIVE = 300.0  # seconds; a stream not heard of for so long when the server went down was not live
 
 
@@ -261,4 +262,11 @@ class LoadedStreams:
                 del self.files[key]
             self._index.delete_job(job_id, reason, self._clock())
             self._usage.forget(job_id)
-            shutil.rmtree(self._root / job_id, ignore_errors=True)
+        # Nobody comes back to it: that may take its time.
+        shutil.rmtree(self._root / job_id, ignore_errors=True)
+
+    def clear_leftovers(self) -> None:
+        """Remove what an earlier life of the server did not come to remove: jobs, and files half written."""
+        for entry in list(self._root.iterdir()):
+            if entry.name.startswith(SCRATCH) or (entry.is_dir() and self._index.forgotten(entry.name)):
+                shutil.rmtree(entry, ignore_errors=True)

@@ -71,6 +71,7 @@ class LogStore:
         self._usage = Usage(quotas, self.index.parts())
         free = FreeSpace(self.root, quotas.free_share, clock)
         self._loaded = LoadedStreams(self.root, self.index, self._usage, clock)
+        self._loaded.clear_leftovers()
         self._appending = Appending(self._loaded, self._usage, free, clock)
         self._closing = Closing(self._loaded, clock)
         self._changes = Changes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import sqlite3
 import stat
 import threading
@@ -687,6 +688,40 @@ def test_delete_job_removes_all_of_it_and_nothing_else(store):
     assert not (store.root / KEY.job_id).exists() and store.path(other).read_bytes() == SOURCE[:20]
 
 
+def test_to_remove_a_jobs_files_holds_up_nobody(store, monkeypatch):
+    """A file of 16 GiB takes the disk a second and more."""
+    other = StreamKey("job-2", "site-1", "log.txt")
+    put(store, 0, 10)
+    rmtree, alive = shutil.rmtree, []
+
+    def remove(path, **more):
+        writer = threading.Thread(target=lambda: (put(store, 0, 20, other), store.commit()), daemon=True)
+        writer.start()
+        writer.join(20)
+        alive.append(writer.is_alive())
+        rmtree(path, **more)
+
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    store.delete_job(KEY.job_id)
+    assert alive == [False] and not (store.root / KEY.job_id).exists()
+
+
+def test_what_a_crash_left_of_a_removed_job_goes_at_the_next_start(memory_path, monkeypatch):
+    store = LogStore(memory_path)
+    for name in ("job-1", "job-2", "job-3"):
+        put(store, 0, 10, StreamKey(name, "site-1", "log.txt"))
+    store.commit()
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **more: None)
+    store.delete_job("job-1")
+    monkeypatch.undo()
+    (memory_path / ".archive-x1").mkdir()
+    (memory_path / ".archive-x1" / "workspace.zip").write_bytes(b"half")
+    store.index.close()
+    store = LogStore(memory_path)
+    assert sorted(entry.name for entry in memory_path.iterdir() if entry.is_dir()) == ["job-2", "job-3"]
+    store.close()
+
+
 @pytest.mark.parametrize("name", ["..", "", "a/b", ".", "index.sqlite/.."])
 def test_delete_job_refuses_what_is_no_name(store, name):
     with pytest.raises(ArgumentError):
@@ -718,6 +753,30 @@ def test_sweep_removes_the_gone_and_the_old_but_nothing_that_is_busy(store, cloc
 def nobody(job_id: str) -> bool:
     """No job was deleted."""
     return False
+
+
+def test_what_a_sweep_asks_of_the_job_store_is_bounded_and_each_job_has_its_turn(store, clock):
+    """To ask for 10,000 finished jobs each minute took two seconds in which nothing was committed."""
+    jobs = [f"job-{number}" for number in range(1200)]
+    store.index.save([Stream(StreamKey(job, "site-1", "log.txt"), last_seen=clock()) for job in jobs])
+    sweeps: list[list[str]] = []
+    for _ in range(3):
+        sweeps.append([])
+        store.sweep(1e9, lambda job: bool(sweeps[-1].append(job)))
+    assert max(map(len, sweeps)) < 500
+    assert sorted(job for sweep in sweeps for job in sweep) == sorted(jobs)
+    assert store.sweep(1e9, lambda job: True) and len(store.index.jobs()) > 700
+
+
+def test_a_sweep_holds_up_nobody_who_needs_the_index(store):
+    """100,000 streams took it 0.2 s each minute."""
+    put(store, 0, 10)
+    store.commit()
+    with store.index._lock:
+        looks = threading.Thread(target=store.index.jobs, daemon=True)
+        looks.start()
+        looks.join(20)
+        assert not looks.is_alive()
 
 
 @pytest.mark.parametrize("restarted", [False, True])
