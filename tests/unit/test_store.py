@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import inspect
 import os
 import shutil
 import sqlite3
@@ -28,6 +29,7 @@ from nvflare_logstream.errors import (
     RefusedError,
     StoreError,
 )
+from nvflare_logstream.flare.job_log_receiver import JobLogReceiver
 from nvflare_logstream.store import closing, file
 from nvflare_logstream.store.index import StoredPart
 from nvflare_logstream.store.ledger import MAX_LOSSES
@@ -433,10 +435,10 @@ def test_a_quota_stops_the_stream_at_its_last_byte_and_says_so(memory_path, cloc
     with pytest.raises(QuotaError, match=f"the {quota} quota of 100 bytes"):
         put(store, 90, 101)
     info = store.streams()[0]
-    assert (
-        str(info.as_of(clock(), 0).standing)
-        == f"partial (server gave up at byte 90: the {quota} quota of 100 bytes is used up)"
+    assert str(info.as_of(clock(), 0).standing) == (
+        f"partial (server gave up at byte 90: the {quota} quota of 100 bytes is used up, see max_{quota}_gib)"
     )
+    assert f"max_{quota}_gib" in inspect.signature(JobLogReceiver).parameters
     assert store.path(KEY).read_bytes() == SOURCE[:90]
     assert put(store, 0, 90) == 90  # what is held already is still success
     store.close()
@@ -473,7 +475,7 @@ def test_a_site_has_so_many_files_in_a_job_and_readers_see_that_there_were_more(
     over = StreamKey("job-1", "site-1", "over.1")
     for key in (over, StreamKey("job-1", "site-1", "over.2"), over):
         with pytest.raises(
-            QuotaError, match="its site has 3 log files in this job, the most that are allowed"
+            QuotaError, match="its site has 3 log files in this job, the most allowed, see max_site_files"
         ):
             make(key)
     if restarted:
