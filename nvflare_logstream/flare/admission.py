@@ -21,7 +21,7 @@ from nvflare_logstream.wire.upload_reply import Status
 
 _UNSURE = "the job store does not give job"  # and whether it is deleted is not sure yet
 _REMEMBER = 10.0  # seconds a decision holds
-_MAX_REMEMBERED = 10_000
+_MAX_REMEMBERED = 1000  # decisions a site
 
 
 def participants(engine: Any, job_id: str) -> set[str]:
@@ -40,30 +40,33 @@ class JobAdmission:
         clock: gives the time in seconds, from any beginning.
 
     Attributes:
-        jobs: the job store.
+        deleted: whether it is sure that a job was deleted, for the store's sweep. What sites ask has no part
+            in it.
     """
 
     def __init__(self, engine: Any, store: LogStore, clock: Callable[[], float] = time.monotonic):
         self._engine, self._store, self._clock = engine, store, clock
-        self.jobs = JobStore(engine, self._other_jobs, clock)
-        self._decided: dict[tuple[str, str], tuple[float, Admission]] = {}
+        self._jobs = JobStore(engine, self._other_jobs, clock)
+        self.deleted = JobStore(engine, self._other_jobs, clock).deleted
+        self._decided: dict[str, dict[str, tuple[float, Admission]]] = {}  # by site and job
 
     def __call__(self, site: str, job_id: str) -> Admission:
         """Decide; a decision holds for some seconds, since each costs a look into the job store."""
         now = self._clock()
-        until, decision = self._decided.get((site, job_id), (0.0, Admission()))
+        decided = self._decided.setdefault(site, {})
+        until, decision = decided.get(job_id, (0.0, Admission()))
         if now < until:
             return decision
         decision = self._decide(site, job_id)
-        if len(self._decided) >= _MAX_REMEMBERED:
-            self._decided.clear()
+        if len(decided) >= _MAX_REMEMBERED:
+            decided.clear()
         if decision.status is not Status.LATER or decision.reason.startswith(_UNSURE):
-            self._decided[(site, job_id)] = (now + _REMEMBER, decision)
+            decided[job_id] = (now + _REMEMBER, decision)
         return decision
 
     def absent(self, job_id: str) -> set[str]:
         """Sites that a job that was just started names, and that do not run it: they were not connected."""
-        deploy_map = (self.jobs.meta(job_id) or {}).get(JobMetaKey.DEPLOY_MAP.value) or {}
+        deploy_map = (self._jobs.meta(job_id) or {}).get(JobMetaKey.DEPLOY_MAP.value) or {}
         sites = {str(site) for places in deploy_map.values() for site in places}
         return sites - participants(self._engine, job_id) - {SERVER_SITE, ALL_SITES}
 
@@ -87,9 +90,9 @@ class JobAdmission:
             self._store.check_kept(job_id)
         except RefusedError as error:
             return Admission(Status.REFUSED, str(error))
-        meta = self.jobs.meta(job_id)
+        meta = self._jobs.meta(job_id)
         if meta is None:
-            if self.jobs.deleted(job_id):
+            if self._jobs.deleted(job_id):
                 return Admission(Status.REFUSED, f"job {job_id} is not in the job store")
             return Admission(Status.LATER, f"{_UNSURE} {job_id} now")
         if self._has_streams(site, job_id) or site in _deployed_to(meta):

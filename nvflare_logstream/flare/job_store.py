@@ -2,15 +2,20 @@
 
 The runtime answers None for a job that is not there and for nearly every error of its storage: a directory
 that is not mounted looks like a store without jobs. So one None proves nothing. A job counts as deleted only
-after repeated looks over a long time, at each of which the store gave it not, but gave another job.
+after repeated looks over a long time, at each of which the store gave it not, but gave another job. Where the
+store keeps jobs in directories, the job's directory must be gone too: one that is there and cannot be read is
+an error of the disk.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, NamedTuple
+
+from nvflare_logstream.flare.runtime import job_directory
 
 LOOKS = 3  # that must find a job absent
 OVER_SECONDS = 600.0  # at least, between the first of these looks and the last
@@ -67,7 +72,11 @@ class JobStore:
         now = self._clock()
         seen = self._absent.get(job_id)
         if seen is None or now - seen.last >= _BETWEEN:
-            if job_id in self._engine.run_processes or self.meta(job_id) is not None:
+            if (
+                job_id in self._engine.run_processes
+                or self.meta(job_id) is not None
+                or self._is_there(job_id)
+            ):
                 self._absent.pop(job_id, None)
                 return False
             if now - self._doubted < _BETWEEN:
@@ -80,6 +89,17 @@ class JobStore:
                 self._absent.clear()
             self._absent[job_id] = seen
         return seen.looks >= LOOKS and seen.last - seen.first >= OVER_SECONDS
+
+    def _is_there(self, job_id: str) -> bool:
+        """Whether there is a directory of the job, or that cannot be found out."""
+        directory = job_directory(self._engine, job_id)
+        if directory is None:
+            return False
+        try:
+            os.lstat(directory)
+        except OSError as error:
+            return not isinstance(error, FileNotFoundError)
+        return True
 
     def _answers(self, job_id: str) -> bool:
         """Whether the store gives a job other than this one now."""

@@ -7,8 +7,10 @@ is imported inside its function.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from nvflare.apis.fl_constant import FLContextKey, RunProcessKey
@@ -95,6 +97,20 @@ def site_settings(engine: Any, site: str) -> dict[str, Any]:
     client = engine.get_client_from_name(site)
     tell = getattr(client, "get_site_config", None)
     return (tell() if tell else None) or {}
+
+
+def job_directory(engine: Any, job_id: str) -> Path | None:
+    """The directory in which the server's job store has a job if it has it; None where it needs none.
+
+    The runtime's own storage keeps each job in a directory below its root.
+    """
+    try:
+        manager = engine.job_def_manager
+        storage = engine.get_component(manager.job_store_id)
+        uri, above = (os.path.join("/", path) for path in (manager.job_uri(job_id), storage.uri_root or "/"))
+        return Path(storage.root_dir, os.path.relpath(uri, above))
+    except Exception:  # a storage of another kind, or no name that it would take
+        return None
 
 
 def job_handle(engine: Any, job_id: str) -> Any:

@@ -81,5 +81,5 @@ class ServerProcess:
         return self._service.answer(job_id, request)
 
     def _sweep(self) -> None:
-        for job_id, reason in self.store.sweep(self._keep_seconds, self._admission.jobs.deleted):
+        for job_id, reason in self.store.sweep(self._keep_seconds, self._admission.deleted):
             _logger.info("removed the logs of job %s: %s", job_id, reason)

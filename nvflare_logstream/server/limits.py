@@ -19,7 +19,7 @@ class Limits:
 
     Attributes:
         requests: most requests that are handled at a time; each process of a site has one under way.
-        asked: most streams to open or close, jobs to list and refusals in one request, each.
+        asked: most streams to open, to close or to write to, jobs, and refusals in one request, each.
         hash_burst: bytes that may be hashed at once for closes; a longer stream is hashed alone.
         hash_rate: bytes that may be hashed a second, over time.
     """

@@ -24,7 +24,7 @@ from nvflare_logstream.server.pace import Pace
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, StreamId, StreamKey
 from nvflare_logstream.wire.peer import Peer
-from nvflare_logstream.wire.upload import Refusal
+from nvflare_logstream.wire.upload import Close, Refusal
 from nvflare_logstream.wire.upload_reader import Request, decode_request
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply
 
@@ -45,6 +45,7 @@ class Admission:
 
 
 _DEFAULT_LIMITS = Limits()
+_MOST_LISTED = 4 << 20  # bytes of a reply about known jobs; a cursor alone may have 16 KiB
 Admit = Callable[[str, str], Admission]  # (site, job_id)
 
 
@@ -54,6 +55,8 @@ class _Replies:
     def __init__(self) -> None:
         self.by_stream: dict[StreamId, StreamReply] = {}
         self.uncommitted: set[StreamKey] = set()  # whose part has to be on disk before the sender hears of it
+        self.admissions: dict[str, Admission] = {}  # by job: to judge one may cost looks into the job store
+        self.listed = 0  # bytes said of known jobs
 
     def add(self, reply: StreamReply) -> None:
         if not self.failed(reply.stream):
@@ -114,7 +117,8 @@ class Receiver:
         replies = _Replies()
         most = self._limits.asked
         self._refuse_streams(request, peer, replies)
-        jobs_later = [job for job in request.known[:most] if not self._list_known(job, peer, replies)]
+        known = list(dict.fromkeys(request.known))
+        jobs_later = [job for job in known[:most] if not self._list_known(job, peer, replies)]
         for stream in request.opens[:most]:
             if self._admitted(stream, peer, replies):
                 self._open(stream, request, peer, replies)
@@ -131,20 +135,25 @@ class Receiver:
                 # The server was restarted since. A sender that stands elsewhere asks for the cursor.
                 stream = StreamId(opened.key.job_id, opened.file)
                 replies.add(StreamReply(stream, Status.OK, opened.end))
-        return Reply(tuple(replies.by_stream.values()), jobs_later=(*jobs_later, *request.known[most:]))
+        return Reply(tuple(replies.by_stream.values()), jobs_later=(*jobs_later, *known[most:]))
 
     def _key(self, stream: StreamId, peer: Peer) -> StreamKey:
         return StreamKey(stream.job_id, peer.site, stream.file)
 
-    def _admission(self, job_id: str, peer: Peer) -> Admission:
+    def _admission(self, job_id: str, peer: Peer, replies: _Replies) -> Admission:
         if peer.job_id and peer.job_id != job_id:
             reason = f"a process of job {peer.job_id} may not write logs of job {job_id}"
             return Admission(Status.REFUSED, reason)
-        return self._admit(peer.site, job_id)
+        if job_id not in replies.admissions:
+            most = self._limits.asked
+            if len(replies.admissions) >= most:
+                return Admission(Status.LATER, f"a request may be about {most} jobs; come again")
+            replies.admissions[job_id] = self._admit(peer.site, job_id)
+        return replies.admissions[job_id]
 
     def _admitted(self, stream: StreamId, peer: Peer, replies: _Replies) -> bool:
         """Whether the peer may write this stream; if not, the reply says why."""
-        admission = self._admission(stream.job_id, peer)
+        admission = self._admission(stream.job_id, peer, replies)
         if admission.status is not Status.OK:
             replies.add(StreamReply(stream, admission.status, reason=admission.reason))
         return admission.status is Status.OK
@@ -156,7 +165,10 @@ class Receiver:
         _put_off(later, replies, f"a request may refuse {most} streams; come again")
         for refusal in request.refusals[:most]:
             stream = refusal.stream
-            if self._admitted(stream, peer, replies) or self._admission(stream.job_id, peer).by_policy:
+            if (
+                self._admitted(stream, peer, replies)
+                or self._admission(stream.job_id, peer, replies).by_policy
+            ):
                 self._refuse(refusal, peer, replies)
 
     def _refuse(self, refusal: Refusal, peer: Peer, replies: _Replies) -> None:
@@ -172,8 +184,8 @@ class Receiver:
 
     def _list_known(self, job_id: str, peer: Peer, replies: _Replies) -> bool:
         """Reply with every stream that the site sent of the job; False if the job cannot be judged yet."""
-        admission = self._admission(job_id, peer)
-        if admission.status is Status.LATER:
+        admission = self._admission(job_id, peer, replies)
+        if admission.status is Status.LATER or replies.listed > _MOST_LISTED:
             return False
         if admission.status is Status.OK:
             for stream in self._store.streams(job_id, peer.site):
@@ -182,6 +194,7 @@ class Receiver:
                 verdict = stream.verdict if stream.state is State.CLOSED else None
                 stream_id = StreamId(job_id, stream.file)
                 replies.add(StreamReply(stream_id, Status.OK, stream.end, stream.cursor, verdict))
+                replies.listed += len(stream.cursor)
         return True
 
     def _open(self, stream: StreamId, request: Request, peer: Peer, replies: _Replies) -> None:
@@ -195,8 +208,13 @@ class Receiver:
         replies.add(StreamReply(stream, Status.OK, opened.end, opened.cursor))
 
     def _store_frames(self, request: Request, peer: Peer, replies: _Replies) -> None:
+        most, streams = self._limits.asked, set[StreamId]()
         for frame in request.frames():
             stream = frame.stream
+            if len(streams) >= most and stream not in streams:
+                _put_off([stream], replies, f"a request may be about {most} streams; come again")
+                continue
+            streams.add(stream)
             if replies.failed(stream) or not self._admitted(stream, peer, replies):
                 continue
             key = self._key(stream, peer)
@@ -227,11 +245,10 @@ class Receiver:
             stream = close.stream
             if replies.failed(stream) or not self._admitted(stream, peer, replies):
                 continue
-            size = close.total - close.digest_from
-            if number >= self._limits.asked or not self._sites.may_hash(peer.site, size):
+            key = self._key(stream, peer)
+            if number >= self._limits.asked or not self._may_compare(key, close):
                 _put_off([stream], replies, f"{peer.site} has too much to compare at a time; come again")
                 continue
-            key = self._key(stream, peer)
             try:
                 record = self._store.close_stream(key, close)
                 reply = StreamReply(stream, Status.OK, record.end, verdict=record.verdict)
@@ -243,6 +260,13 @@ class Receiver:
                 reply = _refused_or_later(stream, error)
             replies.add(reply)
         return closed
+
+    def _may_compare(self, key: StreamKey, close: Close) -> bool:
+        """Whether a site may have this compared now; what does not end where the copy does costs nothing."""
+        stored = self._store.info(key)
+        if stored is None or stored.end != close.total:
+            return True
+        return self._sites.may_hash(key.site, close.total - close.digest_from)
 
     def _commit(self, replies: _Replies) -> Collection[StreamKey]:
         """Bring to disk, once, what the sender will not say again; returns what the disk does not take."""

@@ -26,6 +26,7 @@ class StreamFile:
 
     Attributes:
         dirty: the record is newer than the index.
+        listed: how many entries of the ledger are in the index.
         is_heard: a sender has opened it or written to it in this life of the server.
         read: what was hashed last, see `fingerprint`, and its sha256 (hex).
     """
@@ -33,6 +34,7 @@ class StreamFile:
     def __init__(self, record: Stream, path: Path):
         self.record, self.path = record, path
         self.dirty = self.is_heard = False
+        self.listed = 0
         self.read: tuple[tuple[int, ...], str] = ((), "")
         self._hasher, self._hashed = hashlib.sha256(), 0  # of what was received, not of what is on disk
         self._is_new = False  # its name in its directory may not be on disk yet

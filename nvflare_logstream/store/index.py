@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -111,12 +111,17 @@ class Index:
             self._db.close()
             self._in_use.release()
 
-    def save(self, streams: Iterable[Stream]) -> None:
-        """Write streams, with the losses they carry."""
+    def save(self, streams: Iterable[Stream], listed: Mapping[StreamKey, int] | None = None) -> None:
+        """Write streams, with the losses they carry.
+
+        Args:
+            streams: the streams.
+            listed: how many losses of each are written already; none where it is not named.
+        """
         rows, losses = [], []
         for stream in streams:
             rows.append(stream_row(stream))
-            losses += loss_rows(stream, MAX_LOSSES)
+            losses += loss_rows(stream, (listed or {}).get(stream.key, 0), MAX_LOSSES)
         with self._transaction() as db:
             db.executemany(SAVE_STREAM, rows)
             db.executemany(SAVE_LOSS, losses)
@@ -157,14 +162,27 @@ class Index:
         return read_streams(rows, losses)
 
     def jobs(self) -> list[StoredJob]:
-        """Every job."""
-        with self._transaction() as db:
-            rows = db.execute(
-                "SELECT job, SUM(\"end\"), MAX(last_seen), MAX(state = 'open') FROM streams GROUP BY job"
-            ).fetchall()
+        """Every job; nobody else waits for it."""
+        try:
+            with closing(sqlite3.connect(self._path, timeout=30.0)) as db:
+                rows = db.execute(
+                    "SELECT job, SUM(\"end\"), MAX(last_seen), MAX(state = 'open') FROM streams GROUP BY job"
+                ).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"the store's index: {error}") from error
         return [
             StoredJob(job_id, size, last_seen, bool(is_open)) for job_id, size, last_seen, is_open in rows
         ]
+
+    def live(self, seconds: float, now: float) -> list[StreamKey]:
+        """The open streams heard of at most `seconds` before the last sign of life of all until `now`."""
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT job, site, file FROM streams WHERE state = 'open' AND last_seen > ? + "
+                "(SELECT MAX(last_seen) FROM streams WHERE last_seen <= ?)",
+                (-seconds, now),
+            ).fetchall()
+        return [StreamKey(*row) for row in rows]
 
     def parts(self) -> list[StoredPart]:
         """What every site has stored in every job."""

@@ -17,6 +17,7 @@ from nvflare_logstream.store.quotas import Usage
 from nvflare_logstream.store.rebuild import REBUILT, from_file
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 
+SCRATCH = ".archive-"  # how the names of directories begin that last no longer than the server
 _LIVE = 300.0  # seconds; a stream not heard of for so long when the server went down was not live
 
 
@@ -41,8 +42,9 @@ class LoadedStreams:
         self.lock = threading.RLock()
         self._commit_lock = threading.Lock()
         self.files: dict[StreamKey, StreamFile] = {}
-        self._went_down = max((job.last_seen for job in index.jobs()), default=-1.0)  # the server's last life
-        self._resumed: set[tuple[str, str]] = set()  # whose streams were loaded, as (site, job_id)
+        self._resumable: dict[str, set[StreamKey]] = {}  # by site: live when the server went down
+        for key in index.live(_LIVE, clock()):
+            self._resumable.setdefault(key.site, set()).add(key)
 
     def path(self, key: StreamKey) -> Path:
         """The stream's file."""
@@ -65,6 +67,7 @@ class LoadedStreams:
             self.check_files(key, record)
             stored = from_file(key, self.path(key)) if record is None else None
             file = StreamFile(record or stored or Stream(key, opened=now, last_seen=now), self.path(key))
+            file.listed = len(record.losses) if record else 0
             if file.size() > file.record.end:  # written after the last commit: the sender sends it again
                 os.truncate(file.path, file.record.end)
             if record is None:
@@ -123,14 +126,12 @@ class LoadedStreams:
 
     def _load_live(self, site: str, job_id: str) -> None:
         """Load, once, the streams that were live when the server went down."""
-        if self._went_down < 0 or (site, job_id) in self._resumed:
-            return
-        for stream in self._index.find(job_id or None, site):
-            is_live = stream.state is State.OPEN and self._went_down - stream.last_seen < _LIVE
-            if is_live and stream.key not in self.files:
-                with suppress(OSError, StoreError):  # this stream's own trouble; its next frame hears of it
-                    self.load(stream.key)
-        self._resumed.add((site, job_id))
+        keys = self._resumable.get(site, set())
+        due = {key for key in keys if job_id in ("", key.job_id)}
+        keys -= due
+        for key in due - self.files.keys():
+            with suppress(OSError, StoreError):  # this stream's own trouble; its next frame hears of it
+                self.load(key)
 
     def check_kept(self, job_id: str) -> None:
         """Check that a job's logs were not removed: they do not come back.
@@ -182,7 +183,7 @@ class LoadedStreams:
         )
         self._index.save([again])  # first: a crash in between finds a file that is too long, and cuts it
         self._usage.add(stream.key.job_id, stream.site, -stream.end)
-        file.record = again
+        file.record, file.listed = again, len(losses)
         file.start_again()
         file.dirty = True  # a commit that is under way may still write the record of before
 
@@ -206,20 +207,24 @@ class LoadedStreams:
             for file, record in dirty:
                 try:
                     if file.sync():
-                        synced.append(record)
+                        synced.append((file, record))
                 except OSError as error:
                     failed[record.key] = str(error)
                     file.dirty = True
                     if isinstance(error, UnsyncedError):
                         unsure.append(file)
             try:
-                self._index.save(synced)
+                self._index.save(
+                    [record for _, record in synced], {record.key: file.listed for file, record in synced}
+                )
             except StoreError as error:
                 with self.lock:
                     for file, _ in dirty:
                         file.dirty = True
                 raise StoreError(f"cannot commit: {error}") from error
             with self.lock:
+                for file, record in synced:
+                    file.listed = max(file.listed, len(record.losses))
                 for file in unsure:
                     self._go_back(file)
         return failed
@@ -248,4 +253,11 @@ class LoadedStreams:
                 del self.files[key]
             self._index.delete_job(job_id, reason, self._clock())
             self._usage.forget(job_id)
-            shutil.rmtree(self._root / job_id, ignore_errors=True)
+        # Nobody comes back to it: that may take its time.
+        shutil.rmtree(self._root / job_id, ignore_errors=True)
+
+    def clear_leftovers(self) -> None:
+        """Remove what an earlier life of the server did not come to remove: jobs, and files half written."""
+        for entry in list(self._root.iterdir()):
+            if entry.name.startswith(SCRATCH) or (entry.is_dir() and self._index.forgotten(entry.name)):
+                shutil.rmtree(entry, ignore_errors=True)

@@ -81,7 +81,8 @@ class Usage:
         ):
             if used + more > most:
                 raise QuotaError(
-                    f"server gave up at byte {stored}: the {what} quota of {most} bytes is used up"
+                    f"server gave up at byte {stored}: the {what} quota of {most} bytes is used up, "
+                    f"see max_{what}_gib"
                 )
 
     def check_files(self, files: int) -> None:
@@ -94,7 +95,7 @@ class Usage:
         if files > most:
             raise QuotaError(
                 f"server gave up at byte 0: its site has {most} log files in this job, "
-                "the most that are allowed"
+                "the most allowed, see max_site_files"
             )
 
 

@@ -6,12 +6,14 @@ the server's uptime, over all its lives, and both have to agree that a job is ol
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 from nvflare_logstream.store.index import Heard, Index, StoredJob
 
 _DAY = 86400.0
+_ASKED = 500  # jobs that the job store is asked for in a sweep, about; each costs it a look at the disk
 
 
 class Removal(NamedTuple):
@@ -39,6 +41,7 @@ class Retention:
         uptime: Callable[[], float],
     ):
         self._index, self._delete, self._clock, self._uptime = index, delete, clock, uptime
+        self._sweeps = 0
         self._began = uptime()
         self._uptime_before, self._heard = index.heard()
 
@@ -48,7 +51,8 @@ class Retention:
         Args:
             keep_seconds: how long after its last sign of life a job is kept, by the calendar. The server must
                 also have run for a day since then, or for as long as that while a stream of the job is open.
-            deleted: whether it is sure that a job was deleted from the job store.
+            deleted: whether it is sure that a job was deleted from the job store. Of many jobs each sweep
+                asks about some, in turn.
 
         Raises:
             StoreError: if the index cannot be read or changed.
@@ -56,9 +60,11 @@ class Retention:
         jobs = sorted(self._index.jobs(), key=lambda job: job.last_seen)
         uptime = self._uptime_before + self._uptime() - self._began
         self._note(jobs, uptime)
+        self._sweeps += 1
+        turns = 1 + len(jobs) // _ASKED
         removed = []
         for job in jobs:
-            if deleted(job.job_id):
+            if (zlib.crc32(job.job_id.encode()) + self._sweeps) % turns == 0 and deleted(job.job_id):
                 reason = "the job was deleted"
             elif self._is_old(job, uptime, keep_seconds):
                 reason = f"nothing was heard of it for {keep_seconds / _DAY:g} days"

@@ -35,9 +35,9 @@ def stream_row(stream: Stream) -> Row:
     return (*stream.key, *(getattr(stream, name) for name in _FIELDS))
 
 
-def loss_rows(stream: Stream, most: int) -> list[Row]:
-    """The values of `_LOSS_COLUMNS` for a stream's first `most` losses."""
-    return [(*stream.key, *loss) for loss in stream.losses[:most]]
+def loss_rows(stream: Stream, first: int, most: int) -> list[Row]:
+    """The values of `_LOSS_COLUMNS` for a stream's losses from number `first` on, up to number `most`."""
+    return [(*stream.key, *loss) for loss in stream.losses[first:most]]
 
 
 def read_streams(streams: Iterable[Row], losses: Iterable[Row]) -> list[Stream]:

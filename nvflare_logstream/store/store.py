@@ -74,9 +74,10 @@ class LogStore:
         if was_there and not parts:
             parts = rebuild(self.root, self.index)
         self._usage = Usage(quotas, parts)
-        free = FreeSpace(self.root, quotas.free_share, clock)
+        self._free = FreeSpace(self.root, quotas.free_share, clock)
         self._loaded = LoadedStreams(self.root, self.index, self._usage, clock)
-        self._appending = Appending(self._loaded, self._usage, free, clock)
+        self._loaded.clear_leftovers()
+        self._appending = Appending(self._loaded, self._usage, self._free, clock)
         self._closing = Closing(self._loaded, clock)
         self._changes = Changes()
         self._retention = Retention(self.index, self.delete_job, clock, uptime)
@@ -273,6 +274,16 @@ class LogStore:
             StoreError: if the index cannot be read.
         """
         self._loaded.check_kept(job_id)
+
+    def check_room(self, size: int) -> None:
+        """Check that `size` bytes that are to be written beside the streams leave enough of the disk free.
+
+        Raises:
+            StoreError: if they do not.
+            OSError: if the disk cannot be asked.
+        """
+        with self._loaded.lock:
+            self._free.take(size)
 
     def sweep(self, keep_seconds: float, deleted: Callable[[str], bool]) -> list[Removal]:
         """Remove jobs whose logs have to go, see `Retention.sweep`."""

@@ -129,7 +129,30 @@ def test_what_is_remembered_is_bounded(engine, admit, monkeypatch):
     monkeypatch.setattr(admission, "_MAX_REMEMBERED", 3)
     for number in range(10):
         admit("site-1", f"job-{number}")
-    assert len(admit._decided) <= 3
+    assert sum(map(len, admit._decided.values())) <= 3
+
+
+def test_a_site_does_not_make_the_server_forget_what_it_knows_of_others(engine, admit, monkeypatch):
+    monkeypatch.setattr(admission, "_MAX_REMEMBERED", 3)
+    engine.run("job-1", "site-1")
+    assert admit("site-1", "job-1").status is Status.OK
+    for number in range(10):
+        admit("site-2", f"job-{number}")
+    engine.run("job-1", "site-2")
+    assert admit("site-1", "job-1").status is Status.OK, "from memory"
+
+
+def test_what_sites_ask_has_no_part_in_a_deletion(engine, store, admit, clock, monkeypatch):
+    """Questions about 10,000 jobs that never were made the server forget which jobs it had found deleted."""
+    monkeypatch.setattr("nvflare_logstream.flare.job_store._MAX_ABSENT", 3)
+    engine.run("job-2", "site-1")
+    upload(store, StreamKey("job-1", "site-1", "log.txt"), b"line\n")
+    for look in range(11):
+        for number in range(10):
+            admit("site-2", f"never-{look}-{number}")
+        removed = store.sweep(1e9, admit.deleted)
+        assert [removal.job_id for removal in removed] == (["job-1"] if look == 10 else [])
+        clock.advance(60)
 
 
 @pytest.mark.parametrize("trouble", ["error", "empty"])
@@ -147,7 +170,7 @@ def test_a_job_store_that_fails_refuses_nobody(engine, store, admit, clock, trou
         assert admit("site-1", "job-1") == Admission()
         for site, job_id in (("site-2", "job-1"), ("site-1", "job-2"), ("site-1", "job-3")):
             assert admit(site, job_id).status is Status.LATER
-        assert store.sweep(1e9, admit.jobs.deleted) == []
+        assert store.sweep(1e9, admit.deleted) == []
         clock.advance(300)
 
 

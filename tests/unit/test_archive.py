@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
 from nvflare_logstream.client.model import UNKNOWN
+from nvflare_logstream.errors import StoreError
 from nvflare_logstream.flare.archive import ArchiveKeeper
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import StreamKey
@@ -176,3 +179,53 @@ def test_an_archive_that_is_damaged_holds_up_no_other_job(engine, store, keeper,
     with pytest.raises(zipfile.BadZipFile):
         keeper.update()
     assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
+
+
+def test_who_goes_on_with_a_job_that_is_over_has_its_archive_written_now_and_then(
+    engine, store, keeper, clock, tmp_path, monkeypatch
+):
+    """A site that added a byte and closed again had an archive of any size written anew each second."""
+    upload(store, LOG, WHOLE[:1])
+    archive(engine, tmp_path)
+    save, tried = engine.job_def_manager.save_workspace, []
+
+    def slow(*args):
+        tried.append(clock())
+        clock.advance(30)  # a large archive
+        return save(*args)
+
+    monkeypatch.setattr(engine.job_def_manager, "save_workspace", slow)
+    began = clock()
+    for end in range(1, len(WHOLE) + 1):
+        upload(store, LOG, WHOLE[:end])
+        keeper.stream_closed(LOG)
+        for _ in range(100):
+            keeper.update()
+            clock.advance(1)
+    assert 30 * len(tried) < 0.2 * (clock() - began)
+    clock.advance(300)
+    keeper.update()
+    assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
+    clock.advance(300)
+    keeper.update()
+    assert not keeper._resting and not keeper._pending
+
+
+def test_an_archive_is_written_while_the_share_of_the_disk_that_stays_free_is_left(
+    engine, memory_path, clock, tmp_path, monkeypatch
+):
+    store = LogStore(memory_path / "small", clock=clock)
+    keeper = ArchiveKeeper(engine, store, clock)
+    upload(store, LOG, WHOLE)
+    archive(engine, tmp_path)
+    keeper.job_archived("job-1")
+    full = SimpleNamespace(f_blocks=1000, f_frsize=4096, f_bavail=50)
+    clock.advance(2)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "statvfs", lambda path: full)
+        with pytest.raises(StoreError, match="min_free_percent"):
+            keeper.update()
+    clock.advance(60)
+    keeper.update()
+    assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
+    store.close()

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
 import pytest
+from nvflare.apis.impl.job_def_manager import SimpleJobDefManager
+from nvflare.app_common.storages.filesystem_storage import FilesystemStorage
 
 from nvflare_logstream.flare.job_store import JobStore
 from nvflare_logstream.testing import Clock
@@ -89,3 +95,51 @@ def test_what_is_noted_is_bounded(engine, jobs, monkeypatch):
     for number in range(10, 20):
         jobs.deleted(f"job-{number}")
     assert len(jobs._absent) <= 3
+
+
+@pytest.mark.parametrize("trouble", ["meta", "data", "link", "closed"])
+def test_a_job_that_cannot_be_read_is_not_deleted_while_its_directory_is_there(
+    tmp_path, engine, clock, monkeypatch, trouble
+):
+    """The runtime's own storage gives None for one bad block in the job's files, and gives all other jobs."""
+    storage = FilesystemStorage()
+    manager = SimpleJobDefManager(uri_root=str(tmp_path / "jobs"))
+    monkeypatch.setattr(manager, "_get_job_store", lambda fl_ctx: storage)
+    engine.job_def_manager, engine.get_component = manager, lambda name: storage
+    for job_id in ("job-1", "job-2"):
+        meta = {"job_id": job_id, "name": "a job", "folder_name": "app", "deploy_map": {}}
+        storage.create_object(manager.job_uri(job_id), b"the job", meta)
+    jobs = JobStore(engine, lambda: ["job-1", "job-2"], clock)
+    directory = Path(manager.job_uri("job-1"))
+    assert jobs.meta("job-1")["job_id"] == "job-1"
+    with monkeypatch.context() as patched:
+        if trouble == "closed":
+            lstat, isfile = os.lstat, os.path.isfile
+
+            def fail(path, *more, **named):
+                if str(path) == str(directory):
+                    raise PermissionError(13, "Permission denied", str(path))
+                return lstat(path, *more, **named)
+
+            patched.setattr(os, "lstat", fail)
+            patched.setattr(
+                os.path, "isfile", lambda path: not str(path).startswith(f"{directory}/") and isfile(path)
+            )
+        elif trouble == "link":
+            directory.rename(tmp_path / "elsewhere")
+            directory.symlink_to(tmp_path / "not mounted")
+        else:
+            (directory / trouble).unlink()
+        assert jobs.meta("job-1") is None and jobs.meta("job-2")
+        for _ in range(20):
+            assert not jobs.deleted("job-1")
+            clock.advance(60)
+    if directory.is_symlink():
+        directory.unlink()
+    else:
+        shutil.rmtree(directory)
+    found = []
+    for _ in range(11):
+        found.append(jobs.deleted("job-1"))
+        clock.advance(60)
+    assert found == [False] * 10 + [True]

@@ -102,6 +102,31 @@ def test_many_senders_cost_less_than_one_each():
     assert settled(Pace(clock), clock, 20, 0.0002) >= 0.5
 
 
+def test_a_site_with_a_thousand_names_makes_nobody_wait_longer():
+    """A sender names its job itself: a site that made up jobs made all others wait for 10 s."""
+    clock = Clock()
+    pace = Pace(clock)
+    before = settled(pace, clock, 10)
+    for number in range(1000):
+        pace.wait(f"site-x/job-{number}", False, 0.001)
+        pace.wait(f"site-x/job-{number}", True, 0.02)
+    assert settled(pace, clock, 10) < 3 * before
+    assert pace.wait("site-0", True, 0.001) < 0.2
+
+
+@pytest.mark.parametrize("senders", [10, 100, 1000])
+def test_a_site_that_does_not_wait_makes_nobody_wait_longer(senders):
+    """What its requests cost is counted as often as those of a site that waits, however many it sends."""
+    clock = Clock()
+    pace = Pace(clock)
+    before = settled(pace, clock, senders, 0.0002)
+    for _ in range(20):
+        for number in range(400):
+            pace.wait(f"site-x/job-{number % 9}", False, 0.02)
+        found = settled(pace, clock, senders, 0.0002)
+    assert found < 2.5 * before
+
+
 def test_senders_that_went_away_are_forgotten():
     clock = Clock()
     pace = Pace(clock)

@@ -287,6 +287,58 @@ def test_what_is_hashed_for_a_site_is_bounded(memory_path):
     server.store.close()
 
 
+def test_what_jobs_a_request_names_are_judged_once_each_and_so_many(server):
+    """A look into the job store for each of 4,096 frames took a request of 300 KB some seconds."""
+    streams = [StreamId(f"job-{number}", "log.txt") for number in range(300)]
+    rows = server.send(*(Frame(stream, 0, b"", b"c") for stream in [*streams, *streams])).streams
+    assert len(server.asked) == len(set(server.asked)) == 256
+    assert [row.stream for row in rows if row.status is Status.LATER] == streams[256:]
+    server.asked.clear()
+    server.send(JOB, LOG, Refusal(TRAIN, "policy"), Frame(LOG, 0, b"1", b"c"), close(b"1"))
+    assert len(server.asked) == 1
+
+
+def test_the_frames_of_a_request_are_of_so_many_streams(memory_path):
+    """Each name beyond the files of a site costs three questions to the index."""
+    server = Server(memory_path, files=1000)
+    streams = [StreamId(JOB, f"log.{number}") for number in range(300)]
+    rows = server.send(*(Frame(stream, 0, b"1", b"c") for stream in [*streams, *streams])).streams
+    assert [row.stream for row in rows if row.status is Status.LATER] == streams[256:]
+    assert len(server.store.streams()) == 256
+    server.store.close()
+
+
+def test_a_job_that_is_asked_for_again_and_again_is_listed_once(server, monkeypatch):
+    listed, streams = [], server.store.streams
+    monkeypatch.setattr(server.store, "streams", lambda *which: (listed.append(which), streams(*which))[1])
+    server.send(*[JOB] * 4000)
+    assert listed == [(JOB, SITE)]
+
+
+def test_a_reply_about_known_jobs_is_bounded(server):
+    jobs = [f"job-{number}" for number in range(8)]
+    for job in jobs:
+        frames = [Frame(StreamId(job, f"log.{number}"), 0, b"1", bytes(16 << 10)) for number in range(60)]
+        server.send(*frames)
+    learned: set[str] = set()
+    for _ in range(3):
+        reply = server.send(*[job for job in jobs if job not in learned])
+        assert len(reply.encode()) < 6 << 20
+        learned |= {row.stream.job_id for row in reply.streams}
+        if not reply.jobs_later:
+            break
+    assert learned == set(jobs) and not reply.jobs_later
+
+
+def test_a_close_costs_a_site_what_is_there_to_be_hashed_and_not_what_it_says(server):
+    """One wrong total made the site's closes wait for some centuries."""
+    server.send(LOG, Frame(LOG, 0, b"1", b"c"), ERRORS, Frame(ERRORS, 0, b"1", b"c"))
+    for total in (2**62, 2, 0):
+        assert server.reply(Close(LOG, total, "", 0, "")).status is Status.GAP
+    assert server.reply(Close(TRAIN, 2**62, "", 0, "")).status is Status.GAP
+    assert server.reply(close(b"1", ERRORS)).verdict is Verdict.COMPLETE
+
+
 def test_a_site_has_so_many_requests_at_a_time_and_no_other_waits_for_it(memory_path):
     server = Server(memory_path)
     replies: list[Reply] = []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import inspect
 import os
+import shutil
 import sqlite3
 import stat
 import threading
@@ -27,6 +29,7 @@ from nvflare_logstream.errors import (
     RefusedError,
     StoreError,
 )
+from nvflare_logstream.flare.job_log_receiver import JobLogReceiver
 from nvflare_logstream.site.cursor import Cursor
 from nvflare_logstream.store import closing, file
 from nvflare_logstream.store.index import StoredPart
@@ -475,10 +478,10 @@ def test_a_quota_stops_the_stream_at_its_last_byte_and_says_so(memory_path, cloc
     with pytest.raises(QuotaError, match=f"the {quota} quota of 100 bytes"):
         put(store, 90, 101)
     info = store.streams()[0]
-    assert (
-        str(info.as_of(clock(), 0).standing)
-        == f"partial (server gave up at byte 90: the {quota} quota of 100 bytes is used up)"
+    assert str(info.as_of(clock(), 0).standing) == (
+        f"partial (server gave up at byte 90: the {quota} quota of 100 bytes is used up, see max_{quota}_gib)"
     )
+    assert f"max_{quota}_gib" in inspect.signature(JobLogReceiver).parameters
     assert store.path(KEY).read_bytes() == SOURCE[:90]
     assert put(store, 0, 90) == 90  # what is held already is still success
     store.close()
@@ -515,7 +518,7 @@ def test_a_site_has_so_many_files_in_a_job_and_readers_see_that_there_were_more(
     over = StreamKey("job-1", "site-1", "over.1")
     for key in (over, StreamKey("job-1", "site-1", "over.2"), over):
         with pytest.raises(
-            QuotaError, match="its site has 3 log files in this job, the most that are allowed"
+            QuotaError, match="its site has 3 log files in this job, the most allowed, see max_site_files"
         ):
             make(key)
     if restarted:
@@ -652,6 +655,64 @@ def test_a_note_does_not_fill_a_ledger(store):
     assert store.info(KEY).verdict == "lost" and len(store.info(KEY).losses) == MAX_LOSSES
 
 
+def statements(store: LogStore, call) -> list[str]:
+    """What the index is asked during a call."""
+    asked: list[str] = []
+    store.index._db.set_trace_callback(asked.append)
+    try:
+        call()
+    finally:
+        store.index._db.set_trace_callback(None)
+    return asked
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_entry_of_the_ledger_is_written_once(store, restarted):
+    """64 ledgers of 1,000 entries took 0.4 s of the index at each commit, one a second."""
+    put(store, 0, 10, losses=tuple(Loss(number, 1, "gone") for number in range(100)))
+    if restarted:
+        crash(store)
+        store.open(KEY)
+    store.touch("site-1")
+    written = [line for line in statements(store, store.commit) if "INTO losses" in line]
+    assert not written
+    put(store, 10, 20, losses=(Loss(200, 1, "gone"),))
+    written = statements(store, lambda: put(store, 20, 30, losses=(Loss(201, 1, "gone"),)))
+    assert len([line for line in written if "INTO losses" in line]) == 1
+    assert len(store.index.load(KEY).losses) == 102
+
+
+def test_the_cost_of_a_sign_of_life_after_a_restart_does_not_grow_with_what_is_kept(memory_path, clock):
+    """100,000 streams made each site's first one take half a second, in which nobody else could write."""
+    store = LogStore(memory_path, clock=clock)
+    for number in range(50):
+        key = StreamKey(f"old-{number}", "site-1", "log.txt")
+        put(store, 0, 10, key)
+        store.close_stream(key, close_of(SOURCE[:10]))
+    put(store, 0, 10)
+    store.close()
+    store = LogStore(memory_path, clock=clock)
+    for site, job_id in (("site-1", "job-x"), ("site-2", ""), ("site-1", "")):
+        asked = statements(store, lambda site=site, job_id=job_id: store.touch(site, job_id))
+        assert all("job = " in line for line in asked if "SELECT" in line)
+    assert list(store._loaded.files) == [KEY]
+    store.close()
+
+
+def test_a_clock_that_was_once_ahead_keeps_no_stream_from_being_resumed(memory_path, clock):
+    store = LogStore(memory_path, clock=clock)
+    clock.advance(91 * 86400)
+    put(store, 0, 10, StreamKey("job-2", "site-1", "log.txt"))
+    clock.advance(-91 * 86400)
+    put(store, 0, 10)
+    store.close()
+    store = LogStore(memory_path, clock=clock)
+    clock.advance(10)
+    store.touch("site-1")
+    assert store.info(KEY).last_seen == clock()
+    store.close()
+
+
 def test_a_repeated_loss_is_recorded_once_and_survives_a_crash(store):
     loss = Loss(10, 5, "truncated")
     for _ in range(2):
@@ -670,6 +731,40 @@ def test_delete_job_removes_all_of_it_and_nothing_else(store):
     store.delete_job(KEY.job_id)
     assert [info.key for info in store.streams()] == [other]
     assert not (store.root / KEY.job_id).exists() and store.path(other).read_bytes() == SOURCE[:20]
+
+
+def test_to_remove_a_jobs_files_holds_up_nobody(store, monkeypatch):
+    """A file of 16 GiB takes the disk a second and more."""
+    other = StreamKey("job-2", "site-1", "log.txt")
+    put(store, 0, 10)
+    rmtree, alive = shutil.rmtree, []
+
+    def remove(path, **more):
+        writer = threading.Thread(target=lambda: (put(store, 0, 20, other), store.commit()), daemon=True)
+        writer.start()
+        writer.join(20)
+        alive.append(writer.is_alive())
+        rmtree(path, **more)
+
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    store.delete_job(KEY.job_id)
+    assert alive == [False] and not (store.root / KEY.job_id).exists()
+
+
+def test_what_a_crash_left_of_a_removed_job_goes_at_the_next_start(memory_path, monkeypatch):
+    store = LogStore(memory_path)
+    for name in ("job-1", "job-2", "job-3"):
+        put(store, 0, 10, StreamKey(name, "site-1", "log.txt"))
+    store.commit()
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **more: None)
+    store.delete_job("job-1")
+    monkeypatch.undo()
+    (memory_path / ".archive-x1").mkdir()
+    (memory_path / ".archive-x1" / "workspace.zip").write_bytes(b"half")
+    store.index.close()
+    store = LogStore(memory_path)
+    assert sorted(entry.name for entry in memory_path.iterdir() if entry.is_dir()) == ["job-2", "job-3"]
+    store.close()
 
 
 @pytest.mark.parametrize("name", ["..", "", "a/b", ".", "index.sqlite/.."])
@@ -703,6 +798,30 @@ def test_sweep_removes_the_gone_and_the_old_but_nothing_that_is_busy(store, cloc
 def nobody(job_id: str) -> bool:
     """No job was deleted."""
     return False
+
+
+def test_what_a_sweep_asks_of_the_job_store_is_bounded_and_each_job_has_its_turn(store, clock):
+    """To ask for 10,000 finished jobs each minute took two seconds in which nothing was committed."""
+    jobs = [f"job-{number}" for number in range(1200)]
+    store.index.save([Stream(StreamKey(job, "site-1", "log.txt"), last_seen=clock()) for job in jobs])
+    sweeps: list[list[str]] = []
+    for _ in range(3):
+        sweeps.append([])
+        store.sweep(1e9, lambda job: bool(sweeps[-1].append(job)))
+    assert max(map(len, sweeps)) < 500
+    assert sorted(job for sweep in sweeps for job in sweep) == sorted(jobs)
+    assert store.sweep(1e9, lambda job: True) and len(store.index.jobs()) > 700
+
+
+def test_a_sweep_holds_up_nobody_who_needs_the_index(store):
+    """100,000 streams took it 0.2 s each minute."""
+    put(store, 0, 10)
+    store.commit()
+    with store.index._lock:
+        looks = threading.Thread(target=store.index.jobs, daemon=True)
+        looks.start()
+        looks.join(20)
+        assert not looks.is_alive()
 
 
 @pytest.mark.parametrize("restarted", [False, True])
