@@ -230,7 +230,8 @@ class Receiver:
                     commit=False,
                 )
                 reply = StreamReply(stream, Status.OK, end)
-                if frame.losses:
+                # Once a stream has begun, its cursor shows what rotation deletes while the server is down.
+                if frame.losses or not frame.offset:
                     replies.uncommitted.add(key)
             except GapError as gap:
                 reply = StreamReply(stream, Status.GAP, gap.end, gap.cursor)

@@ -56,6 +56,7 @@ class Tailer:
         self._base = 0
         self._segments: list[Segment] = []
         self._next_inode = 0  # the file known to follow ours, once a rotation was seen
+        self._first: Segment | None = None  # what was ever read at the stream's start
         self._cursor: bytes | None = b""  # at `offset`; None if a seek could not be completed
         self._losses: list[Loss] = []
 
@@ -149,6 +150,7 @@ class Tailer:
         if data and self._file:
             self.offset += len(data)
             self._segments[-1] = self._file.segment(self._segments[-1])
+            self._first = self._segments[0] if not self._base else self._first
         anchor = self._file.anchor if self._file else b""
         self._cursor = Cursor(self._base, anchor, tuple(self._segments)).encode()
         return Chunk(start, data, self._cursor, losses)
@@ -241,8 +243,9 @@ class Tailer:
         followers = skip_empty(followers)
         if self._file is not None and self._file.has_more():
             return True  # a last line came while we looked
+        first = None if self.offset else self._first
         if opened := self._open(followers[0], 0):
-            if not certain:
+            if not certain or (first and not holder(followers, first)):
                 self._lose("rotation removed files before they were read")
             elif too_many:
                 self._lose(f"there are more than {MOST_FILES} rotated files, and not all were read")

@@ -164,14 +164,16 @@ def test_a_commit_that_fails_at_a_close_is_no_close(server, monkeypatch):
         raise OSError(errno.EIO, "Input/output error")
 
     server.send(LOG, Frame(LOG, 0, b"1", b"c"))
+    server.send(LOG, Frame(LOG, 1, b"2", b"d"))
     with monkeypatch.context() as patched:
         patched.setattr(os, "fdatasync", fail)
-        reply = server.reply(close(b"1"))
+        reply = server.reply(close(b"12"))
         assert reply.status is Status.LATER and "Input/output error" in reply.reason
     assert not server.closed
-    assert server.reply(close(b"1")) == StreamReply(LOG, Status.GAP, 0), "who knows what is on disk"
+    gap = StreamReply(LOG, Status.GAP, 1, b"c")
+    assert server.reply(close(b"12")) == gap, "of the second byte nobody knows whether it is on disk"
     assert (
-        server.reply(Frame(LOG, 0, b"1", b"c"), close(b"1")).verdict is Verdict.COMPLETE
+        server.reply(Frame(LOG, 1, b"2", b"d"), close(b"12")).verdict is Verdict.COMPLETE
         and len(server.closed) == 1
     )
 

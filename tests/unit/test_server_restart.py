@@ -71,3 +71,42 @@ def test_a_stream_that_was_silent_when_the_server_went_down_stays_silent(world):
     world.run(sender, turns=200)
     assert world.info("old.txt").as_of(world.clock(), 30.0).silent
     assert not world.info().as_of(world.clock(), 30.0).silent
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_log_whose_first_file_is_gone_when_the_server_comes_back_is_never_complete(world, restarted):
+    """The server goes down before its group commit; rotation deletes what it had taken."""
+    sender = world.sender("log.txt")
+    world.write(b"taken, but not committed\n")
+    world.run(sender, turns=3)
+    assert world.stored() == b"taken, but not committed\n"
+    world.crash_server()
+    (world.logs / "log.txt").unlink()
+    world.write(b"what the log is by now\n")
+    if restarted:
+        sender.stop()
+        sender = world.sender("log.txt")
+    world.finish(sender)
+    expected = b"taken, but not committed\nwhat the log is by now\n"
+    assert world.stored() == expected or world.info().verdict == "lost"
+
+
+def test_a_log_whose_first_file_is_gone_when_a_damaged_copy_is_taken_again_is_never_complete(world):
+    sender, log = world.sender("log.txt"), world.logs / "log.txt"
+    world.write(LINES)
+    world.run(sender)
+    log.rename(world.logs / "log.txt.1")
+    world.write(b"the second file\n")
+    world.run(sender)
+    with (world.root / JOB / SITE / "log.txt").open("r+b") as copy:
+        copy.write(b"changed")
+
+    def deliver(payload: bytes) -> bytes:
+        reply = world.deliver(payload)
+        if not world.info().end:
+            (world.logs / "log.txt.1").unlink(missing_ok=True)
+        return reply
+
+    world.link.deliver = deliver
+    world.finish(sender)
+    assert world.stored() == b"the second file\n" and world.info().verdict == "lost"
