@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from nvflare_logstream.errors import ErrorCode, RetrievalError
+from nvflare_logstream.lines import visible
 from nvflare_logstream.words import Word
 
 SCHEMA_VERSION = "1"
@@ -75,5 +76,5 @@ def print_error(error: RetrievalError, form: Format) -> int:
 
 def notice(text: str) -> None:
     """Print a line for the person at the terminal, never part of the answer."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(visible(text) + "\n")  # it may hold words of a server
     sys.stderr.flush()

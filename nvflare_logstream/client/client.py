@@ -16,15 +16,16 @@ from nvflare_logstream.client.model import Event, JobStreams, SiteLog
 from nvflare_logstream.client.parts import PATIENCE, ask_streams, read_parts
 from nvflare_logstream.client.port import Port
 from nvflare_logstream.client.query import LogQuery
-from nvflare_logstream.errors import ErrorCode, RetrievalError
+from nvflare_logstream.errors import ErrorCode, RetrievalError, show
 from nvflare_logstream.filters.reading import Reading
-from nvflare_logstream.names import SERVER_SITE
+from nvflare_logstream.names import SERVER_SITE, is_name
 from nvflare_logstream.streams import Stream
 from nvflare_logstream.wire.queries import MAX_PART, DigestRequest, FetchRequest, ReadReply
 
 LATEST = "@latest"
 _BUSY_PAUSE = 0.5  # seconds, when the server has as much to hash as it takes
 _HASH_RATE = 50e6  # bytes a second that the slowest server hashes
+_BUSY_SECONDS = 900.0  # as long as others may have logs hashed before it is our turn
 _WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{0,35}")
 
@@ -67,6 +68,10 @@ class LogClient:
             job_ids = self._port.job_ids(None)
         else:
             job_ids = sorted(self._port.job_ids(text)) if _BEGINNING.fullmatch(text) else []
+        for job_id in job_ids:
+            if not is_name(job_id):  # it is shown, and becomes part of a command
+                problem = f"the server's list of jobs cannot be read: job_id: {show(job_id)} is no id"
+                raise RetrievalError(ErrorCode.INVALID_REPLY, problem)
         if not job_ids:
             raise RetrievalError(ErrorCode.JOB_NOT_FOUND, f"no job that you may see has the id {text}")
         if len(job_ids) > 1:
@@ -143,7 +148,11 @@ class LogClient:
         """sha256 (hex) of the server's copy from `start` to `stream.end`, hashed for this answer."""
         request = DigestRequest(stream.site, stream.file, start, stream.end)
         seconds = PATIENCE + (stream.end - start) / _HASH_RATE
+        deadline = self._clock() + _BUSY_SECONDS
         while (digest := self._port.ask(job_id, request, seconds).digest) is None:
+            if self._clock() > deadline:
+                problem = f"{stream.site}/{stream.file} is not compared: the server is busy with other logs"
+                raise RetrievalError(ErrorCode.TIMEOUT, f"{problem}; try again later")
             self._sleep(_BUSY_PAUSE)
         return digest
 

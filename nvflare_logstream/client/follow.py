@@ -19,6 +19,7 @@ _LEAST_SECONDS = 0.1
 _RECONNECT_SECONDS = 300.0
 _RECONNECT_PAUSE = 1.0  # seconds
 _BACK_SECONDS = 30.0  # in which a site finds its way back to a server that was restarted
+_REST_SECONDS = 60.0  # in which a server gives some more of what a job that is over has left
 _LATE_SECONDS = 5.0  # a site whose job died at once is heard of a moment after the job's end
 
 
@@ -51,7 +52,10 @@ class Follow:
         self._ended: set[str] = set()
         self._mark = ""  # what the server last told: it answers at once when that changes
         self._over_since: float | None = None
-        self._came_back = False
+        self._back_since = -1.0  # when contact was last found again
+        self._heard = self._moved = (
+            clock()
+        )  # when the server last answered, and when it last gave more of a log
 
     def events(self) -> Iterator[Event]:
         """See `LogClient.follow`."""
@@ -60,9 +64,13 @@ class Follow:
                 yield from self._until_over()
                 return
             except LostContactError as error:
+                if self._clock() - self._heard > _RECONNECT_SECONDS:  # it takes us back, and drops us again
+                    raise
                 yield Event(EventKind.LOST_CONTACT, "", str(error))
+            if self._heard <= self._back_since:
+                self._sleep(_RECONNECT_PAUSE)
             self._come_back()
-            self._came_back, self._over_since = True, None
+            self._back_since, self._over_since = self._clock(), None
             yield Event(EventKind.BACK, "", "")
 
     def _until_over(self) -> Iterator[Event]:
@@ -84,7 +92,7 @@ class Follow:
             asked = self._clock()
             request = self._request()
             reply = self._port.ask(self._job_id, request, request.wait + PATIENCE)
-            job = reply.job
+            job, self._heard = reply.job, self._clock()
             yield from self._new_texts(reply)
             behind = bool(reply.parts)
             pause = _BUSY_PAUSE if reply.busy else _LEAST_SECONDS - (self._clock() - asked)
@@ -121,6 +129,7 @@ class Follow:
         for part in parts:
             # Noted before the text is given out: a connection lost between two parts must repeat neither.
             self._places[stream.site] = Place(stream.site, stream.file, part.reading)
+            self._heard = self._moved = self._clock()
             if part.done:
                 self._begun.add(stream.site)
             if part.text:
@@ -131,12 +140,14 @@ class Follow:
         streams = {(stream.site, stream.file): stream for stream in reply.job.streams}
         for part in reply.parts:
             site, file = part.place.site, part.place.file
-            stream = streams.get((site, file))
-            if stream is None:
-                raise RetrievalError(
-                    ErrorCode.INVALID_REPLY, f"lines came of {site}/{file}, which is no stream"
-                )
-            self._places[site] = part.place
+            stream, place = streams.get((site, file)), self._places.get(site)
+            if stream is None or place is None or place.file != file:
+                problem = f"lines came of {site}/{file}, which was not asked for"
+                raise RetrievalError(ErrorCode.INVALID_REPLY, problem)
+            if part.place.reading.offset <= place.reading.offset:
+                problem = f"lines came of {site}/{file} that do not follow those before"
+                raise RetrievalError(ErrorCode.INVALID_REPLY, problem)
+            self._places[site], self._moved = part.place, self._clock()
             if part.text:
                 yield Event(EventKind.TEXT, site, part.text, stream)
 
@@ -187,7 +198,12 @@ class Follow:
         passed = self._clock() - self._over_since
         if passed < _LATE_SECONDS and self._query.unmatched(job.streams):
             return False
-        return not any(self._is_awaited(stream, passed) for stream in chosen)
+        awaited = [stream for stream in chosen if self._is_awaited(stream, passed)]
+        unread = next((stream for stream in awaited if stream.ended), None)
+        if unread and self._clock() - max(self._moved, self._over_since) > _REST_SECONDS:
+            problem = f"the job is over, and the server does not give the rest of {unread.site}/{unread.file}"
+            raise RetrievalError(ErrorCode.LOG_CHANGED, problem)
+        return not awaited
 
     def _is_awaited(self, stream: Stream, passed: float) -> bool:
         """Whether something may come of a stream, `passed` seconds after the job was over."""
@@ -196,7 +212,7 @@ class Follow:
         if stream.state is State.EXPECTED:
             return passed < _LATE_SECONDS
         # To a restarted server every site is silent at first.
-        return stream.live or (stream.silent and self._came_back and passed < _BACK_SECONDS)
+        return stream.live or (stream.silent and self._back_since >= 0 and passed < _BACK_SECONDS)
 
     def _come_back(self) -> None:
         deadline = self._clock() + _RECONNECT_SECONDS

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 
 from nvflare_logstream.client.port import Port
 from nvflare_logstream.client.query import LogQuery
+from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.streams import Stream
 from nvflare_logstream.wire.queries import JobStreams, ReadReply, ReadRequest, StreamsRequest
 
 PATIENCE = 20.0  # seconds that a server has for a reply
+_PASSES = ("lines", "bytes", "")  # what a reading counts, in this order
 
 
 def ask_streams(port: Port, job_id: str) -> JobStreams:
@@ -21,7 +23,7 @@ def ask_streams(port: Port, job_id: str) -> JobStreams:
 def read_parts(
     port: Port, job_id: str, stream: Stream, query: LogQuery, whole_lines: bool, reading: Reading | None
 ) -> Iterator[ReadReply]:
-    """One log in parts of about a MiB; raises RetrievalError.
+    """One log in parts of about a MiB; raises RetrievalError, also where a part comes no nearer to the end.
 
     Args:
         port: asks the server.
@@ -35,5 +37,19 @@ def read_parts(
     while not done:
         request = ReadRequest(stream.site, stream.file, query.filters(), whole_lines, reading)
         part = port.ask(job_id, request, PATIENCE)
+        if reading is not None and not _is_further(part.reading, reading):
+            problem = (
+                f"the server's reading of {stream.site}/{stream.file} comes no further than {reading.offset}"
+            )
+            raise RetrievalError(ErrorCode.INVALID_REPLY, problem)
         reading, done = part.reading, part.done
         yield part
+
+
+def _is_further(now: Reading, before: Reading) -> bool:
+    """Whether a reading has come nearer to its end, which stays where it was.
+
+    It may go through the log up to three times: to count lines, to count bytes, and to give text out.
+    """
+    here, there = (_PASSES.index(reading.counting) for reading in (now, before))
+    return now.end == before.end and (here, now.offset) > (there, before.offset)

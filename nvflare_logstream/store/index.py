@@ -135,7 +135,7 @@ class Index:
                 (key.job_id, key.site, State.EXPECTED.value),
             )
             db.execute(SAVE_STREAM, stream_row(stream))
-            db.executemany(SAVE_LOSS, loss_rows(stream, MAX_LOSSES))
+            db.executemany(SAVE_LOSS, loss_rows(stream, 0, MAX_LOSSES))
 
     def expect(self, streams: Iterable[Stream]) -> None:
         """Write those of whose site nothing is known in its job, unless the job was removed."""

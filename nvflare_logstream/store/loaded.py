@@ -67,7 +67,7 @@ class LoadedStreams:
             self.check_files(key, record)
             stored = from_file(key, self.path(key)) if record is None else None
             file = StreamFile(record or stored or Stream(key, opened=now, last_seen=now), self.path(key))
-            file.listed = len(record.losses) if record else 0
+            file.listed = len(file.record.losses)
             if file.size() > file.record.end:  # written after the last commit: the sender sends it again
                 os.truncate(file.path, file.record.end)
             if record is None:
