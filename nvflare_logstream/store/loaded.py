@@ -248,4 +248,14 @@ class LoadedStreams:
                 del self.files[key]
             self._index.delete_job(job_id, reason, self._clock())
             self._usage.forget(job_id)
-            shutil.rmtree(self._root / job_id, ignore_errors=True)
+            shutil.rmtree(self._root / job_id, ignore_errors=True)  # what is left goes with `remove_rest`
+
+    def remove_rest(self) -> None:
+        """Remove from the disk what a failure or a crash has left of removed jobs.
+
+        Raises:
+            StoreError: if the index cannot be read.
+        """
+        with suppress(OSError):
+            for job_id in self._index.all_forgotten().intersection(os.listdir(self._root)):
+                shutil.rmtree(self._root / job_id, ignore_errors=True)
