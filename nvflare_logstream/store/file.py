@@ -37,7 +37,8 @@ class StreamFile:
         self.listed = 0
         self.read: tuple[tuple[int, ...], str] = ((), "")
         self._hasher, self._hashed = hashlib.sha256(), 0  # of what was received, not of what is on disk
-        self._is_new = False  # its name in its directory may not be on disk yet
+        # Its name may not be on disk yet: the life of the server that made it may not have come to that.
+        self._is_unnamed = True
 
     def write(self, data: bytes) -> None:
         """Write at the end; the caller then moves the end."""
@@ -104,10 +105,10 @@ class StreamFile:
             return False
         try:
             os.fdatasync(fd)
-            if self._is_new:
+            if self._is_unnamed:
                 for directory in self.path.parents[:3]:
                     sync_directory(directory)
-                self._is_new = False
+                self._is_unnamed = False
         except OSError as error:
             raise UnsyncedError(error.errno, error.strerror) from error
         finally:
@@ -134,7 +135,7 @@ class StreamFile:
         self._hasher, self._hashed = hashlib.sha256(), 0
         for directory in (self.path.parent.parent, self.path.parent):
             directory.mkdir(mode=0o700, exist_ok=True)
-        self._is_new = True
+        self._is_unnamed = True
         os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _FLAGS, 0o600))
 
     def fingerprint(self, start: int) -> tuple[int, ...]:

@@ -230,6 +230,11 @@ class Index:
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?, ?)", (job_id, reason, removed))
 
+    def all_forgotten(self) -> set[str]:
+        """The ids of the jobs that were removed."""
+        with self._transaction() as db:
+            return {job_id for (job_id,) in db.execute("SELECT job FROM forgotten")}
+
     def forgotten(self, job_id: str) -> str:
         """Why a job was removed; empty if it was not."""
         with self._transaction() as db:

@@ -253,11 +253,20 @@ class LoadedStreams:
                 del self.files[key]
             self._index.delete_job(job_id, reason, self._clock())
             self._usage.forget(job_id)
-        # Nobody comes back to it: that may take its time.
+        # Nobody comes back to it: that may take its time. What is left goes with `remove_rest`.
         shutil.rmtree(self._root / job_id, ignore_errors=True)
 
-    def clear_leftovers(self) -> None:
-        """Remove what an earlier life of the server did not come to remove: jobs, and files half written."""
-        for entry in list(self._root.iterdir()):
-            if entry.name.startswith(SCRATCH) or (entry.is_dir() and self._index.forgotten(entry.name)):
-                shutil.rmtree(entry, ignore_errors=True)
+    def remove_rest(self) -> None:
+        """Remove from the disk what a failure or a crash has left of removed jobs.
+
+        Raises:
+            StoreError: if the index cannot be read.
+        """
+        with suppress(OSError):
+            for job_id in self._index.all_forgotten().intersection(os.listdir(self._root)):
+                shutil.rmtree(self._root / job_id, ignore_errors=True)
+
+    def clear_scratch(self) -> None:
+        """Remove the directories that an earlier life of the server was still writing."""
+        for entry in self._root.glob(SCRATCH + "*"):
+            shutil.rmtree(entry, ignore_errors=True)

@@ -65,7 +65,10 @@ class LogStore:
         uptime: Callable[[], float] = time.monotonic,
     ):
         self.root, self._clock = Path(root), clock
+        made = [path for path in (self.root, *self.root.parents) if not path.exists()]
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in made:
+            sync_directory(path.parent)
         was_there = (self.root / LOCK_FILE).exists()
         (self.root / INDEX_FILE).touch(mode=0o600)  # the files SQLite makes beside it get the same mode
         self.index = Index(self.root / INDEX_FILE)
@@ -76,11 +79,12 @@ class LogStore:
         self._usage = Usage(quotas, parts)
         self._free = FreeSpace(self.root, quotas.free_share, clock)
         self._loaded = LoadedStreams(self.root, self.index, self._usage, clock)
-        self._loaded.clear_leftovers()
         self._appending = Appending(self._loaded, self._usage, self._free, clock)
         self._closing = Closing(self._loaded, clock)
         self._changes = Changes()
         self._retention = Retention(self.index, self.delete_job, clock, uptime)
+        self._loaded.clear_scratch()
+        self._loaded.remove_rest()
 
     def close(self) -> None:
         """Commit and close.
@@ -287,4 +291,5 @@ class LogStore:
 
     def sweep(self, keep_seconds: float, deleted: Callable[[str], bool]) -> list[Removal]:
         """Remove jobs whose logs have to go, see `Retention.sweep`."""
+        self._loaded.remove_rest()
         return self._retention.sweep(keep_seconds, deleted)

@@ -183,7 +183,8 @@ def test_the_verdict_names_the_limit_that_a_stream_has_met(memory_path, monkeypa
 def test_the_verdict_names_the_limit_of_files(memory_path):
     server = Server(memory_path, files=1)
     server.send(LOG, ERRORS)
-    said = "partial (server gave up at byte 0: its site has 1 log files in this job, the most allowed, see max_site_files)"
+    said = "partial (server gave up at byte 0: its site has 1 log files in this job, "
+    said += "the most allowed, see max_site_files)"
     assert (server.info(ERRORS).standing, server.info(LOG).standing) == (said, "streaming")
     server.store.close()
 

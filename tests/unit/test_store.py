@@ -32,6 +32,7 @@ from nvflare_logstream.errors import (
 from nvflare_logstream.flare.job_log_receiver import JobLogReceiver
 from nvflare_logstream.site.cursor import Cursor
 from nvflare_logstream.store import closing, file
+from nvflare_logstream.store import store as store_module
 from nvflare_logstream.store.index import StoredPart
 from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.migrations import STEPS
@@ -345,7 +346,7 @@ def test_a_stream_that_cannot_be_made_is_a_store_error(store, monkeypatch, error
     assert store.open(KEY).end == 0
 
 
-def fails(*args):
+def fails(*args, **more):
     raise OSError(errno.EIO, "Input/output error")
 
 
@@ -404,7 +405,20 @@ def test_a_new_files_name_is_on_disk_when_its_stream_is_committed(store, monkeyp
     put(store, 10, 20)
     store.commit()
     assert len(synced) == 3
+    crash(store)
+    put(store, 20, 30)
+    store.commit()
+    assert len(synced) == 6, "the process that made it may have died before that"
     assert store.index._db.execute("PRAGMA synchronous").fetchone() == (2,), "FULL"
+
+
+def test_a_new_stores_own_name_is_on_disk_before_anything_is_kept_in_it(memory_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(store_module, "sync_directory", synced.append)
+    for _ in range(2):
+        LogStore(memory_path / "new" / "store").close()
+    root = memory_path / "new" / "store"
+    assert synced == [root.parent, memory_path, root, root]
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -765,6 +779,20 @@ def test_what_a_crash_left_of_a_removed_job_goes_at_the_next_start(memory_path, 
     store = LogStore(memory_path)
     assert sorted(entry.name for entry in memory_path.iterdir() if entry.is_dir()) == ["job-2", "job-3"]
     store.close()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_a_failure_left_of_a_removed_job_is_removed_later(store, monkeypatch, restarted):
+    put(store, 0, 10)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", fails)
+        store.delete_job(KEY.job_id)
+    assert store.path(KEY).exists()
+    if restarted:
+        crash(store)
+    else:
+        store.sweep(90 * DAY, nobody)
+    assert not (store.root / KEY.job_id).exists()
 
 
 @pytest.mark.parametrize("name", ["..", "", "a/b", ".", "index.sqlite/.."])
