@@ -98,8 +98,11 @@ def test_a_job_without_a_run_directory_does_not_get_one(store, workspace):
 def test_a_second_name_that_cannot_be_made_is_only_a_warning(store, workspace, shown, caplog):
     upload(store, LOG, b"line\n")
     shown.parent.write_bytes(b"a file where the site's directory should be")
-    RunDirectories(store, workspace).show(LOG)
+    directories = RunDirectories(store, workspace)
+    for _ in range(100):
+        directories.show(LOG)
     assert "job-1/site-1/log.txt: cannot show it" in caplog.text
+    assert len(caplog.records) == 1, "whoever opens it again and again fills no log"
 
 
 # -- the keeper's thread
