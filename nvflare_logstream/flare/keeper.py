@@ -1,4 +1,4 @@
-"""The one thread that looks after a receiver's store."""
+"""The threads that look after a receiver's store."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from nvflare.apis.workspace import Workspace
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import StreamKey
 
+_MOST_WARNINGS = 1000  # one a stream: a site opens a stream as often as it likes
 _logger = logging.getLogger(__name__)
 
 
@@ -25,6 +26,7 @@ class RunDirectories:
 
     def __init__(self, store: LogStore, workspace: Workspace):
         self._store, self._workspace = store, workspace
+        self._warned: set[StreamKey] = set()
 
     def show(self, key: StreamKey) -> None:
         """Show a stream; does nothing for a job that has no run directory, or where the name is taken.
@@ -43,7 +45,9 @@ class RunDirectories:
             finally:
                 os.close(directory)
         except OSError as error:
-            _logger.warning("%s: cannot show it to the runtime's own log commands: %s", key, error)
+            if len(self._warned) < _MOST_WARNINGS and key not in self._warned:
+                self._warned.add(key)
+                _logger.warning("%s: cannot show it to the runtime's own log commands: %s", key, error)
 
 
 def _link(path: Path, name: str, directory: int) -> None:

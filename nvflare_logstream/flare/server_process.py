@@ -37,7 +37,8 @@ class ServerProcess:
         self._run_directories = RunDirectories(self.store, workspace)
         self._server_logs = ServerLogs(self.store, workspace)
         self._service = LogService(self.store, settings.idle_timeout, self._archive.status)
-        self._keeper = Keeper([self.store.commit, self._archive.update], [self._sweep])
+        # An archive may take minutes to write: commits and the rest go on meanwhile.
+        self._keepers = (Keeper([self.store.commit], [self._sweep]), Keeper([self._archive.update]))
 
     def start(self) -> None:
         """Take requests from now on, and close what an earlier life of this process left open."""
@@ -47,11 +48,13 @@ class ServerProcess:
         serve(self._engine.get_cell(), receiver.handle)
         self._server_logs.start()
         self._server_logs.close_earlier()
-        self._keeper.start()
+        for keeper in self._keepers:
+            keeper.start()
 
     def stop(self) -> None:
         """The process ends."""
-        self._keeper.stop()
+        for keeper in self._keepers:
+            keeper.stop()
         self.store.commit()
 
     def job_launching(self, job_id: str) -> None:

@@ -57,7 +57,8 @@ def read_policy(workspace: Workspace, job_class: str = "") -> SitePolicy:
     """
     try:
         path = workspace.get_resources_file_path()
-        resources = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+        text = Path(path).read_text(encoding="utf-8") if path else "{}"
+        resources = json.loads(text, object_pairs_hook=_strictest)
         if not isinstance(resources, dict):
             raise ValueError(f"{path}: an object is wanted at the top level")
         logs = _may_logs_leave(resources, bool(path))
@@ -68,6 +69,13 @@ def read_policy(workspace: Workspace, job_class: str = "") -> SitePolicy:
         logs, stock = Decision(False, f"the site's resources.json cannot be read: {error}"), ()
     # The runtime's check leaves entries in the site's audit log, so it is asked only where it matters.
     return SitePolicy(logs, _may_job_load(workspace, job_class) if logs.allowed else logs, stock)
+
+
+def _strictest(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of the file; where it says twice whether logs may leave, a no counts."""
+    values = dict(pairs)
+    values.update(pair for pair in pairs if pair[0] == ALLOW_VARIABLE and pair[1] is not True)
+    return values
 
 
 def may_logs_leave(fl_ctx: FLContext | None) -> bool:
@@ -105,5 +113,5 @@ def _stock_components(resources: dict[str, Any]) -> tuple[str, ...]:
     entries = (
         [entry for entry in components if isinstance(entry, dict)] if isinstance(components, list) else []
     )
-    paths = [str(entry.get("path") or entry.get("name") or "") for entry in entries]
+    paths = [str(entry.get(key) or "").strip() for entry in entries for key in ("path", "class_path", "name")]
     return tuple(path for path in paths if path.startswith(_STOCK_PREFIX))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from enum import Enum
 from pathlib import Path
 
-from nvflare_logstream.site.progress import Progress
+from nvflare_logstream.site.progress import Progress, PutOff
 from nvflare_logstream.site.source import Source
 from nvflare_logstream.streams import StreamId
 
@@ -86,6 +86,7 @@ class FollowedStream:
         self.phase = Phase.ASKING
         self.outcome = ""
         self.held_until = 0.0
+        self._put_off = PutOff()
         self.unreadable = False
         self.progress = Progress()
 
@@ -110,11 +111,18 @@ class FollowedStream:
             return
         if not self.source.stands_at(end, cursor):
             self.source.seek(end, cursor)
+        self._put_off = PutOff()
         self._happen(Event.PLACE_KNOWN)
 
     def forget_place(self) -> None:
         """Ask the receiver where it stands before anything else is sent."""
         self._happen(Event.PLACE_UNKNOWN)
+
+    def was_put_off(self, now: float) -> None:
+        """The receiver says "later": ask it again where it stands, the more rarely the longer that lasts."""
+        self.forget_place()
+        self._put_off.again(now)
+        self.held_until = self._put_off.until
 
     def job_is_over(self, outcome: str) -> None:
         """Send the rest and close, with `outcome`."""

@@ -7,6 +7,7 @@ new ground only: as many bytes as were last sent in vain.
 
 from __future__ import annotations
 
+from math import inf
 from typing import NamedTuple
 
 _FREE = 2  # times in a row that cost no wait: a restart of the server, and one more
@@ -21,6 +22,23 @@ class Waits(NamedTuple):
 
 SETBACK_WAITS = Waits(0.5, 600.0)  # the receiver goes back behind what it has taken
 RETRY_WAITS = Waits(0.5, 30.0)  # it says that it does not take the bytes now
+
+
+class PutOff:
+    """When to ask again about what the receiver puts off: the more rarely, the longer it does.
+
+    Attributes:
+        since: when it first said "later", in monotonic seconds; infinity before.
+        until: when to ask again.
+    """
+
+    def __init__(self) -> None:
+        self.since, self.until = inf, 0.0
+
+    def again(self, now: float) -> None:
+        """It says "later" now."""
+        self.since = min(self.since, now)
+        self.until = now + min(max(1.0, (now - self.since) / 10), 60.0)
 
 
 class Progress:

@@ -9,20 +9,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from itertools import islice
+from math import inf
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nvflare_logstream.site.batch import MOST_ASKED, Batch
 from nvflare_logstream.site.exchange import Exchange, Step
 from nvflare_logstream.site.followed import FollowedStream
 from nvflare_logstream.site.orders import FinishJob, FollowLog, Order
-from nvflare_logstream.site.progress import RETRY_WAITS, SETBACK_WAITS, Waits
+from nvflare_logstream.site.progress import RETRY_WAITS, SETBACK_WAITS, PutOff, Waits
 from nvflare_logstream.site.source import SourceFactory
 from nvflare_logstream.streams import StreamId, Verdict
 from nvflare_logstream.wire.upload import Refusal
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply
 
-_RETRY_LATER = 1.0  # seconds until what could not be read or taken is tried again
+_RETRY_LATER = 1.0  # seconds until what could not be read is tried again
 
 _logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class SenderState:
         self.exchange = Exchange(now)
         self.look_at_once = True
         self.quiet_looks = 0
-        self._ask_from = 0.0  # when jobs and refusals that the receiver could not judge are tried again
+        self._put_off = PutOff()  # jobs and refusals that the receiver cannot judge, since the last new one
 
     def obey(self, order: Order) -> None:
         """Take up what a caller wants."""
@@ -75,7 +76,9 @@ class SenderState:
         if isinstance(order, FollowLog):
             if order.stream not in self.streams:
                 self._follow(order.stream, order.directory)
-        elif isinstance(order, FinishJob):
+            return
+        self._put_off = PutOff()
+        if isinstance(order, FinishJob):
             self.jobs_over[order.job_id] = order
         else:
             self.refusals.update({refusal.stream: refusal for refusal in order.refusals})
@@ -93,7 +96,9 @@ class SenderState:
     @property
     def hurried(self) -> bool:
         """Whether a job is over: it is archived within a second, and a few requests are all that is left."""
-        return bool(self.jobs_over) or any(stream.last for stream in self.streams.values())
+        return bool(self.jobs_over and self._put_off.since == inf) or any(
+            s.last for s in self.streams.values()
+        )
 
     def rest(self, now: float, poll_interval: float, asleep: float) -> float:
         """Seconds until the next look if nothing wakes the sender: `asleep` while nothing is followed."""
@@ -112,7 +117,7 @@ class SenderState:
             wall_time: the site's clock in seconds since the epoch.
         """
         self.look_at_once = False
-        may_ask = MOST_ASKED if now >= self._ask_from else 0
+        may_ask = MOST_ASKED if now >= self._put_off.until else 0
         batch = Batch(wall_time, list(islice(self.jobs_over.values(), may_ask)))
         for refusal in islice(self.refusals.values(), may_ask):
             batch.writer.refuse(refusal)
@@ -124,7 +129,7 @@ class SenderState:
         if batch.writer.full:
             self._rotate_turns()
         if batch.writer.empty:
-            held_back = now < self._ask_from and (self.jobs_over or self.refusals)
+            held_back = now < self._put_off.until and (self.jobs_over or self.refusals)
             if not held_back and not any(stream.held_until > now for stream in self.streams.values()):
                 self.quiet_looks += 1
             if not self.streams or now - self.exchange.last_answer < self._liveness:
@@ -207,12 +212,17 @@ class SenderState:
             if stream is not None and not self._take_row(stream, row, batch, now, ended):
                 self.drop_requests()
                 return ended
-        if reply.jobs_later:
-            self._ask_from = now + _RETRY_LATER
         for job in batch.jobs:
             if job.job_id not in reply.jobs_later:
                 self._take_known(job, reply, now)
+            elif self.jobs_over.get(job.job_id) is job:
+                self._ask_later(job.job_id, self.jobs_over, now)
         return ended
+
+    def _ask_later(self, name: Any, queue: dict[Any, Any], now: float) -> None:
+        """Ask for it again later, after those behind it."""
+        queue[name] = queue.pop(name)
+        self._put_off.again(now)
 
     def _take_row(
         self, stream: FollowedStream, row: StreamReply, batch: Batch, now: float, ended: list[Ended]
@@ -223,8 +233,7 @@ class SenderState:
             ended.append(self._end(stream, Verdict.REFUSED, row.reason))
         elif row.status is Status.LATER:
             self.look_at_once = True
-            stream.forget_place()
-            stream.held_until = now + _RETRY_LATER
+            stream.was_put_off(now)
             if row.stream in batch.ends:  # else it was only asked for, which costs nothing
                 self._hold_back(stream, 0, RETRY_WAITS, now)
         elif row.status is Status.OK and row.stream in batch.closing:
@@ -259,7 +268,7 @@ class SenderState:
 
     def _take_refusal(self, row: StreamReply, now: float) -> None:
         if row.status is Status.LATER:
-            self._ask_from = now + _RETRY_LATER
+            self._ask_later(row.stream, self.refusals, now)
         elif row.status is Status.REFUSED:
             del self.refusals[row.stream]
 

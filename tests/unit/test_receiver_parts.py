@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from nvflare_logstream.flare import keeper as keeper_module
+from nvflare_logstream.flare.archive import ArchiveKeeper
 from nvflare_logstream.flare.job_process import server_receives, wait_for_sites
 from nvflare_logstream.flare.keeper import SLOW_TURNS, Keeper
 from nvflare_logstream.flare.receiver_settings import ReceiverSettings
 from nvflare_logstream.flare.restart import close_earlier, earlier_jobs
 from nvflare_logstream.flare.run_directory import RunDirectories
+from nvflare_logstream.flare.server_process import ServerProcess
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import StreamKey
 from nvflare_logstream.testing import Clock
@@ -98,8 +103,11 @@ def test_a_job_without_a_run_directory_does_not_get_one(store, workspace):
 def test_a_second_name_that_cannot_be_made_is_only_a_warning(store, workspace, shown, caplog):
     upload(store, LOG, b"line\n")
     shown.parent.write_bytes(b"a file where the site's directory should be")
-    RunDirectories(store, workspace).show(LOG)
+    directories = RunDirectories(store, workspace)
+    for _ in range(100):
+        directories.show(LOG)
     assert "job-1/site-1/log.txt: cannot show it" in caplog.text
+    assert len(caplog.records) == 1, "whoever opens it again and again fills no log"
 
 
 # -- the keeper's thread
@@ -121,6 +129,26 @@ def test_a_task_that_fails_is_logged_and_stops_nothing(caplog):
         keeper.turn()
     assert ran == ["task", "task"]
     assert caplog.text.count("keeping the log store: ZeroDivisionError: division by zero") == 2
+
+
+def test_an_archive_that_takes_long_to_write_keeps_nothing_from_being_committed(memory_path, monkeypatch):
+    """Bytes that a site was told to be stored may be gone there when the server crashes minutes later."""
+    monkeypatch.setattr(keeper_module, "TURN_SECONDS", 0.01)
+    writing, free = threading.Event(), threading.Event()
+    monkeypatch.setattr(ArchiveKeeper, "update", lambda self: (writing.set(), free.wait(60)))
+    engine = Engine(memory_path / "server", Network().cell("server"))
+    server = ServerProcess(engine, ReceiverSettings(memory_path / "store"))
+    server.start()
+    try:
+        assert writing.wait(20)
+        server.store.append(LOG, 0, b"line\n", b"c")
+        deadline = time.monotonic() + 20
+        while not (stored := server.store.index.load(LOG)) or stored.end < 5:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        free.set()
+        server.stop()
 
 
 def test_a_keeper_that_was_stopped_takes_no_further_turn():

@@ -15,13 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvflare_logstream.errors import LinkError
-from nvflare_logstream.server.receiver import Admission
+from nvflare_logstream.server.receiver import Admission, Receiver
 from nvflare_logstream.site.exchange import Step
+from nvflare_logstream.site.orders import FinishJob
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.site.source import Chunk
 from nvflare_logstream.site.tail import Tailer
 from nvflare_logstream.streams import StreamId, StreamKey
 from nvflare_logstream.testing import ClockWatcher, Fault, FaultyLink, MemorySource
+from nvflare_logstream.wire.peer import Peer
 from nvflare_logstream.wire.upload_reader import decode_request
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply, decode_reply
 from tests.unit.conftest import MEMORY
@@ -259,6 +261,68 @@ def test_a_job_that_cannot_be_judged_yet_is_asked_for_once_a_second(world):
     world.clock.advance(1)
     world.run(sender)
     assert world.verdicts == {StreamId(JOB, "log.txt"): "complete"}
+
+
+def is_sign_of_life(payload: bytes) -> bool:
+    request = decode_request(payload)
+    return not (request.opens or request.known or request.refusals)
+
+
+@pytest.mark.parametrize("what", ["over", "refused", "followed"])
+def test_what_cannot_be_judged_for_long_is_asked_for_more_and_more_rarely(world, what):
+    """A job that was deleted is in doubt for ten minutes, and for longer on a server that has no other."""
+    world.admission = Admission(Status.LATER, "the job store does not give it")
+    sender = world.sender("log.txt") if what == "followed" else world.sender()
+    if what == "over":
+        sender.finish(JOB, world.logs, ["log.txt"], "exit code 0")
+    elif what == "refused":
+        sender.refuse(JOB, ["log.txt"], "the site says no")
+    before = world.clock()
+    while world.clock() < before + 3600:
+        world.run(sender, turns=1)
+    assert sum(not is_sign_of_life(request) for request in world.link.requests) < 150
+    if what != "followed":  # what is new is asked for at once
+        asked = len(world.link.requests)
+        sender.finish("job-2", world.logs, ["log.txt"], "exit code 0")
+        world.run(sender, turns=2)
+        assert len(world.link.requests) == asked + 1
+    world.admission = Admission()
+    world.run(sender, turns=200)
+    if what == "over":
+        assert world.verdicts[StreamId(JOB, "log.txt")] == "complete"
+    elif what == "refused":
+        assert world.info().verdict == "refused"
+    else:
+        assert world.info().verdict == "streaming"
+
+
+def test_jobs_that_cannot_be_judged_keep_no_other_waiting(world):
+    """A request asks for 256 jobs: those before it in the queue may be in doubt for long."""
+
+    def admit(site: str, job_id: str) -> Admission:
+        return Admission() if job_id == JOB else Admission(Status.LATER, "unsure")
+
+    receiver = Receiver(world.store, admit, clock=world.clock)
+    sender = world.sender(link=FaultyLink(lambda payload: receiver.handle(payload, Peer(SITE))))
+    for number in range(300):
+        sender.finish(f"job-x{number}", world.logs, ["log.txt"], "exit code 0")
+        sender.refuse(f"job-y{number}", ["log.txt"], "the site says no")
+    sender.finish(JOB, world.logs, ["log.txt"], "exit code 0")
+    sender.refuse(JOB, ["other.txt"], "the site says no")
+    world.run(sender, turns=40)
+    assert world.verdicts == {StreamId(JOB, "log.txt"): "complete"}
+    assert world.info("other.txt").verdict == "refused"
+
+
+def test_a_job_that_cannot_be_judged_is_no_reason_to_hurry(world):
+    state = world.sender()._state
+    state.obey(FinishJob(JOB, world.logs, ("log.txt",), "exit code 0", False))
+    assert state.hurried
+    batch = state.next_batch(0.0, 0.0)
+    state.take_answer(batch, Reply(jobs_later=(JOB,)), 0.0)
+    assert not state.hurried
+    state.obey(FinishJob("job-2", world.logs, ("log.txt",), "exit code 0", False))
+    assert state.hurried
 
 
 def test_a_refusal_is_repeated_until_the_receiver_takes_it(world):

@@ -67,6 +67,22 @@ def test_a_value_that_is_not_plainly_true_keeps_logs(local, workspace, value):
     assert (logs.allowed, logs.reason) == (False, wanted)
 
 
+@pytest.mark.parametrize("values", ["false, true", "true, false", 'true, "no", true'])
+def test_a_key_that_is_there_twice_keeps_logs_unless_it_is_true_each_time(local, workspace, values):
+    """The last one counts for a reader of JSON: an admin who adds a line above it would not be heard."""
+    lines = ", ".join(f'"allow_log_streaming": {value}' for value in values.split(", "))
+    write(local, f"{{{lines}}}")
+    assert not read_policy(workspace).logs.allowed
+    write(local, '{"allow_log_streaming": true, "allow_log_streaming": true}')
+    assert read_policy(workspace).logs.allowed
+
+
+@pytest.mark.parametrize("key", ["path", "class_path", "name"])
+def test_a_stock_component_is_found_under_each_key_that_the_runtime_knows(local, workspace, key):
+    write(local, {"components": [{"id": "a", key: f" {STOCK} "}, {"id": "b", key: 5}]})
+    assert read_policy(workspace).stock_components == (STOCK,)
+
+
 def test_a_huge_value_is_shown_in_part(local, workspace):
     write(local, {"allow_log_streaming": "x" * 1_000_000})
     logs = read_policy(workspace).logs
