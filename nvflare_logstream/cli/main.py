@@ -18,7 +18,14 @@ from nvflare_logstream.cli.output import INTERRUPTED, OK, REFUSED, Format, notic
 from nvflare_logstream.cli.schema import schema_of
 from nvflare_logstream.errors import ArgumentError, ErrorCode, RetrievalError
 
-_COMMANDS = ("logs", "status", "export", "verify", "demo")  # each a function in the module of its name
+_COMMANDS = (
+    "logs",
+    "status",
+    "export",
+    "verify",
+    "server",
+    "demo",
+)  # each a function in the module of its name
 _BUG = (
     "This is likely a bug; please report it, with the output of the same command and "
     "NVFLARE_LOGSTREAM_DEBUG=1."

@@ -22,6 +22,7 @@ from nvflare_logstream.wire.queries import ErrorReply
 
 _GIB = 1 << 30
 _DAY = 86400.0  # seconds
+_NOT_READY = ErrorReply(ErrorCode.SYSTEM_NOT_READY, "the log receiver is not started yet; try again")
 
 
 class JobLogReceiver(Widget):
@@ -88,7 +89,7 @@ class JobLogReceiver(Widget):
         )
         self._server: ServerProcess | None = None
         self._job: JobProcess | None = None
-        admin_command.register(self._answer)
+        admin_command.register(self._answer, self._answer_status)
         self.register_event_handler(EventType.SYSTEM_START, self._on_system_start)
         self.register_event_handler(EventType.BEFORE_JOB_LAUNCH, self._on_before_job_launch)
         self.register_event_handler(EventType.JOB_STARTED, self._on_job_started)
@@ -128,10 +129,10 @@ class JobLogReceiver(Widget):
                 process.stop()
 
     def _answer(self, job_id: str, request: object) -> dict[str, Any]:
-        if self._server is None:
-            text = "the log receiver is not started yet; try again"
-            return ErrorReply(ErrorCode.SYSTEM_NOT_READY, text).encode()
-        return self._server.answer(job_id, request)
+        return self._server.answer(job_id, request) if self._server else _NOT_READY.encode()
+
+    def _answer_status(self, question: object, named: bool) -> dict[str, Any]:
+        return self._server.answer_status(question, named) if self._server else _NOT_READY.encode()
 
     # -- in a job's server process ---------------------------------------------------------------------------
 
