@@ -150,6 +150,13 @@ def visible(text: str) -> str:
     return text if text.isprintable() else _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
+def in_one_line(text: str) -> str:
+    """A text as one line that a terminal only shows: what is not printable becomes \\x1b and the like."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def is_json(text: str) -> bool:
     """Whether a log is in JSON form, judged by its first line that is not blank."""
     for line in text.splitlines():

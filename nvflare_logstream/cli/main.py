@@ -24,6 +24,7 @@ _COMMANDS = (
     "export",
     "verify",
     "repair",
+    "server",
     "demo",
 )  # each a function in the module of its name
 _BUG = (

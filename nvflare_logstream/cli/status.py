@@ -22,6 +22,7 @@ from nvflare_logstream.cli.options import (
     seconds,
 )
 from nvflare_logstream.cli.output import Format, print_envelope, print_json
+from nvflare_logstream.cli.screen import amount, show
 from nvflare_logstream.client.freshness import lag, rate
 from nvflare_logstream.client.model import JobStreams
 from nvflare_logstream.names import SERVER_SITE
@@ -37,7 +38,6 @@ EXAMPLES = (
     "nvflare-logstream status 8f3c --watch",
     "nvflare-logstream status 8f3c --format json | jq '.data.streams[] | select(.verdict != \"complete\")'",
 )
-_WIDE = 160  # columns
 _COLUMNS = ("site", "file", "verdict", "bytes", "lines", "rate", "lag", "seen")
 _NUMBERS = ("bytes", "lines", "rate", "lag")
 _STYLES = {
@@ -82,7 +82,7 @@ def status(
         say_job(job_id, job)
         refreshes = _refreshes(client, job_id, interval if watch else None)
         if form is Format.TEXT:
-            _show(refreshes, watch)
+            show((_view(job, before) for job, before in refreshes), watch)
         elif form is Format.JSON:
             print_envelope(_data(*next(refreshes)))
         else:
@@ -138,23 +138,6 @@ def _entry(stream: Stream, job: JobStreams, before: JobStreams | None) -> dict[s
     }
 
 
-def _show(refreshes: Iterator[Refresh], watch: bool) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _WIDE  # a file has room for everything
-    if not (watch and console.is_terminal):
-        for job, before in refreshes:
-            console.print(_view(job, before))
-        return
-    from rich.live import Live
-
-    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
-        for job, before in refreshes:
-            live.update(_view(job, before), refresh=True)
-
-
 def _view(job: JobStreams, before: JobStreams | None) -> Group:
     from rich import box
     from rich.console import Group
@@ -187,16 +170,7 @@ def _figures(stream: Stream, job: JobStreams, before: JobStreams | None) -> tupl
     return (
         f"{stream.end:,}",
         f"{stream.lines:,}",
-        f"{_amount(rate(stream, job, before))}/s",
+        f"{amount(rate(stream, job, before))}/s",
         "" if seconds_behind is None else f"{seconds_behind:.1f} s",
         time.strftime("%H:%M:%S", time.localtime(stream.last_seen)),
     )
-
-
-def _amount(size: float) -> str:
-    """A number of bytes with a unit."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

@@ -21,6 +21,7 @@ from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.names import SERVER_SITE, is_name
 from nvflare_logstream.streams import Stream
 from nvflare_logstream.wire.queries import MAX_PART, DigestRequest, FetchRequest, ReadReply
+from nvflare_logstream.wire.server_status import ServerStatus
 
 LATEST = "@latest"
 _BUSY_PAUSE = 0.5  # seconds, when the server has as much to hash as it takes
@@ -79,6 +80,10 @@ class LogClient:
             problem = f"{text} is the beginning of {len(job_ids)} job ids: {shown}"
             raise RetrievalError(ErrorCode.INVALID_ARGS, problem)
         return job_ids[0]
+
+    def server_status(self) -> ServerStatus:
+        """How the server's receiver is doing; with names of sites and jobs only for project admins."""
+        return self._port.server_status(PATIENCE)
 
     def job(self, job_id: str) -> JobStreams:
         """The job's status and its streams."""

@@ -52,7 +52,7 @@ class Follow:
         self._ended: set[str] = set()
         self._mark = ""  # what the server last told: it answers at once when that changes
         self._over_since: float | None = None
-        self._back_since = -1.0  # when contact was last found again
+        self._back_since = -1.0  # when contact was found again, for the first time since the server answered
         self._heard = self._moved = (
             clock()
         )  # when the server last answered, and when it last gave more of a log
@@ -64,13 +64,16 @@ class Follow:
                 yield from self._until_over()
                 return
             except LostContactError as error:
-                if self._clock() - self._heard > _RECONNECT_SECONDS:  # it takes us back, and drops us again
+                dropped = self._back_since > self._heard  # it took us back, and did not answer
+                if dropped and self._clock() - self._back_since > _RECONNECT_SECONDS:
                     raise
                 yield Event(EventKind.LOST_CONTACT, "", str(error))
-            if self._heard <= self._back_since:
+            if dropped:
                 self._sleep(_RECONNECT_PAUSE)
             self._come_back()
-            self._back_since, self._over_since = self._clock(), None
+            self._over_since = None
+            if self._back_since <= self._heard:
+                self._back_since = self._clock()
             yield Event(EventKind.BACK, "", "")
 
     def _until_over(self) -> Iterator[Event]:

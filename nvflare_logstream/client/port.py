@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError, WireError
 from nvflare_logstream.wire.queries import ErrorReply, ReplyT, Request, decode_reply
+from nvflare_logstream.wire.server_status import ServerStatus, decode_status
+
+AnswerT = TypeVar("AnswerT")
 
 
 class Port(Protocol):
@@ -31,6 +35,14 @@ class Port(Protocol):
             RetrievalError: as `ask`.
         """
 
+    def server_status(self, seconds: float) -> ServerStatus:
+        """Ask how the server's receiver is doing; it has `seconds` to answer.
+
+        Raises:
+            RetrievalError: as `ask`.
+        """
+        raise NotImplementedError
+
     def reconnect(self) -> None:
         """Replace a connection that was lost.
 
@@ -50,8 +62,21 @@ def read_reply(job_id: str, request: Request[ReplyT], answer: object) -> ReplyT:
         RetrievalError: with the server's code and words, or INVALID_REPLY naming the field.
         LostContactError: if the server is there, but not ready yet.
     """
+    return _read(lambda: decode_reply(job_id, request, answer))
+
+
+def read_status(answer: object) -> ServerStatus:
+    """The server's status in what came back for the question; for those who write a port.
+
+    Raises:
+        RetrievalError: as `read_reply`.
+    """
+    return _read(lambda: decode_status(answer))
+
+
+def _read(decode: Callable[[], AnswerT | ErrorReply]) -> AnswerT:
     try:
-        reply = decode_reply(job_id, request, answer)
+        reply = decode()
     except WireError as error:
         raise RetrievalError(
             ErrorCode.INVALID_REPLY, f"the server's reply cannot be read: {error}"

@@ -1,7 +1,8 @@
-"""The admin command of the receiver: readers ask the server through the sessions they have.
+"""The admin commands of the receiver: readers ask the server through the sessions they have.
 
-Authorised as the runtime's own job commands are: by job, study and role; the right is one of the category
-"view".
+`logstream` is authorised as the runtime's own job commands are: by job, study and role; the right is one of
+the category "view". So is `logstream_server`, by role, as the runtime's `check_status server` is. It is about
+the jobs and sites of all studies, so names are for project admins only, to whom the runtime shows all jobs.
 """
 
 from __future__ import annotations
@@ -17,19 +18,25 @@ from nvflare.private.fed.server.job_cmds import JobCommandModule
 from nvflare.private.fed.server.server_cmd_modules import ServerCommandModules
 from nvflare.security.security import COMMAND_CATEGORIES
 
-from nvflare_logstream.flare.admin_protocol import COMMAND
+from nvflare_logstream.flare.admin_protocol import COMMAND, SERVER_COMMAND
+
+_PROJECT_ADMIN = "project_admin"  # the role that the runtime's own commands for project admins ask for
+
+Answer = Callable[[str, object], dict[str, Any]]
+AnswerStatus = Callable[[object, bool], dict[str, Any]]
 
 
 class LogCommands(CommandModule):
-    """The command `logstream JOB_ID`; the request itself travels in the command's properties.
+    """The commands `logstream JOB_ID` and `logstream_server`; the request travels in a command's properties.
 
     Args:
         answer: gives the reply to (job_id, request).
+        answer_status: gives the reply to (question, whether names may be in it).
     """
 
-    def __init__(self, answer: Callable[[str, object], dict[str, Any]]):
+    def __init__(self, answer: Answer, answer_status: AnswerStatus):
         super().__init__()
-        self._answer = answer
+        self._answer, self._answer_status = answer, answer_status
 
     def get_spec(self) -> CommandModuleSpec:
         """What the command register needs to know."""
@@ -41,15 +48,28 @@ class LogCommands(CommandModule):
             authz_func=JobCommandModule().authorize_job_id,
             visible=False,
         )
-        return CommandModuleSpec(name=COMMAND, cmd_specs=[spec])
+        status_spec = CommandSpec(
+            name=SERVER_COMMAND,
+            description="tell how the receiver of job logs is doing",
+            usage=SERVER_COMMAND,
+            handler_func=self._handle_status,
+            authz_func=JobCommandModule().command_authz_required,
+            visible=False,
+        )
+        return CommandModuleSpec(name=COMMAND, cmd_specs=[spec, status_spec])
 
     def _handle(self, conn: Connection, args: list[str]) -> None:
         reply = self._answer(conn.get_prop(JobCommandModule.JOB_ID), conn.get_prop(ConnProps.CMD_PROPS))
         conn.append_dict(reply, meta=make_meta(MetaStatusValue.OK))
 
+    def _handle_status(self, conn: Connection, args: list[str]) -> None:
+        named = conn.get_prop(ConnProps.USER_ROLE, "") == _PROJECT_ADMIN
+        reply = self._answer_status(conn.get_prop(ConnProps.CMD_PROPS), named)
+        conn.append_dict(reply, meta=make_meta(MetaStatusValue.OK))
 
-def register(answer: Callable[[str, object], dict[str, Any]]) -> None:
-    """Add the command to this server; to be called from a component's constructor: later it is too late."""
+
+def register(answer: Answer, answer_status: AnswerStatus) -> None:
+    """Add the commands to this server; to be called from a component's constructor: later it is too late."""
     if COMMAND not in COMMAND_CATEGORIES:
-        COMMAND_CATEGORIES[COMMAND] = "view"
-        ServerCommandModules.register_cmd_module(LogCommands(answer))
+        COMMAND_CATEGORIES[COMMAND] = COMMAND_CATEGORIES[SERVER_COMMAND] = "view"
+        ServerCommandModules.register_cmd_module(LogCommands(answer, answer_status))

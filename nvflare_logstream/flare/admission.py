@@ -14,7 +14,7 @@ from nvflare_logstream.flare.job_store import JobStore
 from nvflare_logstream.flare.runtime import site_settings
 from nvflare_logstream.flare.site_policy import ALLOW_VARIABLE
 from nvflare_logstream.names import SERVER_SITE
-from nvflare_logstream.server.receiver import Admission
+from nvflare_logstream.server.admission import Admission
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State
 from nvflare_logstream.wire.upload_reply import Status

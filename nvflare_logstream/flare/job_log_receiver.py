@@ -22,6 +22,8 @@ from nvflare_logstream.wire.queries import ErrorReply
 
 _GIB = 1 << 30
 _DAY = 86400.0  # seconds
+_NOT_READY = ErrorReply(ErrorCode.SYSTEM_NOT_READY, "the log receiver is not started yet; try again")
+_CANNOT_START = ErrorReply(ErrorCode.NO_RECEIVER, "the server cannot open its log store; its log says why")
 
 
 class JobLogReceiver(Widget):
@@ -88,8 +90,8 @@ class JobLogReceiver(Widget):
         )
         self._server: ServerProcess | None = None
         self._job: JobProcess | None = None
-        self._has_failed = False
-        admin_command.register(self._answer)
+        self._not_there = _NOT_READY
+        admin_command.register(self._answer, self._answer_status)
         self.register_event_handler(EventType.SYSTEM_START, self._on_system_start)
         self.register_event_handler(EventType.BEFORE_JOB_LAUNCH, self._on_before_job_launch)
         self.register_event_handler(EventType.JOB_STARTED, self._on_job_started)
@@ -133,17 +135,14 @@ class JobLogReceiver(Widget):
                 process.stop()
 
     def _answer(self, job_id: str, request: object) -> dict[str, Any]:
-        if self._has_failed:
-            text = "the server cannot open its log store; its log says why"
-            return ErrorReply(ErrorCode.NO_RECEIVER, text).encode()
-        if self._server is None:
-            text = "the log receiver is not started yet; try again"
-            return ErrorReply(ErrorCode.SYSTEM_NOT_READY, text).encode()
-        return self._server.answer(job_id, request)
+        return self._server.answer(job_id, request) if self._server else self._not_there.encode()
+
+    def _answer_status(self, question: object, named: bool) -> dict[str, Any]:
+        return self._server.answer_status(question, named) if self._server else self._not_there.encode()
 
     def _cannot_start(self, error: Exception, fl_ctx: FLContext) -> None:
         """The sites keep their logs meanwhile, and send them when a receiver is there."""
-        self._has_failed = True
+        self._not_there = _CANNOT_START
         self.log_error(fl_ctx, f"no job logs are received: {error}")
 
     # -- in a job's server process ---------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from nvflare_logstream.flare.receiver_settings import ReceiverSettings
 from nvflare_logstream.flare.run_directory import RunDirectories
 from nvflare_logstream.flare.server_logs import ServerLogs
 from nvflare_logstream.names import SERVER_SITE
-from nvflare_logstream.server.receiver import Admission, Receiver
+from nvflare_logstream.server.admission import Admission
+from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State
 from nvflare_logstream.wire.upload_reply import Status

@@ -10,6 +10,11 @@ TURN_SECONDS = 1.0  # between commits: what a crash of the server makes the site
 SLOW_TURNS = 60  # turns between two rounds of the slow work
 _logger = logging.getLogger(__name__)
 
+
+def _log(problem: str) -> None:
+    _logger.error("keeping the log store: %s", problem)
+
+
 Task = Callable[[], None]
 
 
@@ -19,10 +24,16 @@ class Keeper:
     Args:
         tasks: run at every turn, in order.
         slow_tasks: run after them at every 60th turn.
+        failed: told of a task that fails.
     """
 
-    def __init__(self, tasks: Sequence[Task], slow_tasks: Sequence[Task] = ()):
-        self._tasks, self._slow_tasks = tuple(tasks), tuple(slow_tasks)
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        slow_tasks: Sequence[Task] = (),
+        failed: Callable[[str], None] = _log,
+    ):
+        self._tasks, self._slow_tasks, self._failed = tuple(tasks), tuple(slow_tasks), failed
         self._turns = 0
         self._stopping = threading.Event()
 
@@ -35,14 +46,14 @@ class Keeper:
         self._stopping.set()
 
     def turn(self) -> None:
-        """Run what is due; a task that fails is logged, stops no other, and is run again next time."""
+        """Run what is due; a task that fails is told of, stops no other, and is run again next time."""
         self._turns += 1
         slow = self._slow_tasks if self._turns % SLOW_TURNS == 0 else ()
         for task in (*self._tasks, *slow):
             try:
                 task()
             except Exception as error:  # a full disk, say: it may have room at the next turn
-                _logger.error("keeping the log store: %s: %s", type(error).__name__, error)
+                self._failed(f"{type(error).__name__}: {error}")
 
     def _run(self) -> None:
         while not self._stopping.wait(TURN_SECONDS):

@@ -7,7 +7,8 @@ from pathlib import Path
 from nvflare.apis.workspace import Workspace
 
 from nvflare_logstream.names import DEFAULT_LOG_FILES, SERVER_SITE
-from nvflare_logstream.server.receiver import Admission, Receiver
+from nvflare_logstream.server.admission import Admission
+from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.site.link import Link
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.store.store import LogStore

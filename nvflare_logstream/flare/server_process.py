@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import nvflare
+
 from nvflare_logstream.flare.admission import JobAdmission, participants
 from nvflare_logstream.flare.archive import ArchiveKeeper
 from nvflare_logstream.flare.cell_channel import serve
@@ -12,10 +14,13 @@ from nvflare_logstream.flare.keeper import Keeper
 from nvflare_logstream.flare.receiver_settings import ReceiverSettings
 from nvflare_logstream.flare.run_directory import RunDirectories
 from nvflare_logstream.flare.server_logs import ServerLogs
-from nvflare_logstream.names import DEFAULT_LOG_FILES, is_site
+from nvflare_logstream.names import DEFAULT_LOG_FILES, SERVER_SITE, is_site
+from nvflare_logstream.server.counters import Counters
 from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.server.service import LogService
+from nvflare_logstream.server.status import StatusService
 from nvflare_logstream.streams import StreamKey
+from nvflare_logstream.wire.server_status import Kind
 
 _logger = logging.getLogger(__name__)
 
@@ -37,13 +42,24 @@ class ServerProcess:
         self._run_directories = RunDirectories(self.store, workspace)
         self._server_logs = ServerLogs(self.store, workspace)
         self._service = LogService(self.store, settings.idle_timeout, self._archive.status)
+        self._counters = Counters()
+        self._status = StatusService(
+            self.store, settings.quotas, self._counters, settings.idle_timeout, nvflare.__version__
+        )
         # An archive may take minutes to write: commits and the rest go on meanwhile.
-        self._keepers = (Keeper([self.store.commit], [self._sweep]), Keeper([self._archive.update]))
+        self._keepers = (
+            Keeper([self.store.commit, self._counters.turn], [self._sweep], self._keeping_failed),
+            Keeper([self._archive.update], failed=self._keeping_failed),
+        )
 
     def start(self) -> None:
         """Take requests from now on, and close what an earlier life of this process left open."""
         receiver = Receiver(
-            self.store, self._admission, self._run_directories.show, self._archive.stream_closed
+            self.store,
+            self._admission,
+            self._run_directories.show,
+            self._archive.stream_closed,
+            counters=self._counters,
         )
         serve(self._engine.get_cell(), receiver.handle)
         self._server_logs.start()
@@ -82,6 +98,13 @@ class ServerProcess:
     def answer(self, job_id: str, request: object) -> dict[str, Any]:
         """Answer a reader's request about a job."""
         return self._service.answer(job_id, request)
+
+    def answer_status(self, question: object, named: bool) -> dict[str, Any]:
+        """Answer an admin's question how the receiver is doing; with names of sites and jobs if `named`."""
+        return self._status.answer(question, named)
+
+    def _keeping_failed(self, problem: str) -> None:
+        self._counters.refused(SERVER_SITE, Kind.NOT_KEPT, problem)
 
     def _sweep(self) -> None:
         for job_id, reason in self.store.sweep(self._keep_seconds, self._admission.deleted):

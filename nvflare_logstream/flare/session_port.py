@@ -18,12 +18,13 @@ from nvflare.fuel.flare_api.api_spec import (
 )
 from nvflare.fuel.flare_api.flare_api import Session
 
-from nvflare_logstream.client.port import Port, read_reply
+from nvflare_logstream.client.port import Port, read_reply, read_status
 from nvflare_logstream.errors import ErrorCode, LostContactError, NoReconnectError, RetrievalError
 from nvflare_logstream.flare import runtime
-from nvflare_logstream.flare.admin_protocol import COMMAND
+from nvflare_logstream.flare.admin_protocol import COMMAND, SERVER_COMMAND
 from nvflare_logstream.names import check_name
 from nvflare_logstream.wire.queries import ReplyT, Request
+from nvflare_logstream.wire.server_status import ServerStatus, encode_question
 
 _NO_RECEIVER = "the server has no nvflare_logstream.JobLogReceiver in its resources.json"
 _LIST_SECONDS = 20.0  # that the server has to list jobs
@@ -54,16 +55,32 @@ class SessionPort(Port):
             ArgumentError: if `job_id` cannot be a job's id.
         """
         check_name("job_id", job_id)  # it becomes part of a command
-        with explained(self._study()):
-            answer = self._answer(f"{COMMAND} {job_id}", request.encode(), seconds)
-        if not answer:
-            raise RetrievalError(ErrorCode.NO_RECEIVER, _NO_RECEIVER)
-        try:
+        answer = self._answer(f"{COMMAND} {job_id}", request.encode(), seconds)
+        with _ready():
             return read_reply(job_id, request, answer)
-        except LostContactError as error:
-            raise LostContactError(error.code, str(error), _NOT_CONNECTED) from error
+
+    def server_status(self, seconds: float) -> ServerStatus:
+        """Ask how the server's receiver is doing; see `Port.server_status`."""
+        try:
+            answer = self._answer(SERVER_COMMAND, encode_question(), seconds)
+        except RetrievalError as error:
+            if error.code is ErrorCode.NO_RECEIVER:
+                raise RetrievalError(error.code, f"{error}, or an older one", error.hint) from error
+            if isinstance(error.__cause__, AuthorizationError):
+                hint = "Use a start-up kit whose role may view the server's status."
+                raise RetrievalError(error.code, str(error), hint) from error
+            raise
+        with _ready():
+            return read_status(answer)
 
     def _answer(self, command: str, properties: dict[str, Any], seconds: float) -> object:
+        with explained(self._study()):
+            answer = self._send(command, properties, seconds)
+        if not answer:
+            raise RetrievalError(ErrorCode.NO_RECEIVER, _NO_RECEIVER)
+        return answer
+
+    def _send(self, command: str, properties: dict[str, Any], seconds: float) -> object:
         asked = time.monotonic()
         try:
             return runtime.send_command(self._session, command, properties, seconds)
@@ -99,6 +116,15 @@ class SessionPort(Port):
 
     def _study(self) -> str:
         return runtime.study_of(self._session)
+
+
+@contextmanager
+def _ready() -> Iterator[None]:
+    """Say what to do about a server that is there, but not ready yet."""
+    try:
+        yield
+    except LostContactError as error:
+        raise LostContactError(error.code, str(error), _NOT_CONNECTED) from error
 
 
 @contextmanager

@@ -6,8 +6,7 @@ Pure of the runtime: the peer's identity comes in already authenticated, and the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 
 from nvflare_logstream.errors import (
     ArgumentError,
@@ -19,56 +18,21 @@ from nvflare_logstream.errors import (
     StoreError,
     WireError,
 )
+from nvflare_logstream.server.admission import Admission, Admit
+from nvflare_logstream.server.counters import Counters
 from nvflare_logstream.server.limits import Limits, SiteLimits
 from nvflare_logstream.server.pace import Pace
+from nvflare_logstream.server.replies import Replies, kind_of
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, StreamId, StreamKey
 from nvflare_logstream.wire.peer import Peer
+from nvflare_logstream.wire.server_status import Kind
 from nvflare_logstream.wire.upload import Close, Refusal
 from nvflare_logstream.wire.upload_reader import Request, decode_request
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply
 
-
-@dataclass(frozen=True)
-class Admission:
-    """Whether a site may write into a job.
-
-    Attributes:
-        status: OK, LATER (not known yet: the site is to try again) or REFUSED (final).
-        reason: why, unless it is OK.
-        by_policy: the site takes part in the job, but has said that it keeps its logs.
-    """
-
-    status: Status = Status.OK
-    reason: str = ""
-    by_policy: bool = False
-
-
 _DEFAULT_LIMITS = Limits()
 _MOST_LISTED = 4 << 20  # bytes of a reply about known jobs; a cursor alone may have 16 KiB
-Admit = Callable[[str, str], Admission]  # (site, job_id)
-
-
-class _Replies:
-    """One reply for each stream: a later one replaces an earlier one, unless that was not OK."""
-
-    def __init__(self) -> None:
-        self.by_stream: dict[StreamId, StreamReply] = {}
-        self.uncommitted: set[StreamKey] = set()  # whose part has to be on disk before the sender hears of it
-        self.admissions: dict[str, Admission] = {}  # by job: to judge one may cost looks into the job store
-        self.listed = 0  # bytes said of known jobs
-
-    def add(self, reply: StreamReply) -> None:
-        if not self.failed(reply.stream):
-            self.by_stream[reply.stream] = reply
-
-    def put_off(self, stream: StreamId, reason: str) -> None:
-        """Take back whatever was to be said of a stream: the sender is to come again."""
-        self.by_stream[stream] = StreamReply(stream, Status.LATER, reason=reason)
-
-    def failed(self, stream: StreamId) -> bool:
-        reply = self.by_stream.get(stream)
-        return reply is not None and reply.status is not Status.OK
 
 
 class Receiver:
@@ -81,6 +45,7 @@ class Receiver:
         on_close: called with the key of every stream that was closed.
         clock: gives the time in seconds since the epoch.
         limits: what one site may ask.
+        counters: where it is counted what comes, and what is not taken.
     """
 
     def __init__(
@@ -91,11 +56,13 @@ class Receiver:
         on_close: Callable[[StreamKey], None] = lambda key: None,
         clock: Callable[[], float] = time.time,
         limits: Limits = _DEFAULT_LIMITS,
+        counters: Counters | None = None,
     ):
         self._store, self._admit, self._clock = store, admit, clock
         self._on_open, self._on_close = on_open, on_close
         self._pace = Pace()
         self._limits, self._sites = limits, SiteLimits(limits)
+        self._counters = counters or Counters()
 
     def handle(self, payload: object, peer: Peer) -> bytes:
         """Take one request and return the reply; never raises for what came over the wire."""
@@ -109,12 +76,15 @@ class Receiver:
                 self._sites.leave(peer.site)
         except (WireError, StoreError, BusyError, ArgumentError) as error:
             # The sender keeps what it has and comes again.
+            self._counters.took(peer.site, 0)
+            self._counters.refused(peer.site, kind_of(error), str(error))
             return Reply(error=str(error)).encode()
+        self._counters.took(peer.site, request.size)
         wait = self._pace.wait(f"{peer.site}/{peer.job_id}", request.full, time.perf_counter() - started)
         return Reply(reply.streams, wait, "", reply.jobs_later).encode()
 
     def _take(self, request: Request, peer: Peer) -> Reply:
-        replies = _Replies()
+        replies = Replies()
         most = self._limits.asked
         self._refuse_streams(request, peer, replies)
         known = list(dict.fromkeys(request.known))
@@ -122,7 +92,7 @@ class Receiver:
         for stream in request.opens[:most]:
             if self._admitted(stream, peer, replies):
                 self._open(stream, request, peer, replies)
-        _put_off(request.opens[most:], replies, f"a request may open {most} streams; come again")
+        replies.put_off(request.opens[most:], f"a request may open {most} streams; come again")
         self._store_frames(request, peer, replies)
         closed = self._close_streams(request, peer, replies)
         failed = self._commit(replies)
@@ -135,12 +105,14 @@ class Receiver:
                 # The server was restarted since. A sender that stands elsewhere asks for the cursor.
                 stream = StreamId(opened.key.job_id, opened.file)
                 replies.add(StreamReply(stream, Status.OK, opened.end))
+        for kind, why in replies.not_taken.items():
+            self._counters.refused(peer.site, kind, why)
         return Reply(tuple(replies.by_stream.values()), jobs_later=(*jobs_later, *known[most:]))
 
     def _key(self, stream: StreamId, peer: Peer) -> StreamKey:
         return StreamKey(stream.job_id, peer.site, stream.file)
 
-    def _admission(self, job_id: str, peer: Peer, replies: _Replies) -> Admission:
+    def _admission(self, job_id: str, peer: Peer, replies: Replies) -> Admission:
         if peer.job_id and peer.job_id != job_id:
             reason = f"a process of job {peer.job_id} may not write logs of job {job_id}"
             return Admission(Status.REFUSED, reason)
@@ -151,18 +123,20 @@ class Receiver:
             replies.admissions[job_id] = self._admit(peer.site, job_id)
         return replies.admissions[job_id]
 
-    def _admitted(self, stream: StreamId, peer: Peer, replies: _Replies) -> bool:
+    def _admitted(self, stream: StreamId, peer: Peer, replies: Replies) -> bool:
         """Whether the peer may write this stream; if not, the reply says why."""
         admission = self._admission(stream.job_id, peer, replies)
         if admission.status is not Status.OK:
             replies.add(StreamReply(stream, admission.status, reason=admission.reason))
+            if admission.status is Status.REFUSED and not admission.by_policy:
+                replies.note(Kind.NOT_ADMITTED, stream, admission.reason)
         return admission.status is Status.OK
 
-    def _refuse_streams(self, request: Request, peer: Peer, replies: _Replies) -> None:
+    def _refuse_streams(self, request: Request, peer: Peer, replies: Replies) -> None:
         """Record what the site's policy keeps back, also for a site that is not let in because of it."""
         most = self._limits.asked
         later = [refusal.stream for refusal in request.refusals[most:]]
-        _put_off(later, replies, f"a request may refuse {most} streams; come again")
+        replies.put_off(later, f"a request may refuse {most} streams; come again")
         for refusal in request.refusals[:most]:
             stream = refusal.stream
             if (
@@ -171,18 +145,18 @@ class Receiver:
             ):
                 self._refuse(refusal, peer, replies)
 
-    def _refuse(self, refusal: Refusal, peer: Peer, replies: _Replies) -> None:
+    def _refuse(self, refusal: Refusal, peer: Peer, replies: Replies) -> None:
         key, reason = self._key(refusal.stream, peer), refusal.reason
         try:
             self._store.refuse(key, reason, commit=False)
             replies.uncommitted.add(key)
         except QuotaError as error:
-            reason = str(error)
+            replies.refuse(refusal.stream, error)
         except RefusedError:
             pass  # its logs were removed: there is nothing to say of them
         replies.add(StreamReply(refusal.stream, Status.REFUSED, reason=reason))
 
-    def _list_known(self, job_id: str, peer: Peer, replies: _Replies) -> bool:
+    def _list_known(self, job_id: str, peer: Peer, replies: Replies) -> bool:
         """Reply with every stream that the site sent of the job; False if the job cannot be judged yet."""
         admission = self._admission(job_id, peer, replies)
         if admission.status is Status.LATER or replies.listed > _MOST_LISTED:
@@ -197,22 +171,22 @@ class Receiver:
                 replies.listed += len(stream.cursor)
         return True
 
-    def _open(self, stream: StreamId, request: Request, peer: Peer, replies: _Replies) -> None:
+    def _open(self, stream: StreamId, request: Request, peer: Peer, replies: Replies) -> None:
         key = self._key(stream, peer)
         try:
             opened = self._store.open(key, request.utc_offset, request.clock - self._clock())
         except StoreError as error:
-            replies.add(_refused_or_later(stream, error))
+            replies.refuse(stream, error)
             return
         self._on_open(key)
         replies.add(StreamReply(stream, Status.OK, opened.end, opened.cursor))
 
-    def _store_frames(self, request: Request, peer: Peer, replies: _Replies) -> None:
+    def _store_frames(self, request: Request, peer: Peer, replies: Replies) -> None:
         most, streams = self._limits.asked, set[StreamId]()
         for frame in request.frames():
             stream = frame.stream
             if len(streams) >= most and stream not in streams:
-                _put_off([stream], replies, f"a request may be about {most} streams; come again")
+                replies.put_off([stream], f"a request may be about {most} streams; come again")
                 continue
             streams.add(stream)
             if replies.failed(stream) or not self._admitted(stream, peer, replies):
@@ -236,10 +210,11 @@ class Receiver:
             except GapError as gap:
                 reply = StreamReply(stream, Status.GAP, gap.end, gap.cursor)
             except StoreError as error:
-                reply = _refused_or_later(stream, error)
+                replies.refuse(stream, error)
+                continue
             replies.add(reply)
 
-    def _close_streams(self, request: Request, peer: Peer, replies: _Replies) -> list[StreamKey]:
+    def _close_streams(self, request: Request, peer: Peer, replies: Replies) -> list[StreamKey]:
         """Close streams, which are on disk after the next commit; returns those that are closed."""
         closed: list[StreamKey] = []
         for number, close in enumerate(request.closes):
@@ -248,7 +223,7 @@ class Receiver:
                 continue
             key = self._key(stream, peer)
             if number >= self._limits.asked or not self._may_compare(key, close):
-                _put_off([stream], replies, f"{peer.site} has too much to compare at a time; come again")
+                replies.put_off([stream], f"{peer.site} has too much to compare at a time; come again")
                 continue
             try:
                 record = self._store.close_stream(key, close)
@@ -258,7 +233,8 @@ class Receiver:
             except GapError as gap:
                 reply = StreamReply(stream, Status.GAP, gap.end, gap.cursor)
             except StoreError as error:
-                reply = _refused_or_later(stream, error)
+                replies.refuse(stream, error)
+                continue
             replies.add(reply)
         return closed
 
@@ -269,7 +245,7 @@ class Receiver:
             return True
         return self._sites.may_hash(key.site, close.total - close.digest_from)
 
-    def _commit(self, replies: _Replies) -> Collection[StreamKey]:
+    def _commit(self, replies: Replies) -> Collection[StreamKey]:
         """Bring to disk, once, what the sender will not say again; returns what the disk does not take."""
         if not replies.uncommitted:
             return ()
@@ -277,17 +253,6 @@ class Receiver:
             self._store.commit(*replies.uncommitted)
         except CommitError as error:
             for key, reason in error.failed.items():
-                replies.put_off(StreamId(key.job_id, key.file), reason)
+                replies.take_back(StreamId(key.job_id, key.file), reason)
             return error.failed
         return ()
-
-
-def _put_off(streams: Iterable[StreamId], replies: _Replies, reason: str) -> None:
-    for stream in streams:
-        replies.add(StreamReply(stream, Status.LATER, reason=reason))
-
-
-def _refused_or_later(stream: StreamId, error: StoreError) -> StreamReply:
-    """A quota is final, and so is a removal; what the disk does not take now, it may take later."""
-    status = Status.REFUSED if isinstance(error, RefusedError) else Status.LATER
-    return StreamReply(stream, status, reason=str(error))

@@ -48,6 +48,21 @@ class Heard(NamedTuple):
     uptime: float  # seconds of the server's uptime, all its lives together; at most a minute too late
 
 
+class StoredTotals(NamedTuple):
+    """What the index holds, in figures.
+
+    Attributes:
+        states: how many streams are in each state; silent: open ones that were not heard of for a while.
+        largest: the largest stream, "job/site/file", and its bytes.
+        most_files: the site with most streams in a job, "job/site", and how many.
+    """
+
+    states: dict[str, int]
+    silent: int
+    largest: tuple[str, int]
+    most_files: tuple[str, int]
+
+
 class StoredPart(NamedTuple):
     """How many bytes of a site are stored in a job."""
 
@@ -189,6 +204,24 @@ class Index:
         with self._transaction() as db:
             rows = db.execute('SELECT job, site, SUM("end") FROM streams GROUP BY job, site').fetchall()
         return [StoredPart(*row) for row in rows]
+
+    def totals(self, heard_since: float) -> StoredTotals:
+        """How many streams there are, and the largest; open ones are silent if not heard of since then."""
+        with self._transaction() as db:
+            states = db.execute(
+                "SELECT state, COUNT(*), SUM(last_seen < ?) FROM streams GROUP BY state", (heard_since,)
+            ).fetchall()
+            largest = db.execute(
+                "SELECT job || '/' || site || '/' || file, \"end\" FROM streams ORDER BY \"end\" DESC LIMIT 1"
+            ).fetchone()
+            most_files = db.execute(
+                "SELECT job || '/' || site, COUNT(*) AS files FROM streams WHERE state <> ? "
+                "GROUP BY job, site ORDER BY files DESC LIMIT 1",
+                (State.EXPECTED.value,),
+            ).fetchone()
+        silent = sum(quiet for state, _, quiet in states if state == State.OPEN.value)
+        by_state = {str(state): int(count) for state, count, _ in states}
+        return StoredTotals(by_state, silent, largest or ("", 0), most_files or ("", 0))
 
     def count_files(self, job_id: str, site: str) -> int:
         """How many streams a site has in a job; one that is only expected is none."""

@@ -50,6 +50,7 @@ class Request(NamedTuple):
         heads: the frames, without their data; see `frames`.
         block: the frames' data, one after another.
         compressed: whether `block` is compressed.
+        size: bytes of log in all frames.
     """
 
     clock: float
@@ -62,6 +63,7 @@ class Request(NamedTuple):
     heads: tuple[_Head, ...]
     block: bytes
     compressed: bool
+    size: int
 
     def frames(self) -> Iterator[Frame]:
         """Yield the frames, each checked against its checksum.
@@ -137,4 +139,5 @@ def decode_request(payload: object) -> Request:
         heads=tuple(heads),
         block=fields.octets("data", MAX_MESSAGE),
         compressed=fields.flag("zstd"),
+        size=raw_size,
     )

@@ -19,7 +19,8 @@ from pathlib import Path
 import psutil
 
 from nvflare_logstream.flare.keeper import Keeper
-from nvflare_logstream.server.receiver import Admission, Receiver
+from nvflare_logstream.server.admission import Admission
+from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import StreamId, Verdict
 from nvflare_logstream.wire.peer import Peer

@@ -217,6 +217,31 @@ def test_status(lab: Lab, job: Job) -> None:
     )
 
 
+def test_the_server_tells_admins_how_it_is_doing_and_others_no_names(lab: Lab, job: Job) -> None:
+    shown = lab.run("server").stdout
+    for row in (
+        r"^log receiver \S+ on nvflare \S+, up ",
+        r"^logs +\d.* closed",
+        r"^incoming +\S+ \S+/s in \S+ requests/s; \d[\d,]* requests since the start",
+        r"^disk +\S+ \S+ of logs in .*logstream; .* free, .* stay free",
+        r"^max_store_gib +\S+ \S+ +256\.0 GiB +\d+% ",
+        r"^site-1 +\S+ \S+ +\S+ \S+/s +\d",
+    ):
+        assert re.search(row, shown, re.M), shown
+    data = envelope(lab.run("server", "--format", "json"))["data"]
+    assert data["named"] and data["streams"]["closed"] >= 6 and data["requests"] > 0 and data["up"] > 0
+    assert data["disk"]["directory"] == str(lab.store) and data["disk"]["free"] > 0
+    stored = {row["site"]: row["stored"] for row in data["sites"]}
+    assert stored["site-1"] >= len(job.written("site-1")) and not stored.get("site-3")
+    lead = lab.run("server", "--format", "json", kit="lead@nvidia.com")
+    totals = envelope(lead)["data"]
+    assert not totals["named"] and totals["requests"] >= data["requests"]
+    for name in (*SITES, job.id, str(lab.store)):
+        assert name not in lead.stdout
+    member = lab.run("server", kit="member@nvidia.com")
+    assert (member.returncode, member.stdout) == (2, "") and "the server's status" in member.stderr
+
+
 def test_export_and_verify(lab: Lab, job: Job, tmp_path: Path) -> None:
     out = tmp_path / "export"
     run = lab.run("export", job.id, "-o", str(out))
@@ -329,7 +354,8 @@ def test_the_readmes_commands_print_what_it_shows(lab: Lab) -> None:
     job = lab.submit("readme", script, sites=["site-1", "site-3", ABSENT], min_clients=2)
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     examples = re.findall(r"^\$ nvflare-logstream (.*)\n((?:(?!\$ |```).*\n)*)", readme, re.M)
-    assert [shlex.split(command)[0] for command, _ in examples] == [
+    of_jobs = [(command, shown) for command, shown in examples if command != "server"]
+    assert [shlex.split(command)[0] for command, _ in of_jobs] == [
         "logs",
         "logs",
         "logs",
@@ -337,10 +363,17 @@ def test_the_readmes_commands_print_what_it_shows(lab: Lab) -> None:
         "export",
         "verify",
     ]
-    for command, shown in examples:
+    for command, shown in of_jobs:
         run = lab.run(*(job.id if word == "3f3212db" else word for word in shlex.split(command)))
         assert comparable(run.stdout + run.stderr) == comparable(shown), command
         assert run.returncode == (1 if "✗" in shown else 0)
+    for command, shown in set(examples) - set(of_jobs):  # of all jobs, those of other tests too
+        assert labels(shown) <= labels(lab.run(*shlex.split(command)).stdout), command
+
+
+def labels(text: str) -> set[str]:
+    """What the rows of `server` are about; whether all is well depends on the other tests."""
+    return {line.split()[0] for line in text.splitlines() if line.strip() and line[0] not in "✓✗─ "}
 
 
 def comparable(text: str) -> list[str]:

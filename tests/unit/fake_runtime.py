@@ -20,7 +20,8 @@ from nvflare.fuel.f3.cellnet.utils import make_reply
 from nvflare.fuel.f3.message import Message
 from nvflare.private.defs import CellMessageHeaderKeys
 
-from nvflare_logstream.server.receiver import Admission, Receiver
+from nvflare_logstream.server.admission import Admission
+from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import StreamId, StreamKey
 from nvflare_logstream.wire.peer import Peer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nvflare_logstream.server.receiver import Admission, Receiver
+from nvflare_logstream.server.admission import Admission
+from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.site.source import SourceFactory
 from nvflare_logstream.site.tail import Tailer

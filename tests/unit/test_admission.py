@@ -6,7 +6,7 @@ import pytest
 
 from nvflare_logstream.flare import admission
 from nvflare_logstream.flare.admission import JobAdmission, participants
-from nvflare_logstream.server.receiver import Admission
+from nvflare_logstream.server.admission import Admission
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import StreamKey
 from nvflare_logstream.testing import Clock

@@ -413,6 +413,16 @@ def test_coming_back_is_tried_for_five_minutes(world):
     assert follow._RECONNECT_SECONDS < world.clock.now - began < follow._RECONNECT_SECONDS + 10
 
 
+def test_a_server_that_stumbles_when_it_comes_back_at_last_is_not_given_up(world):
+    world.write("site-1", b"one\n")
+    lost = (ConnectionError, False)
+    world.faults, world.unreachable = [None, None, lost, None, None, lost, None, lost], [True] * 295
+    world.steps = [lambda: world.end("site-1"), world.over]
+    events = world.follow()
+    assert text_of(events) == "one\n"
+    assert [event.kind for event in events].count("back") == 3
+
+
 def test_after_a_long_absence_all_text_comes_before_the_end(world):
     """While there was no contact a site wrote, died and fell silent, and the job was over."""
     world.write("site-1", b"one\n")

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from nvflare_logstream.server.admission import Admission
 from nvflare_logstream.server.limits import Limits, SiteLimits
-from nvflare_logstream.server.receiver import Admission, Receiver
+from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.server.service import LogService
 from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.streams import Loss, State, StreamId, StreamKey, Verdict

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvflare_logstream.errors import LinkError
-from nvflare_logstream.server.receiver import Admission, Receiver
+from nvflare_logstream.server.admission import Admission
+from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.site.exchange import Step
 from nvflare_logstream.site.orders import FinishJob
 from nvflare_logstream.site.sender import Sender

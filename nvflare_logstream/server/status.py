@@ -1,0 +1,181 @@
+"""Tells an admin how the receiver is doing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from nvflare_logstream import __version__
+from nvflare_logstream.errors import ErrorCode, WireError
+from nvflare_logstream.server.counters import Counters, Traffic
+from nvflare_logstream.store.index import StoredPart
+from nvflare_logstream.store.store import LogStore, Quotas
+from nvflare_logstream.wire.message import PROTOCOL_VERSION
+from nvflare_logstream.wire.queries import QUERY_VERSION, ErrorReply
+from nvflare_logstream.wire.server_status import (
+    MAX_SHOWN,
+    Disk,
+    QuotaUse,
+    Refused,
+    ServerStatus,
+    SiteUse,
+    StreamCounts,
+    check_question,
+    encode_status,
+)
+
+_FRESH = 1.0  # seconds for which an answer holds: whoever asks more often costs the server nothing more
+_logger = logging.getLogger(__name__)
+
+
+class StatusService:
+    """Answers admins; thread-safe.
+
+    Args:
+        store: the streams.
+        quotas: the store's.
+        counters: what the receiver has counted.
+        idle_timeout: seconds without a sign of life after which a site counts as silent (0: never).
+        runtime: the version of the runtime.
+        clock: gives the time in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: LogStore,
+        quotas: Quotas,
+        counters: Counters,
+        idle_timeout: float,
+        runtime: str,
+        clock: Callable[[], float] = time.time,
+    ):
+        self._store, self._quotas, self._counters = store, quotas, counters
+        self._idle_timeout, self._runtime, self._clock = idle_timeout, runtime, clock
+        self._lock = threading.Lock()
+        self._last: ServerStatus | None = None
+
+    def answer(self, question: object, named: bool) -> dict[str, Any]:
+        """The reply to a question; with the names of sites and jobs only if `named`."""
+        try:
+            check_question(question)
+            status = self.status()
+            return encode_status(status if named else status.without_names())
+        except WireError as error:
+            return ErrorReply(ErrorCode.INVALID_ARGS, str(error)).encode()
+        except Exception as error:
+            # The index cannot be read, say: the reader gets an answer, the server's log a traceback.
+            _logger.exception("a question for the server's status failed")
+            return ErrorReply(ErrorCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}").encode()
+
+    def status(self) -> ServerStatus:
+        """How things are, at most a second ago.
+
+        Raises:
+            StoreError: if the index cannot be read.
+            OSError: if the disk cannot be asked.
+        """
+        with self._lock:
+            if self._last is None or not 0 <= self._clock() - self._last.now < _FRESH:
+                self._last = self._look()
+            return self._last
+
+    def _look(self) -> ServerStatus:
+        now, parts = self._clock(), self._store.index.parts()
+        totals = self._store.index.totals(now - self._idle_timeout if self._idle_timeout else 0.0)
+        states = totals.states
+        came, lately, seconds = self._counters.traffic()
+        refused = self._counters.refusals()
+        stored = _sums((part.site, part.size) for part in parts)
+        return ServerStatus(
+            package=__version__,
+            runtime=self._runtime,
+            upload_protocol=PROTOCOL_VERSION,
+            query_protocol=QUERY_VERSION,
+            now=now,
+            up=self._counters.up,
+            streams=StreamCounts(
+                states.get("open", 0),
+                totals.silent,
+                states.get("closed", 0),
+                states.get("stopped", 0),
+                states.get("refused", 0),
+            ),
+            requests=sum(traffic.requests for traffic in came.values()),
+            request_rate=sum(traffic.requests for traffic in lately.values()) / seconds,
+            byte_rate=sum(traffic.size for traffic in lately.values()) / seconds,
+            disk=self._disk(stored.total()),
+            quotas=(*self._quota_uses(parts, stored), *self._single_uses(totals.largest, totals.most_files)),
+            refused=_by_kind(refused),
+            senders=_most(refused, lambda row: row.last),
+            errors=tuple(self._counters.errors()),
+            sites=_heaviest(stored, came, lately, seconds),
+        )
+
+    def _disk(self, stored: int) -> Disk:
+        disk, root = os.statvfs(self._store.root), str(self._store.root)
+        size = disk.f_blocks * disk.f_frsize
+        return Disk(
+            size, disk.f_bavail * disk.f_frsize, int(size * self._quotas.free_share), stored, root[-400:]
+        )
+
+    def _quota_uses(self, parts: Iterable[StoredPart], stored: Counter[str]) -> Iterable[QuotaUse]:
+        jobs = _sums((part.job_id, part.size) for part in parts)
+        yield QuotaUse("max_store_gib", stored.total(), self._quotas.store)
+        for argument, sums, most in (
+            ("max_site_gib", stored, self._quotas.site),
+            ("max_job_gib", jobs, self._quotas.job),
+        ):
+            for whose, used in sums.most_common(1):
+                yield QuotaUse(argument, used, most, whose)
+
+    def _single_uses(self, largest: tuple[str, int], most_files: tuple[str, int]) -> Iterable[QuotaUse]:
+        for argument, (whose, used), most in (
+            ("max_stream_gib", largest, self._quotas.stream),
+            ("max_site_files", most_files, self._quotas.files),
+        ):
+            if used:
+                yield QuotaUse(argument, used, most, whose)
+
+
+def _sums(rows: Iterable[tuple[str, int]]) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for name, size in rows:
+        sums[name] += size
+    return sums
+
+
+def _most(rows: Iterable[Refused], by: Callable[[Refused], float]) -> tuple[Refused, ...]:
+    return tuple(sorted(rows, key=by, reverse=True)[:MAX_SHOWN])
+
+
+def _by_kind(rows: Iterable[Refused]) -> tuple[Refused, ...]:
+    kinds: dict[str, Refused] = {}
+    for row in rows:
+        known = kinds.get(row.kind, Refused(row.kind, 0, 0.0))
+        kinds[row.kind] = known._replace(
+            messages=known.messages + row.messages, last=max(known.last, row.last)
+        )
+    return _most(kinds.values(), lambda row: row.messages)
+
+
+def _heaviest(
+    stored: Counter[str], came: dict[str, Traffic], lately: dict[str, Traffic], seconds: float
+) -> tuple[SiteUse, ...]:
+    """The sites that send most now, and those that have stored most."""
+    names = sorted(lately, key=lambda site: lately[site].size, reverse=True)[: MAX_SHOWN // 2]
+    names += [site for site, _ in stored.most_common(MAX_SHOWN) if stored[site] and site not in names]
+    sites = [
+        SiteUse(
+            site,
+            stored[site],
+            lately.get(site, Traffic()).size / seconds,
+            came.get(site, Traffic()).requests,
+        )
+        for site in names[:MAX_SHOWN]
+    ]
+    return tuple(sorted(sites, key=lambda site: (site.rate, site.stored), reverse=True))
