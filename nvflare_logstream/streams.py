@@ -223,4 +223,6 @@ class Stream(NamedTuple):
         if self.silent:
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.last_seen))
             return Verdict.PARTIAL, f"site silent since {since}"
+        if self.reason:  # it cannot grow now
+            return Verdict.PARTIAL, self.reason
         return Verdict.STREAMING, ""

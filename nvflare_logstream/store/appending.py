@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from nvflare_logstream.errors import GapError, QuotaError
+from nvflare_logstream.errors import GapError, QuotaError, StoreError
 from nvflare_logstream.store.closing import reopened
+from nvflare_logstream.store.file import StreamFile
 from nvflare_logstream.store.ledger import new_entries
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.quotas import FreeSpace, Usage
@@ -74,8 +75,7 @@ class Appending:
                 file.update(state=State.STOPPED, reason=str(error))
                 raise
             if new_data:
-                self._free.take(len(new_data))
-                file.write(new_data)
+                self._write(file, new_data, now)
             file.update(
                 end=data_end,
                 cursor=cursor,
@@ -88,3 +88,15 @@ class Appending:
             )
             self._usage.add(key.job_id, key.site, len(new_data))
         return Appended(data_end, True, bool(new_losses))
+
+    def _write(self, file: StreamFile, data: bytes, now: float) -> None:
+        """Write at the end; a disk that has no room is what the verdict says until it has."""
+        try:
+            self._free.take(len(data))
+            file.write(data)
+        except (StoreError, OSError) as error:
+            why = (
+                f"the server's disk: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            )
+            file.wait(f"the site waits: {why}", now)
+            raise

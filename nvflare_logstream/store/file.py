@@ -11,7 +11,7 @@ from typing import Any
 
 from nvflare_logstream.errors import StoreError
 from nvflare_logstream.hashing import hash_range
-from nvflare_logstream.streams import Stream
+from nvflare_logstream.streams import State, Stream
 
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW  # a link in the store is not ours
 
@@ -67,6 +67,11 @@ class StreamFile:
     def seen(self, now: float) -> None:
         """Note a sign of life, which alone is no reason to write the record."""
         self.record = self.record._replace(last_seen=now)
+
+    def wait(self, reason: str, now: float) -> None:
+        """Note why an open stream cannot grow now; not on disk, which may be what has no room."""
+        if self.record.state is State.OPEN:
+            self.record = self.record._replace(reason=reason, last_seen=now)
 
     def sync(self) -> bool:
         """Bring the data to disk, and a new file's name; False if somebody removed the file.

@@ -5,15 +5,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from types import SimpleNamespace
 
 import pytest
 
 from nvflare_logstream.server.limits import Limits, SiteLimits
 from nvflare_logstream.server.receiver import Admission, Receiver
+from nvflare_logstream.server.service import LogService
 from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.streams import Loss, State, StreamId, StreamKey, Verdict
 from nvflare_logstream.testing import Clock
+from nvflare_logstream.wire.fields import Fields
 from nvflare_logstream.wire.peer import Peer
+from nvflare_logstream.wire.queries import StreamsRequest
 from nvflare_logstream.wire.upload import Close, Frame, Refusal, RequestWriter
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply, decode_reply
 
@@ -144,6 +148,48 @@ def test_a_full_disk_makes_the_sender_wait_and_say_why(memory_path):
     server.store.close()
 
 
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ({"stream": 5}, "server gave up at byte 4: the stream quota of 5 bytes is used up"),
+        ({"site": 5}, "server gave up at byte 4: the site quota of 5 bytes is used up"),
+        ({"job": 5}, "server gave up at byte 4: the job quota of 5 bytes is used up"),
+        ({"store": 5}, "server gave up at byte 4: the store quota of 5 bytes is used up"),
+        ({"free_share": 0.05}, "the site waits: 5 % of the server's disk stay free"),
+    ],
+    ids=lambda value: "".join(value) if isinstance(value, dict) else "",
+)
+def test_the_verdict_names_the_limit_that_a_stream_has_met(memory_path, monkeypatch, limit, said):
+    free = [200]
+    disk = lambda path: SimpleNamespace(f_frsize=1, f_blocks=1000, f_bavail=free[0])  # noqa: E731
+    monkeypatch.setattr(os, "statvfs", disk)
+    server = Server(memory_path, **limit)
+    server.send(Frame(LOG, 0, b"1234", b"c"))
+    free[0] = 0
+    server.clock.advance(60)
+    server.reply(Frame(LOG, 4, b"567", b"c"))
+    service = LogService(server.store, 30.0, clock=server.clock)
+    reply = StreamsRequest().decode_reply(JOB, Fields(service.answer(JOB, StreamsRequest().encode())))
+    (stream,) = reply.job.streams
+    assert stream.standing.startswith(f"partial ({said}")
+    if stream.state is State.OPEN:  # there is room again
+        free[0] = 200
+        server.clock.advance(2)
+        assert server.reply(Frame(LOG, 4, b"567", b"c")).status is Status.OK
+        assert server.info().standing == "streaming"
+    server.store.close()
+
+
+def test_the_verdict_names_the_limit_of_files(memory_path):
+    server = Server(memory_path, files=1)
+    server.send(LOG, ERRORS)
+    said = (
+        "partial (server gave up at byte 0: its site has 1 log files in this job, the most that are allowed)"
+    )
+    assert (server.info(ERRORS).standing, server.info(LOG).standing) == (said, "streaming")
+    server.store.close()
+
+
 def test_a_disk_that_takes_nothing_makes_the_sender_come_again(server, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -153,6 +199,9 @@ def test_a_disk_that_takes_nothing_makes_the_sender_come_again(server, monkeypat
         patched.setattr(os, "pwrite", full)
         reply = server.reply(Frame(LOG, 0, b"1", b"c"))
         assert reply.status is Status.LATER and "No space left" in reply.reason
+        assert (
+            server.info().standing == "partial (the site waits: the server's disk: No space left on device)"
+        )
         patched.setattr(os, "open", full)
         reply = server.reply(ERRORS)
         assert reply.status is Status.LATER and "No space left" in reply.reason
