@@ -23,6 +23,8 @@ from nvflare_logstream.names import DEFAULT_LOG_FILES, check_log_files, check_na
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import StreamId, Verdict, in_words
 
+_RETRY_SECONDS = 5.0  # until a policy that cannot be read is read again
+
 
 class SiteLogStreamer(Widget):
     """Streams the logs of every job at this site; goes into the client's `local/resources.json`.
@@ -62,6 +64,8 @@ class SiteLogStreamer(Widget):
         self.poll_interval = check_seconds("poll_interval", poll_interval, 0.01, 60)
         self.liveness_interval = check_seconds("liveness_interval", liveness_interval, 0.1, 3600)
         self._handles: dict[str, Any] = {}  # by job id, of the processes that run now
+        self._over: dict[str, str] = {}  # how jobs ended, by id, that are not finished yet
+        self._retry: threading.Timer | None = None  # tries to finish them again
         self._sender: Sender | None = None
         self._lock = threading.Lock()  # events come from several threads
         # A job's process makes this component too, before the job's own: what the site wants holds there.
@@ -139,7 +143,24 @@ class SiteLogStreamer(Widget):
             return
         job_id, workspace = runtime.job_id_of(fl_ctx), runtime.workspace_of(fl_ctx)
         outcome = runtime.describe_exit(self._handles.pop(job_id, None))
-        if read_policy(workspace).logs.allowed:
+        with self._lock:
+            self._over[job_id] = outcome
+        self._finish_jobs(workspace, fl_ctx)
+
+    def _finish_jobs(self, workspace: Workspace, fl_ctx: FLContext) -> None:
+        """Finish the jobs that are over, once it is known whether the site lets their logs out."""
+        logs = read_policy(workspace).logs
+        with self._lock:
+            if self._retry:
+                self._retry.cancel()  # each job that ends asks anew: one timer is enough
+            if not logs.sure:
+                self._retry = threading.Timer(_RETRY_SECONDS, self._finish_jobs, (workspace, fl_ctx))
+                self._retry.daemon = True
+                self._retry.start()
+                return
+            self._retry = None
+            over, self._over = self._over, {}
+        for job_id, outcome in over.items() if logs.allowed else ():
             directory = Path(workspace.get_log_root(job_id))
             self._own_sender(fl_ctx).finish(job_id, directory, shared.site_entries.log_files, outcome)
 

@@ -19,6 +19,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.client.port import read_reply
 from nvflare_logstream.errors import LostContactError
+from nvflare_logstream.flare import site_log_streamer
 from nvflare_logstream.flare.shared import shared
 from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.streams import State, StreamKey, Verdict
@@ -276,6 +277,41 @@ def test_where_no_streamer_can_go_in_the_parent_follows_the_files(federation, re
     wait_for(lambda: (stream := federation.stream()) and stream.end == len(LINES))
     federation.site_event(EventType.JOB_COMPLETED)
     assert federation.ended().outcome == "exit code unknown"
+
+
+def test_a_job_that_ends_while_the_policy_cannot_be_read_is_finished_afterwards(federation, monkeypatch):
+    """A disk that fails, no descriptor left, a file being saved: no restart of the site is needed."""
+    monkeypatch.setattr(site_log_streamer, "_RETRY_SECONDS", 0.01)
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    federation.start_site(ADMITTED)
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    federation.log.write_bytes(LINES)
+    resources = Path(federation.client.workspace.get_root_dir()) / "local" / "resources.json"
+    resources.write_text("{")
+    federation.site_event(EventType.JOB_COMPLETED)
+    federation.site_event(EventType.JOB_COMPLETED)
+    assert federation.site._retry
+    assert federation.stream() is None, "nothing leaves meanwhile"
+    resources.write_text(json.dumps(ADMITTED))
+    stream = federation.ended()
+    assert (stream.verdict, stream.end) == (Verdict.COMPLETE, len(LINES))
+    assert not federation.site._over and not federation.site._retry
+
+
+def test_a_job_that_ends_at_a_site_that_then_keeps_its_logs_is_not_sent(federation, monkeypatch):
+    monkeypatch.setattr(site_log_streamer, "_RETRY_SECONDS", 0.01)
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    federation.start_site(ADMITTED)
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    federation.log.write_bytes(LINES)
+    resources = Path(federation.client.workspace.get_root_dir()) / "local" / "resources.json"
+    resources.write_text("{")
+    federation.site_event(EventType.JOB_COMPLETED)
+    resources.write_text(json.dumps({"allow_log_streaming": False}))
+    wait_for(lambda: not federation.site._over)
+    assert not federation.site._retry and federation.stream() is None
 
 
 def test_a_job_with_custom_code_gets_its_streamer_whatever_the_allow_list_says(federation):
