@@ -24,6 +24,7 @@ class Keeper:
     def __init__(self, tasks: Sequence[Task], slow_tasks: Sequence[Task] = ()):
         self._tasks, self._slow_tasks = tuple(tasks), tuple(slow_tasks)
         self._turns = 0
+        self._told: dict[tuple[Task, type[Exception]], int] = {}  # the turn at which an error was logged last
         self._stopping = threading.Event()
 
     def start(self) -> None:
@@ -35,14 +36,20 @@ class Keeper:
         self._stopping.set()
 
     def turn(self) -> None:
-        """Run what is due; a task that fails is logged, stops no other, and is run again next time."""
+        """Run what is due; a task that fails stops no other, and is run again next time.
+
+        Its error is logged once a minute: a disk that is full stays so for hours, and may hold the log too.
+        """
         self._turns += 1
         slow = self._slow_tasks if self._turns % SLOW_TURNS == 0 else ()
         for task in (*self._tasks, *slow):
             try:
                 task()
             except Exception as error:  # a full disk, say: it may have room at the next turn
-                _logger.error("keeping the log store: %s: %s", type(error).__name__, error)
+                kind = task, type(error)
+                if self._turns >= self._told.get(kind, -SLOW_TURNS) + SLOW_TURNS:
+                    self._told[kind] = self._turns
+                    _logger.error("keeping the log store: %s: %s", type(error).__name__, error)
 
     def _run(self) -> None:
         while not self._stopping.wait(TURN_SECONDS):
