@@ -6,6 +6,7 @@ The limits are the system's own (no root is needed for them); what they cannot d
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -15,7 +16,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.unit.site_world import JOB, World
+from nvflare_logstream.errors import StoreError
+from nvflare_logstream.streams import StreamId, StreamKey
+from nvflare_logstream.wire.upload import Close
+from tests.unit.site_world import JOB, SITE, World
 
 LINES = b"".join(b"line %d of a log that is to be kept\n" % number for number in range(3000))
 THIRD = len(LINES) // 3
@@ -123,3 +127,45 @@ def test_what_the_server_cannot_keep_is_said_and_comes_afterwards(world, fault, 
     world.crash_server()
     assert world.info().standing == "complete" and world.info().losses == ()
     assert world.stored() == LINES[: 2 * THIRD if ends_meanwhile else None]
+
+
+def test_what_a_failing_disk_did_not_sync_comes_again_though_the_index_failed_with_it(world, monkeypatch):
+    """The system tells only once that it dropped bytes: the next sync of the file says that all is well."""
+    sender = world.sender("log.txt")
+    world.write(LINES[:THIRD])
+    world.run(sender)
+    commit(world)
+    world.write(LINES[THIRD:])
+    world.run(sender)
+    with failing("fdatasync", errno.EIO), monkeypatch.context() as patched:
+        for name in ("save", "load"):
+            patched.setattr(world.store.index, name, no_index)
+        with pytest.raises(StoreError, match="cannot commit"):
+            world.store.commit()
+        with pytest.raises(StoreError):
+            world.store.open(StreamKey(JOB, SITE, "log.txt"))
+    commit(world)
+    world.crash_server()
+    assert world.info().end == THIRD, "what came after it may not be on the disk"
+    world.run(sender, turns=60)
+    assert world.stored() == LINES and world.store._usage._jobs[JOB] == len(LINES)
+
+
+def no_index(*args: object) -> None:
+    raise StoreError("the store's index: disk I/O error")
+
+
+def test_a_copy_that_could_not_be_emptied_is_cut_before_it_grows_again(world):
+    sender = world.sender("log.txt")
+    world.write(LINES)
+    world.run(sender)
+    path = world.root / JOB / SITE / "log.txt"
+    path.write_bytes(b"x" * len(LINES))  # somebody changed it: at the close it is to be taken again
+    key, digest = StreamKey(JOB, SITE, "log.txt"), hashlib.sha256(LINES).hexdigest()
+    with (
+        failing("open", errno.EROFS, lambda path, flags, *args: flags & os.O_TRUNC),
+        pytest.raises(StoreError),
+    ):
+        world.store.close_stream(key, Close(StreamId(JOB, "log.txt"), len(LINES), digest, 0, "exit code 0"))
+    assert world.store.append(key, 0, LINES[:10], b"c") == 10
+    assert path.read_bytes() == LINES[:10]
