@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from nvflare_logstream.names import DEFAULT_LOG_FILES, check_log_files, check_na
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import StreamId, Verdict, in_words
 
-_RETRY_SECONDS = 5.0  # until a policy that cannot be read is read again
+_RETRY_SECONDS = 5.0  # until jobs that could not be finished are tried again
+_NOTHING_LEFT = (OSError, RuntimeError)  # a process without descriptors, or without threads
 
 
 class SiteLogStreamer(Widget):
@@ -67,7 +69,7 @@ class SiteLogStreamer(Widget):
         self._over: dict[str, str] = {}  # how jobs ended, by id, that are not finished yet
         self._retry: threading.Timer | None = None  # tries to finish them again
         self._sender: Sender | None = None
-        self._lock = threading.Lock()  # events come from several threads
+        self._lock = threading.RLock()  # events come from several threads
         # A job's process makes this component too, before the job's own: what the site wants holds there.
         shared.site_entries.add(SiteEntry(self.log_files, self.poll_interval, self.liveness_interval))
         runtime.bound_stock_streamers(may_logs_leave)
@@ -116,7 +118,11 @@ class SiteLogStreamer(Widget):
         self.log_warning(
             fl_ctx, f"job {job_id}: no streamer put into its config ({problem}); following its logs from here"
         )
-        sender, directory = self._own_sender(fl_ctx), Path(workspace.get_log_root(job_id))
+        try:
+            sender, directory = self._own_sender(fl_ctx), Path(workspace.get_log_root(job_id))
+        except _NOTHING_LEFT as error:
+            self.log_warning(fl_ctx, f"job {job_id}: cannot follow its logs from here now: {error}")
+            return
         for file in shared.site_entries.log_files:
             sender.follow(job_id, directory, file)
 
@@ -149,20 +155,24 @@ class SiteLogStreamer(Widget):
 
     def _finish_jobs(self, workspace: Workspace, fl_ctx: FLContext) -> None:
         """Finish the jobs that are over, once it is known whether the site lets their logs out."""
-        logs = read_policy(workspace).logs
+        logs, sender = read_policy(workspace).logs, None
         with self._lock:
             if self._retry:
                 self._retry.cancel()  # each job that ends asks anew: one timer is enough
-            if not logs.sure:
+            with suppress(*_NOTHING_LEFT):
+                sender = self._own_sender(fl_ctx) if logs.allowed else None
+            if not logs.sure or (logs.allowed and sender is None):
                 self._retry = threading.Timer(_RETRY_SECONDS, self._finish_jobs, (workspace, fl_ctx))
                 self._retry.daemon = True
                 self._retry.start()
                 return
             self._retry = None
             over, self._over = self._over, {}
-        for job_id, outcome in over.items() if logs.allowed else ():
+        if sender is None:
+            return
+        for job_id, outcome in over.items():
             directory = Path(workspace.get_log_root(job_id))
-            self._own_sender(fl_ctx).finish(job_id, directory, shared.site_entries.log_files, outcome)
+            sender.finish(job_id, directory, shared.site_entries.log_files, outcome)
 
     def _own_sender(self, fl_ctx: FLContext) -> Sender:
         """The one sender of this process; it lives as long as the process does."""
@@ -170,10 +180,9 @@ class SiteLogStreamer(Widget):
             if self._sender is None:
                 entries = shared.site_entries
                 link = CellLink(fl_ctx.get_engine().get_cell())
-                self._sender = Sender(
-                    link, entries.poll_interval, entries.liveness_interval, self._on_verdict
-                )
-                self._sender.start()
+                sender = Sender(link, entries.poll_interval, entries.liveness_interval, self._on_verdict)
+                sender.start()
+                self._sender = sender
             return self._sender
 
     def _on_verdict(self, stream: StreamId, verdict: Verdict, reason: str) -> None:

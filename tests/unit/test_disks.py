@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import resource
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 import pytest
 
 from nvflare_logstream.errors import StoreError
+from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import StreamId, StreamKey
 from nvflare_logstream.wire.upload import Close
 from tests.unit.site_world import JOB, SITE, World
@@ -169,3 +171,17 @@ def test_a_copy_that_could_not_be_emptied_is_cut_before_it_grows_again(world):
         world.store.close_stream(key, Close(StreamId(JOB, "log.txt"), len(LINES), digest, 0, "exit code 0"))
     assert world.store.append(key, 0, LINES[:10], b"c") == 10
     assert path.read_bytes() == LINES[:10]
+
+
+def test_a_sender_without_a_thread_leaves_nothing_open(world, monkeypatch):
+    sender, before = Sender(world.link), len(os.listdir("/proc/self/fd"))
+
+    def fails(thread: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fails)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="new thread"):
+            Sender(world.link).start()
+    assert len(os.listdir("/proc/self/fd")) <= before
+    sender.stop()

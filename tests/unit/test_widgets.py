@@ -19,7 +19,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.client.port import read_reply
 from nvflare_logstream.errors import LostContactError
-from nvflare_logstream.flare import site_log_streamer
+from nvflare_logstream.flare import job_log_streamer, site_log_streamer
 from nvflare_logstream.flare.shared import shared
 from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.streams import State, StreamKey, Verdict
@@ -312,6 +312,38 @@ def test_a_job_that_ends_at_a_site_that_then_keeps_its_logs_is_not_sent(federati
     resources.write_text(json.dumps({"allow_log_streaming": False}))
     wait_for(lambda: not federation.site._over)
     assert not federation.site._retry and federation.stream() is None
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(24, "Too many open files"), RuntimeError("can't start new thread")]
+)
+def test_a_process_without_descriptors_or_threads_sends_later(federation, monkeypatch, caplog, error):
+    monkeypatch.setattr(site_log_streamer, "_RETRY_SECONDS", 0.01)
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    federation.start_site({**ADMITTED, "allow_log_streaming": False})  # so it has no sender yet
+    resources = Path(federation.client.workspace.get_root_dir()) / "local" / "resources.json"
+    resources.write_text(json.dumps({}))
+    federation.log.write_bytes(LINES)
+    tried = threading.Semaphore(0)
+
+    def fails(*args):
+        tried.release()
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(site_log_streamer, "Sender", fails)
+        patched.setattr(job_log_streamer, "Sender", fails)
+        streamer, job_engine = JobLogStreamer(), federation.job_engine()
+        fire(streamer, EventType.START_RUN, context(job_engine, JOB))
+        assert f"are not streamed while it runs: {error}" in caplog.text
+        fire(streamer, EventType.END_RUN, context(job_engine, JOB))
+        federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+        assert f"cannot follow its logs from here now: {error}" in caplog.text
+        federation.site_event(EventType.JOB_COMPLETED)
+        for _ in range(5):
+            assert tried.acquire(timeout=20.0)
+    assert federation.ended().verdict is Verdict.COMPLETE
 
 
 def test_a_job_with_custom_code_gets_its_streamer_whatever_the_allow_list_says(federation):
