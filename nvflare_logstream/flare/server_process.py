@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
+from contextlib import suppress
 from typing import Any
 
+from nvflare_logstream.errors import StoreError
 from nvflare_logstream.flare.admission import JobAdmission, participants
 from nvflare_logstream.flare.archive import ArchiveKeeper
 from nvflare_logstream.flare.cell_channel import serve
@@ -37,7 +40,9 @@ class ServerProcess:
         self._run_directories = RunDirectories(self.store, workspace)
         self._server_logs = ServerLogs(self.store, workspace)
         self._service = LogService(self.store, settings.idle_timeout, self._archive.status)
-        self._keeper = Keeper([self.store.commit, self._archive.update], [self._sweep])
+        self._lock = threading.Lock()
+        self._expected: dict[StreamKey, str] = {}  # what the index does not know yet
+        self._keeper = Keeper([self.store.commit, self._expect_sites, self._archive.update], [self._sweep])
 
     def start(self) -> None:
         """Take requests from now on, and close what an earlier life of this process left open."""
@@ -66,10 +71,19 @@ class ServerProcess:
         reasons |= dict.fromkeys(
             participants(self._engine, job_id), "the site is in the job, nothing arrived from it"
         )
-        for site, reason in reasons.items():
-            if not is_site(site):  # the receiver refuses it by its name; the others' logs are still to come
-                continue
-            self.store.expect(StreamKey(job_id, site, DEFAULT_LOG_FILES[0]), reason)
+        # The receiver refuses a site with another name; the others' logs are still to come.
+        named = {site: reason for site, reason in reasons.items() if is_site(site)}
+        with self._lock:
+            for site, reason in named.items():
+                self._expected[StreamKey(job_id, site, DEFAULT_LOG_FILES[0])] = reason
+        with suppress(StoreError):  # a full disk, say: the keeper tries again
+            self._expect_sites()
+
+    def _expect_sites(self) -> None:
+        with self._lock:
+            for key, reason in list(self._expected.items()):
+                self.store.expect(key, reason)
+                del self._expected[key]
 
     def job_completed(self, job_id: str) -> None:
         """The runtime has ended a job and archived its run directory."""

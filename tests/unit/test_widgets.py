@@ -18,7 +18,7 @@ from nvflare.apis.fl_context import FLContext
 
 from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.client.port import read_reply
-from nvflare_logstream.errors import LostContactError
+from nvflare_logstream.errors import LostContactError, StoreError
 from nvflare_logstream.flare import job_log_streamer, site_log_streamer
 from nvflare_logstream.flare.shared import shared
 from nvflare_logstream.store.store import LogStore, Quotas
@@ -403,6 +403,24 @@ def test_sites_whose_logs_are_to_come_are_known(federation):
         "site-1": "the site is in the job, nothing arrived from it",
         "site-2": "the site was not connected when the job was started",
     }
+
+
+def test_sites_are_known_later_where_the_index_takes_nothing_when_their_job_starts(federation, monkeypatch):
+    federation.start_server()
+    federation.server.run(JOB, "site-1", "site-2")
+    with monkeypatch.context() as patched:
+        patched.setattr(federation.store, "expect", lambda *args: fail(StoreError("the index: disk is full")))
+        federation.server_event(EventType.JOB_STARTED)
+    assert federation.store.streams(JOB) == []
+    federation.receiver._server._keeper.turn()
+    assert [(s.site, s.verdict) for s in federation.store.streams(JOB)] == [
+        ("site-1", Verdict.NEVER_SEEN),
+        ("site-2", Verdict.NEVER_SEEN),
+    ]
+
+
+def fail(error):
+    raise error
 
 
 def test_the_servers_own_logs_are_streams_and_end_with_the_jobs_status(federation):
