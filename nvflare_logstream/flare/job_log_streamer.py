@@ -76,7 +76,11 @@ class JobLogStreamer(Widget):
             sender.start()
             return sender
 
-        sender = shared.job_sender.acquire(self, make)
+        try:
+            sender = shared.job_sender.acquire(self, make)
+        except (OSError, RuntimeError) as error:  # no descriptor or no thread is left
+            self.log_warning(fl_ctx, f"job logs are not streamed while it runs: {error}")
+            return
         directory = own_log_directory(workspace, job_id)
         for file in self._wanted.log_files:
             sender.follow(job_id, directory, file)

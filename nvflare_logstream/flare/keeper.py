@@ -35,6 +35,7 @@ class Keeper:
     ):
         self._tasks, self._slow_tasks, self._failed = tuple(tasks), tuple(slow_tasks), failed
         self._turns = 0
+        self._told: dict[tuple[Task, type[Exception]], int] = {}  # the turn at which an error was logged last
         self._stopping = threading.Event()
 
     def start(self) -> None:
@@ -46,14 +47,20 @@ class Keeper:
         self._stopping.set()
 
     def turn(self) -> None:
-        """Run what is due; a task that fails is told of, stops no other, and is run again next time."""
+        """Run what is due; a task that fails stops no other, and is run again next time.
+
+        Its error is told once a minute: a disk that is full stays so for hours, and may hold the log too.
+        """
         self._turns += 1
         slow = self._slow_tasks if self._turns % SLOW_TURNS == 0 else ()
         for task in (*self._tasks, *slow):
             try:
                 task()
             except Exception as error:  # a full disk, say: it may have room at the next turn
-                self._failed(f"{type(error).__name__}: {error}")
+                kind = task, type(error)
+                if self._turns >= self._told.get(kind, -SLOW_TURNS) + SLOW_TURNS:
+                    self._told[kind] = self._turns
+                    self._failed(f"{type(error).__name__}: {error}")
 
     def _run(self) -> None:
         while not self._stopping.wait(TURN_SECONDS):

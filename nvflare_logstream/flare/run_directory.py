@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from nvflare.apis.workspace import Workspace
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import StreamKey
 
-_MOST_WARNINGS = 1000  # one a stream: a site opens a stream as often as it likes
+_WARNING_SECONDS = 60.0  # between two warnings of a site
 _logger = logging.getLogger(__name__)
 
 
@@ -22,11 +24,12 @@ class RunDirectories:
     Args:
         store: holds the files.
         workspace: the server's, with the run directories of the jobs that run now.
+        clock: gives the time in seconds, from any beginning.
     """
 
-    def __init__(self, store: LogStore, workspace: Workspace):
-        self._store, self._workspace = store, workspace
-        self._warned: set[StreamKey] = set()
+    def __init__(self, store: LogStore, workspace: Workspace, clock: Callable[[], float] = time.monotonic):
+        self._store, self._workspace, self._clock = store, workspace, clock
+        self._warned: dict[str, float] = {}  # when a site was warned of last
 
     def show(self, key: StreamKey) -> None:
         """Show a stream; does nothing for a job that has no run directory, or where the name is taken.
@@ -45,9 +48,15 @@ class RunDirectories:
             finally:
                 os.close(directory)
         except OSError as error:
-            if len(self._warned) < _MOST_WARNINGS and key not in self._warned:
-                self._warned.add(key)
-                _logger.warning("%s: cannot show it to the runtime's own log commands: %s", key, error)
+            self._warn(key, error)
+
+    def _warn(self, key: StreamKey, error: OSError) -> None:
+        """A line a minute for each site: while it cannot be shown, the site may come each second."""
+        now = self._clock()
+        self._warned = {site: at for site, at in self._warned.items() if now - at < _WARNING_SECONDS}
+        if key.site not in self._warned:
+            self._warned[key.site] = now
+            _logger.warning("%s: cannot show it to the runtime's own log commands: %s", key, error)
 
 
 def _link(path: Path, name: str, directory: int) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
+from contextlib import suppress
 from typing import Any
 
 import nvflare
 
+from nvflare_logstream.errors import StoreError
 from nvflare_logstream.flare.admission import JobAdmission, participants
 from nvflare_logstream.flare.archive import ArchiveKeeper
 from nvflare_logstream.flare.cell_channel import serve
@@ -46,9 +49,12 @@ class ServerProcess:
         self._status = StatusService(
             self.store, settings.quotas, self._counters, settings.idle_timeout, nvflare.__version__
         )
+        self._lock = threading.Lock()
+        self._expected: dict[StreamKey, str] = {}  # what the index does not know yet
         # An archive may take minutes to write: commits and the rest go on meanwhile.
+        tasks = [self.store.commit, self._expect_sites, self._counters.turn]
         self._keepers = (
-            Keeper([self.store.commit, self._counters.turn], [self._sweep], self._keeping_failed),
+            Keeper(tasks, [self._sweep], self._keeping_failed),
             Keeper([self._archive.update], failed=self._keeping_failed),
         )
 
@@ -87,7 +93,17 @@ class ServerProcess:
         )
         # The receiver refuses a site with another name; the others' logs are still to come.
         named = {site: reason for site, reason in reasons.items() if is_site(site)}
-        self.store.expect({StreamKey(job_id, site, DEFAULT_LOG_FILES[0]): named[site] for site in named})
+        with self._lock:
+            for site, reason in named.items():
+                self._expected[StreamKey(job_id, site, DEFAULT_LOG_FILES[0])] = reason
+        with suppress(StoreError):  # a full disk, say: the keeper tries again
+            self._expect_sites()
+
+    def _expect_sites(self) -> None:
+        with self._lock:
+            if self._expected:
+                self.store.expect(self._expected)
+                self._expected.clear()
 
     def job_completed(self, job_id: str) -> None:
         """The runtime has ended a job and archived its run directory."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from nvflare_logstream.flare.site_policy import may_logs_leave, read_policy
 from nvflare_logstream.names import DEFAULT_LOG_FILES, check_log_files, check_name, check_seconds
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import StreamId, Verdict, in_words
+
+_RETRY_SECONDS = 5.0  # until jobs that could not be finished are tried again
+_NOTHING_LEFT = (OSError, RuntimeError)  # a process without descriptors, or without threads
 
 
 class SiteLogStreamer(Widget):
@@ -62,8 +66,10 @@ class SiteLogStreamer(Widget):
         self.poll_interval = check_seconds("poll_interval", poll_interval, 0.01, 60)
         self.liveness_interval = check_seconds("liveness_interval", liveness_interval, 0.1, 3600)
         self._handles: dict[str, Any] = {}  # by job id, of the processes that run now
+        self._over: dict[str, str] = {}  # how jobs ended, by id, that are not finished yet
+        self._retry: threading.Timer | None = None  # tries to finish them again
         self._sender: Sender | None = None
-        self._lock = threading.Lock()  # events come from several threads
+        self._lock = threading.RLock()  # events come from several threads
         # A job's process makes this component too, before the job's own: what the site wants holds there.
         shared.site_entries.add(SiteEntry(self.log_files, self.poll_interval, self.liveness_interval))
         runtime.bound_stock_streamers(may_logs_leave)
@@ -112,7 +118,11 @@ class SiteLogStreamer(Widget):
         self.log_warning(
             fl_ctx, f"job {job_id}: no streamer put into its config ({problem}); following its logs from here"
         )
-        sender, directory = self._own_sender(fl_ctx), Path(workspace.get_log_root(job_id))
+        try:
+            sender, directory = self._own_sender(fl_ctx), Path(workspace.get_log_root(job_id))
+        except _NOTHING_LEFT as error:
+            self.log_warning(fl_ctx, f"job {job_id}: cannot follow its logs from here now: {error}")
+            return
         for file in shared.site_entries.log_files:
             sender.follow(job_id, directory, file)
 
@@ -139,9 +149,30 @@ class SiteLogStreamer(Widget):
             return
         job_id, workspace = runtime.job_id_of(fl_ctx), runtime.workspace_of(fl_ctx)
         outcome = runtime.describe_exit(self._handles.pop(job_id, None))
-        if read_policy(workspace).logs.allowed:
+        with self._lock:
+            self._over[job_id] = outcome
+        self._finish_jobs(workspace, fl_ctx)
+
+    def _finish_jobs(self, workspace: Workspace, fl_ctx: FLContext) -> None:
+        """Finish the jobs that are over, once it is known whether the site lets their logs out."""
+        logs, sender = read_policy(workspace).logs, None
+        with self._lock:
+            if self._retry:
+                self._retry.cancel()  # each job that ends asks anew: one timer is enough
+            with suppress(*_NOTHING_LEFT):
+                sender = self._own_sender(fl_ctx) if logs.allowed else None
+            if not logs.sure or (logs.allowed and sender is None):
+                self._retry = threading.Timer(_RETRY_SECONDS, self._finish_jobs, (workspace, fl_ctx))
+                self._retry.daemon = True
+                self._retry.start()
+                return
+            self._retry = None
+            over, self._over = self._over, {}
+        if sender is None:
+            return
+        for job_id, outcome in over.items():
             directory = Path(workspace.get_log_root(job_id))
-            self._own_sender(fl_ctx).finish(job_id, directory, shared.site_entries.log_files, outcome)
+            sender.finish(job_id, directory, shared.site_entries.log_files, outcome)
 
     def _own_sender(self, fl_ctx: FLContext) -> Sender:
         """The one sender of this process; it lives as long as the process does."""
@@ -149,10 +180,9 @@ class SiteLogStreamer(Widget):
             if self._sender is None:
                 entries = shared.site_entries
                 link = CellLink(fl_ctx.get_engine().get_cell())
-                self._sender = Sender(
-                    link, entries.poll_interval, entries.liveness_interval, self._on_verdict
-                )
-                self._sender.start()
+                sender = Sender(link, entries.poll_interval, entries.liveness_interval, self._on_verdict)
+                sender.start()
+                self._sender = sender
             return self._sender
 
     def _on_verdict(self, stream: StreamId, verdict: Verdict, reason: str) -> None:

@@ -7,9 +7,11 @@ a file that cannot be read, or a value that is not plainly `true`, keeps the log
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nvflare.apis.fl_constant import WorkspaceConstants
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.workspace import Workspace
 
@@ -26,10 +28,12 @@ class Decision(NamedTuple):
     Attributes:
         allowed: the decision.
         reason: why, in plain words; never empty.
+        sure: the site has decided so; False if it is not known what it wants, which may be known later.
     """
 
     allowed: bool
     reason: str
+    sure: bool = True
 
 
 class SitePolicy(NamedTuple):
@@ -56,17 +60,17 @@ def read_policy(workspace: Workspace, job_class: str = "") -> SitePolicy:
             other.
     """
     try:
-        path = workspace.get_resources_file_path()
-        text = Path(path).read_text(encoding="utf-8") if path else "{}"
+        path = _resources_file(workspace)
+        text = path.read_text(encoding="utf-8") if path else "{}"
         resources = json.loads(text, object_pairs_hook=_strictest)
         if not isinstance(resources, dict):
             raise ValueError(f"{path}: an object is wanted at the top level")
         logs = _may_logs_leave(resources, bool(path))
         stock = _stock_components(resources)
-    except RecursionError:
-        logs, stock = Decision(False, "the site's resources.json cannot be read: it is nested too deeply"), ()
-    except (OSError, ValueError) as error:
-        logs, stock = Decision(False, f"the site's resources.json cannot be read: {error}"), ()
+    except (OSError, ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        logs = Decision(False, f"the site's resources.json cannot be read: {why}", sure=False)
+        stock = ()
     # The runtime's check leaves entries in the site's audit log, so it is asked only where it matters.
     return SitePolicy(logs, _may_job_load(workspace, job_class) if logs.allowed else logs, stock)
 
@@ -76,6 +80,22 @@ def _strictest(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     values.update(pair for pair in pairs if pair[0] == ALLOW_VARIABLE and pair[1] is not True)
     return values
+
+
+def _resources_file(workspace: Workspace) -> Path | None:
+    """The file that counts; None if there is none.
+
+    The runtime looks for the same two, but takes one that it cannot look at for one that is not there.
+
+    Raises:
+        OSError: if it is not known whether there is one.
+    """
+    for name in (WorkspaceConstants.RESOURCES_CONFIG, WorkspaceConstants.DEFAULT_RESOURCES_CONFIG):
+        path = Path(workspace.get_file_path_in_site_config(name))
+        with suppress(FileNotFoundError):
+            path.lstat()
+            return path
+    return None
 
 
 def may_logs_leave(fl_ctx: FLContext | None) -> bool:

@@ -73,9 +73,18 @@ class Sender:
         self._next_warning = float("-inf")  # when the next line about unusable answers may come
 
     def start(self) -> None:
-        """Start the one background thread."""
-        self._thread = threading.Thread(target=self._run, name="nvflare_logstream", daemon=True)
-        self._thread.start()
+        """Start the one background thread.
+
+        Raises:
+            RuntimeError: if the process may have no more; nothing stays open then.
+        """
+        thread = threading.Thread(target=self._run, name="nvflare_logstream", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._release()
+            raise
+        self._thread = thread
 
     def follow(self, job_id: str, directory: Path, file: str) -> None:
         """Begin to follow a log; a log that is followed already stays as it is."""

@@ -42,6 +42,7 @@ class LoadedStreams:
         self.lock = threading.RLock()
         self._commit_lock = threading.Lock()
         self.files: dict[StreamKey, StreamFile] = {}
+        self._unsure: dict[StreamKey, str] = {}  # streams to go back, and why: nobody knows what is on disk
         self._resumable: dict[str, set[StreamKey]] = {}  # by site: live when the server went down
         for key in index.live(_LIVE, clock()):
             self._resumable.setdefault(key.site, set()).add(key)
@@ -59,6 +60,8 @@ class LoadedStreams:
             StoreError: if the index does not take or give it.
             OSError: if the disk does not.
         """
+        if key in self._unsure:
+            self._go_back(key)
         file = self.files.get(key)
         if file is None:
             record, now = self._index.load(key), self._clock()
@@ -68,12 +71,12 @@ class LoadedStreams:
             stored = from_file(key, self.path(key)) if record is None else None
             file = StreamFile(record or stored or Stream(key, opened=now, last_seen=now), self.path(key))
             file.listed = len(file.record.losses)
-            if file.size() > file.record.end:  # written after the last commit: the sender sends it again
-                os.truncate(file.path, file.record.end)
             if record is None:
                 self._index.add(file.record)
                 self._usage.add(key.job_id, key.site, file.record.end)
         size = file.size()
+        if size > file.record.end:  # written after the last commit, say: the sender sends it again
+            os.truncate(file.path, file.record.end)
         if size < file.record.end > 0:  # somebody damaged the store: what the site still has is taken again
             is_left = f"cut to {size} bytes" if size >= 0 else "removed"
             reason = f"the stored copy, {file.record.end} bytes, was {is_left} at the server, and taken again"
@@ -197,13 +200,13 @@ class LoadedStreams:
         Raises:
             StoreError: if the index cannot be written; nothing is forgotten.
         """
-        failed: dict[StreamKey, str] = {}
         with self._commit_lock:
             with self.lock:
-                dirty = [(file, file.record) for file in self.files.values() if file.dirty]
+                failed = dict(self._unsure)
+                dirty = [(f, f.record) for key, f in self.files.items() if f.dirty and key not in failed]
                 for file, _ in dirty:
                     file.dirty = False
-            synced, unsure = [], []
+            synced = []
             for file, record in dirty:
                 try:
                     if file.sync():
@@ -212,7 +215,7 @@ class LoadedStreams:
                     failed[record.key] = str(error)
                     file.dirty = True
                     if isinstance(error, UnsyncedError):
-                        unsure.append(file)
+                        self._unsure[record.key] = str(error)
             try:
                 self._index.save(
                     [record for _, record in synced], {record.key: file.listed for file, record in synced}
@@ -225,16 +228,20 @@ class LoadedStreams:
             with self.lock:
                 for file, record in synced:
                     file.listed = max(file.listed, len(record.losses))
-                for file in unsure:
-                    self._go_back(file)
+                for key in list(self._unsure):
+                    self._go_back(key)
         return failed
 
-    def _go_back(self, file: StreamFile) -> None:
-        """Go back to what was committed of a stream; the next load cuts the file."""
-        key = file.record.key
+    def _go_back(self, key: StreamKey) -> None:
+        """Go back to what was committed of a stream; the next load cuts the file.
+
+        Raises:
+            StoreError: if the index cannot be read; it is tried again before the stream is used.
+        """
         committed = self._index.load(key)
-        self._usage.add(key.job_id, key.site, (committed.end if committed else 0) - file.record.end)
-        self.files.pop(key, None)
+        if file := self.files.pop(key, None):
+            self._usage.add(key.job_id, key.site, (committed.end if committed else 0) - file.record.end)
+        del self._unsure[key]
 
     def release(self, job_id: str) -> None:
         """Forget a job's committed streams in memory."""

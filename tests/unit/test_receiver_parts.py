@@ -110,6 +110,22 @@ def test_a_second_name_that_cannot_be_made_is_only_a_warning(store, workspace, s
     assert len(caplog.records) == 1, "whoever opens it again and again fills no log"
 
 
+def test_names_that_cannot_be_made_are_a_warning_a_minute_for_each_site(store, workspace, shown, caplog):
+    """While there is no descriptor left, say, each site comes again each second."""
+    clock = Clock()
+    directories = RunDirectories(store, workspace, clock)
+    other = LOG._replace(site="site-2")
+    for key in (LOG, other):
+        upload(store, key, b"line\n")
+        shown.parent.with_name(key.site).write_bytes(b"a file where the site's directory should be")
+    for _ in range(70):
+        for key in (LOG, LOG._replace(file="error_log.txt"), other):
+            directories.show(key)
+        clock.advance(1.0)
+    said = [record.getMessage().partition(":")[0] for record in caplog.records]
+    assert said == [str(LOG), str(other)] * 2
+
+
 # -- the keeper's thread
 
 
@@ -121,14 +137,18 @@ def test_slow_tasks_run_at_every_60th_turn():
     assert ran == ["task"] * SLOW_TURNS + ["slow"] + ["task"] * SLOW_TURNS + ["slow"]
 
 
-def test_a_task_that_fails_is_logged_and_stops_nothing(caplog):
+def test_a_task_that_fails_is_logged_once_a_minute_and_stops_nothing(caplog):
     ran = []
-    keeper = Keeper([lambda: 1 / 0, lambda: ran.append("task")])
+    keeper = Keeper([lambda: 1 / 0, lambda: ran.append("task"), lambda: {}[len(ran)], lambda: 1 / 0])
     with caplog.at_level(logging.ERROR):
-        keeper.turn()
-        keeper.turn()
-    assert ran == ["task", "task"]
-    assert caplog.text.count("keeping the log store: ZeroDivisionError: division by zero") == 2
+        for _ in range(2 * SLOW_TURNS):
+            keeper.turn()
+    assert ran == ["task"] * 2 * SLOW_TURNS
+    said = [record.getMessage() for record in caplog.records]
+    assert said.count("keeping the log store: ZeroDivisionError: division by zero") == 4
+    assert [text for text in said if "KeyError" in text] == [
+        f"keeping the log store: KeyError: {len(ran)}" for ran in (ran[:1], ran[: SLOW_TURNS + 1])
+    ]
 
 
 def test_an_archive_that_takes_long_to_write_keeps_nothing_from_being_committed(memory_path, monkeypatch):

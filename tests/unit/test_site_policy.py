@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import pytest
 from nvflare.apis.workspace import Workspace
@@ -120,6 +122,26 @@ def test_bytes_that_are_no_text_keep_logs(local, workspace):
 def test_a_directory_in_the_files_place_keeps_logs(local, workspace):
     (local / "resources.json").mkdir()
     assert not read_policy(workspace).logs.allowed
+
+
+@pytest.mark.parametrize("target", ["is not there", "resources.json"])
+def test_a_link_that_leads_nowhere_keeps_logs(local, workspace, target):
+    """The runtime passes over it, as over what cannot be looked at, and takes the default."""
+    write(local, {"allow_log_streaming": True}, "resources.json.default")
+    (local / "resources.json").symlink_to(target)
+    assert not read_policy(workspace).logs.allowed
+
+
+def test_a_file_that_cannot_be_looked_at_keeps_logs(local, workspace, monkeypatch):
+    write(local, {"allow_log_streaming": False})
+
+    def fails(path, **more):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "stat", fails)
+    monkeypatch.setattr(os, "lstat", fails)
+    logs = read_policy(workspace).logs
+    assert not logs.allowed and "Input/output error" in logs.reason
 
 
 def test_a_class_that_the_site_admits(local, workspace):

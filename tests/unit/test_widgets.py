@@ -18,7 +18,8 @@ from nvflare.apis.fl_context import FLContext
 
 from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.client.port import read_reply
-from nvflare_logstream.errors import LostContactError, RetrievalError
+from nvflare_logstream.errors import LostContactError, RetrievalError, StoreError
+from nvflare_logstream.flare import job_log_streamer, site_log_streamer
 from nvflare_logstream.flare.shared import shared
 from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.streams import State, StreamKey, Verdict
@@ -278,6 +279,73 @@ def test_where_no_streamer_can_go_in_the_parent_follows_the_files(federation, re
     assert federation.ended().outcome == "exit code unknown"
 
 
+def test_a_job_that_ends_while_the_policy_cannot_be_read_is_finished_afterwards(federation, monkeypatch):
+    """A disk that fails, no descriptor left, a file being saved: no restart of the site is needed."""
+    monkeypatch.setattr(site_log_streamer, "_RETRY_SECONDS", 0.01)
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    federation.start_site(ADMITTED)
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    federation.log.write_bytes(LINES)
+    resources = Path(federation.client.workspace.get_root_dir()) / "local" / "resources.json"
+    resources.write_text("{")
+    federation.site_event(EventType.JOB_COMPLETED)
+    federation.site_event(EventType.JOB_COMPLETED)
+    assert federation.site._retry
+    assert federation.stream() is None, "nothing leaves meanwhile"
+    resources.write_text(json.dumps(ADMITTED))
+    stream = federation.ended()
+    assert (stream.verdict, stream.end) == (Verdict.COMPLETE, len(LINES))
+    assert not federation.site._over and not federation.site._retry
+
+
+def test_a_job_that_ends_at_a_site_that_then_keeps_its_logs_is_not_sent(federation, monkeypatch):
+    monkeypatch.setattr(site_log_streamer, "_RETRY_SECONDS", 0.01)
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    federation.start_site(ADMITTED)
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    federation.log.write_bytes(LINES)
+    resources = Path(federation.client.workspace.get_root_dir()) / "local" / "resources.json"
+    resources.write_text("{")
+    federation.site_event(EventType.JOB_COMPLETED)
+    resources.write_text(json.dumps({"allow_log_streaming": False}))
+    wait_for(lambda: not federation.site._over)
+    assert not federation.site._retry and federation.stream() is None
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(24, "Too many open files"), RuntimeError("can't start new thread")]
+)
+def test_a_process_without_descriptors_or_threads_sends_later(federation, monkeypatch, caplog, error):
+    monkeypatch.setattr(site_log_streamer, "_RETRY_SECONDS", 0.01)
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    federation.start_site({**ADMITTED, "allow_log_streaming": False})  # so it has no sender yet
+    resources = Path(federation.client.workspace.get_root_dir()) / "local" / "resources.json"
+    resources.write_text(json.dumps({}))
+    federation.log.write_bytes(LINES)
+    tried = threading.Semaphore(0)
+
+    def fails(*args):
+        tried.release()
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(site_log_streamer, "Sender", fails)
+        patched.setattr(job_log_streamer, "Sender", fails)
+        streamer, job_engine = JobLogStreamer(), federation.job_engine()
+        fire(streamer, EventType.START_RUN, context(job_engine, JOB))
+        assert f"are not streamed while it runs: {error}" in caplog.text
+        fire(streamer, EventType.END_RUN, context(job_engine, JOB))
+        federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+        assert f"cannot follow its logs from here now: {error}" in caplog.text
+        federation.site_event(EventType.JOB_COMPLETED)
+        for _ in range(5):
+            assert tried.acquire(timeout=20.0)
+    assert federation.ended().verdict is Verdict.COMPLETE
+
+
 def test_a_job_with_custom_code_gets_its_streamer_whatever_the_allow_list_says(federation):
     federation.start_server()
     federation.start_site({"class_allow_list": []})
@@ -335,6 +403,24 @@ def test_sites_whose_logs_are_to_come_are_known(federation):
         "site-1": "the site is in the job, nothing arrived from it",
         "site-2": "the site was not connected when the job was started",
     }
+
+
+def test_sites_are_known_later_where_the_index_takes_nothing_when_their_job_starts(federation, monkeypatch):
+    federation.start_server()
+    federation.server.run(JOB, "site-1", "site-2")
+    with monkeypatch.context() as patched:
+        patched.setattr(federation.store, "expect", lambda *args: fail(StoreError("the index: disk is full")))
+        federation.server_event(EventType.JOB_STARTED)
+    assert federation.store.streams(JOB) == []
+    federation.receiver._server._keepers[0].turn()
+    assert [(s.site, s.verdict) for s in federation.store.streams(JOB)] == [
+        ("site-1", Verdict.NEVER_SEEN),
+        ("site-2", Verdict.NEVER_SEEN),
+    ]
+
+
+def fail(error):
+    raise error
 
 
 def test_the_servers_own_logs_are_streams_and_end_with_the_jobs_status(federation):
