@@ -162,6 +162,9 @@ class MemorySource:
     def descriptor(self) -> None:
         """There is no file to watch."""
 
+    def open(self) -> None:
+        """Nothing is to be opened."""
+
     def read(self, limit: int) -> Chunk | None:
         """Return up to `limit` bytes that follow, or None if there is nothing new."""
         data, start = bytes(self._log[self._position : self._position + limit]), self.offset

@@ -207,6 +207,16 @@ def unread(chain: list[ChainFile], segments: Iterable[Segment]) -> list[ChainFil
     return chain[read[-1] + 1 :] if read else chain
 
 
+def first_before(files: Iterable[ChainFile], inode: int) -> ChainFile | None:
+    """The first file with data before the one of that inode; None also if that one is not there."""
+    first = None
+    for file in files:
+        if file.inode == inode:
+            return first
+        first = first or (file if file.size else None)
+    return None
+
+
 def was_read(file: ChainFile, segments: Iterable[Segment]) -> bool:
     """Whether a file, whatever it is called by now, is one of which a segment was read."""
     return any(

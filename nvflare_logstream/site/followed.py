@@ -9,6 +9,7 @@ A stream is in one phase at a time, and `_NEXT` says what moves it to another:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
@@ -99,6 +100,11 @@ class FollowedStream:
     def last(self) -> bool:
         """Whether the job is over, and a few requests are all that is left."""
         return self.phase in (Phase.ASKING_LAST, Phase.CLOSING)
+
+    def open(self) -> None:
+        """Open what is to be read next: rotation may remove it while the receiver is away."""
+        with suppress(Exception):  # whatever one source does; if it lasts, reading it will tell
+            self.source.open()
 
     def go_to(self, end: int, cursor: bytes) -> None:
         """Put the source where the receiver stands.

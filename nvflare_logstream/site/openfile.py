@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from nvflare_logstream.site.chain import ChainFile, open_plainly
@@ -10,6 +11,7 @@ from nvflare_logstream.site.cursor import Segment, fingerprint
 
 HEAD = 1024  # bytes of a file's head that identify it, beside its inode
 ANCHOR = 64  # bytes before the position that are compared before each read
+_SINCE = "what was written since the last look is"
 
 
 class OpenFile:
@@ -59,9 +61,11 @@ class OpenFile:
         os.close(self.descriptor)
 
     @property
-    def seen_size(self) -> int:
-        """Bytes that the file was known to have at the last read."""
-        return self._seen[0]
+    def unread(self) -> str:
+        """What was not read before the file was truncated, in words that "gone" follows."""
+        # How much was written after the last read nobody knows, so the length stays open.
+        known = self._seen[0] - self.position
+        return f"at least {known} bytes written before it are" if known > 0 else _SINCE
 
     def has_more(self) -> bool:
         """Whether the file is longer than what was read of it."""
@@ -97,6 +101,17 @@ class OpenFile:
             self.anchor = (self.anchor + data[-ANCHOR:])[-ANCHOR:]
             self.position += len(data)
         return data
+
+    def holds(self, segments: Sequence[Segment]) -> bool:
+        """Whether the last of these segments stands in this file."""
+        if not segments or segments[-1].inode != self.inode:
+            return False
+        return fingerprint(os.pread(self.descriptor, segments[-1].head_length, 0)) == segments[-1].head
+
+    def go_to(self, position: int, anchor: bytes) -> None:
+        """Go on at a position, before which the bytes `anchor` were read."""
+        self._head = os.pread(self.descriptor, min(HEAD, position), 0)
+        self.position, self.anchor, self._seen = position, anchor, (0, 0)
 
     def begin_again(self) -> None:
         """Go to the file's start: it was truncated in place."""

@@ -202,6 +202,8 @@ class Sender:
     def _failed(self, problem: str, answered: bool = False) -> None:
         exchange = self._state.exchange
         exchange.failed(self._clock(), answered)
+        for stream in self._state.streams.values():
+            stream.open()
         if exchange.failures not in (1, 10, 100, 1000):  # the line may go into the log that is followed
             return
         if answered:  # requests that are refused may alternate with some that are not

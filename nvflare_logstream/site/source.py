@@ -43,6 +43,15 @@ class Source(Protocol):
     def descriptor(self) -> int | None:
         """The open file whose changes bring new bytes, for a watcher; None while there is none."""
 
+    def open(self) -> None:
+        """Open what is to be read next, if it is there: it is called while the receiver is away.
+
+        What is removed meanwhile can then still be read, or is known to be missing.
+
+        Raises:
+            OSError: if the log cannot be read now.
+        """
+
     def read(self, limit: int) -> Chunk | None:
         """Return up to `limit` bytes that follow, or None if there is nothing new now.
 
@@ -74,7 +83,7 @@ class Source(Protocol):
         """
 
     def close(self) -> None:
-        """Close what is open; `seek` or `read` may open it again."""
+        """Close what is open; `open`, `seek` or `read` may open it again."""
 
 
 SourceFactory = Callable[[Path, str], Source]  # (the log's directory, its file name)

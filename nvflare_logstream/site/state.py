@@ -86,6 +86,7 @@ class SenderState:
     def _follow(self, stream: StreamId, directory: Path) -> FollowedStream:
         followed = FollowedStream(stream, directory, self._source(directory, stream.file))
         self.streams[stream] = followed
+        followed.open()
         return followed
 
     @property
@@ -125,6 +126,7 @@ class SenderState:
             if stream.placed:
                 self._add(stream, batch, streams_left, now)
             else:
+                stream.open()
                 batch.open(stream)
         if batch.writer.full:
             self._rotate_turns()

@@ -22,6 +22,7 @@ from pathlib import Path
 from nvflare_logstream.site.chain import (
     MOST_FILES,
     ChainFile,
+    first_before,
     holder,
     obstacle,
     open_plainly,
@@ -81,19 +82,25 @@ class Tailer:
         Raises:
             OSError: if a file is there and cannot be read.
         """
-        self.close()
-        self._segments, self._base, self._losses, self._next_inode = [], offset, [], 0
         self.offset, self._cursor = offset, None
-        place = Cursor.decode(cursor)
-        if place is not None and place.offset == offset:
+        found = Cursor.decode(cursor)
+        place = found if found and found.offset == offset else None
+        if not (place and self._file and self._file.holds(place.segments)):
+            self.close()
+            self._next_inode = 0
+        self._segments, self._base, self._losses = [], offset, []
+        if place:
             self._seek_to(place)
-        elif (offset or cursor) and (place is not None or not self._seek_by_length()):
+        elif (offset or cursor) and (found or not self._seek_by_length()):
             self._lose("the place in the file is not known any more; what is there was read from its start")
         self._cursor = cursor
 
     def _seek_to(self, place: Cursor) -> None:
         self._segments, self._base = list(place.segments), place.base
         if not self._segments:
+            return
+        if self._file is not None:  # it holds the place, and may have no name any more
+            self._file.go_to(self._segments[-1].end, place.anchor)
             return
         file = holder(self._scan(), self._segments[-1])
         if file is None:
@@ -127,6 +134,14 @@ class Tailer:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def open(self) -> None:
+        """Open the file to be read next, or note which one follows it; raises OSError as `read` does."""
+        if self._file is None and self._cursor is not None:
+            self._advance()
+        elif self._file is not None and not self._next_inode:
+            followers, certain = self._followers()
+            self._next_inode = followers[0].inode if followers and certain else 0
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -182,14 +197,7 @@ class Tailer:
             # The copy holds all of this file's bytes, so it also stands in for them in the digest.
             self._segments[-1] = copy.segment(self._segments[-1])
             return copy
-        # How much was written after the last read nobody knows, so the length stays open.
-        known = file.seen_size - file.position
-        gone = (
-            f"at least {known} bytes written before it are"
-            if known > 0
-            else "what was written since the last look is"
-        )
-        self._lose(f"the file was truncated in place; {gone} gone")
+        self._lose(f"the file was truncated in place; {file.unread} gone")
         merge_gone(self._segments)
         file.begin_again()
         self._begin_segment(file)
@@ -197,14 +205,8 @@ class Tailer:
 
     def _step_back(self, file: OpenFile) -> OpenFile | None:
         """Nothing was read of this file yet: if it was copied, then truncated, the copy comes first."""
-        before = []
-        for other in unread(self._scan(), self._segments):
-            if other.inode == file.inode:
-                break
-            before += [other] if other.size else []
-        else:
-            return None  # ours was removed
-        earlier = self._open(before[0], 0) if before else None
+        first = first_before(unread(self._scan(), self._segments), file.inode)
+        earlier = self._open(first, 0) if first else None
         if earlier:
             self._segments.pop()
             self._begin_segment(earlier)
@@ -268,9 +270,8 @@ class Tailer:
             return followers, True
         if self._next_inode:
             return followers, followers[0].inode == self._next_inode
-        # With one file left, ours was deleted and made anew: its bytes were all read through the open
-        # descriptor.
-        return followers, sum(1 for file in followers if file.size) <= 1
+        # With the log alone left, ours was deleted and made anew: all of it was read through the descriptor.
+        return followers, all(file.path == self._path for file in followers if file.size)
 
     def _open(self, file: ChainFile, position: int, anchor: bytes | None = None) -> OpenFile | None:
         """Open a file of the chain in place of the open one; None if its path names another file by now."""

@@ -7,12 +7,12 @@ goes on from there.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgpack
 
 from nvflare_logstream.streams import StreamId, Verdict
-from nvflare_logstream.wire.fields import MAX_TEXT
+from nvflare_logstream.wire.fields import MAX_TEXT, Fields
 from nvflare_logstream.wire.message import (
     MAX_CURSOR,
     MAX_MESSAGE,
@@ -26,6 +26,7 @@ from nvflare_logstream.wire.message import (
 from nvflare_logstream.words import Word
 
 _MAX_REASON = 4 * MAX_TEXT  # characters
+_MAX_WORD = 40  # characters
 
 
 class Status(Word):
@@ -35,6 +36,9 @@ class Status(Word):
     GAP = "gap"  # go on at `end`, with `cursor`
     LATER = "later"  # try again
     REFUSED = "refused"  # final
+
+
+_Kind = TypeVar("_Kind", bound=Word)
 
 
 class StreamReply(NamedTuple):
@@ -101,6 +105,15 @@ def _row(reply: StreamReply) -> dict[str, Any]:
     return row
 
 
+def _word(row: Fields, name: str, unknown: _Kind) -> _Kind:
+    """A word; `unknown` for one that this release does not know."""
+    text = row.text(name, _MAX_WORD)
+    try:
+        return type(unknown)(text)
+    except ValueError:
+        return unknown
+
+
 def decode_reply(payload: object) -> Reply:
     """Read and check a reply; an error in it is read whatever the version, since it may be about the version.
 
@@ -116,10 +129,11 @@ def decode_reply(payload: object) -> Reply:
         streams.append(
             StreamReply(
                 stream_id(row),
-                row.word("st", Status),
+                # A word of a newer server is no reason to drop the whole reply.
+                _word(row, "st", Status.LATER),
                 row.number("end", MAX_OFFSET),
                 row.octets("cur", MAX_CURSOR, default=b""),
-                row.word("ver", Verdict, default=None),
+                _word(row, "ver", Verdict.PARTIAL) if row.has("ver") else None,
                 row.text("why", _MAX_REASON, default=""),
             )
         )
