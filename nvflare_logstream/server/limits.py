@@ -19,15 +19,25 @@ class Limits:
 
     Attributes:
         requests: most requests that are handled at a time; each process of a site has one under way.
+        working: most of these that are read and stored at the same time; the others wait for them.
         asked: most streams to open, to close or to write to, jobs, and refusals in one request, each.
         hash_burst: bytes that may be hashed at once for closes; a longer stream is hashed alone.
         hash_rate: bytes that may be hashed a second, over time.
     """
 
     requests: int = 8
+    working: int = 2
     asked: int = 256
     hash_burst: int = 1 << 30
     hash_rate: int = 256 << 20
+
+
+class _Requests:
+    """The requests of one site that are under way."""
+
+    def __init__(self, working: int):
+        self.count = 0
+        self.working = threading.Semaphore(working)
 
 
 class SiteLimits:
@@ -41,7 +51,7 @@ class SiteLimits:
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic):
         self._limits, self._clock = limits, clock
         self._lock = threading.Lock()
-        self._under_way: dict[str, int] = {}
+        self._under_way: dict[str, _Requests] = {}
         self._debts: dict[str, tuple[float, float]] = {}  # by site: bytes hashed and not yet waited for, when
 
     def enter(self, site: str) -> None:
@@ -52,17 +62,23 @@ class SiteLimits:
         """
         most = self._limits.requests
         with self._lock:
-            under_way = self._under_way.get(site, 0)
-            if under_way >= most:
+            requests = self._under_way.get(site)
+            if requests is None:
+                requests = self._under_way[site] = _Requests(self._limits.working)
+            if requests.count >= most:
                 raise BusyError(f"{most} requests of {site} are being handled, as many as may be; come again")
-            self._under_way[site] = under_way + 1
+            requests.count += 1
 
     def leave(self, site: str) -> None:
         """A request of a site has ended."""
         with self._lock:
-            self._under_way[site] -= 1
-            if not self._under_way[site]:
+            self._under_way[site].count -= 1
+            if not self._under_way[site].count:
                 del self._under_way[site]
+
+    def work(self, site: str) -> threading.Semaphore:
+        """What a request under way holds while it keeps the processor busy, so that others get their turn."""
+        return self._under_way[site].working
 
     def may_hash(self, site: str, size: int) -> bool:
         """Whether `size` bytes may be hashed for a site now; if so, they are counted."""

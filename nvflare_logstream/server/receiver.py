@@ -70,7 +70,8 @@ class Receiver:
         try:
             self._sites.enter(peer.site)
             try:
-                request = decode_request(payload)
+                with self._sites.work(peer.site):
+                    request = decode_request(payload)
                 reply = self._take(request, peer)
             finally:
                 self._sites.leave(peer.site)
@@ -86,14 +87,15 @@ class Receiver:
     def _take(self, request: Request, peer: Peer) -> Reply:
         replies = Replies()
         most = self._limits.asked
-        self._refuse_streams(request, peer, replies)
         known = list(dict.fromkeys(request.known))
-        jobs_later = [job for job in known[:most] if not self._list_known(job, peer, replies)]
-        for stream in request.opens[:most]:
-            if self._admitted(stream, peer, replies):
-                self._open(stream, request, peer, replies)
-        replies.put_off(request.opens[most:], f"a request may open {most} streams; come again")
-        self._store_frames(request, peer, replies)
+        with self._sites.work(peer.site):
+            self._refuse_streams(request, peer, replies)
+            jobs_later = [job for job in known[:most] if not self._list_known(job, peer, replies)]
+            for stream in request.opens[:most]:
+                if self._admitted(stream, peer, replies):
+                    self._open(stream, request, peer, replies)
+            replies.put_off(request.opens[most:], f"a request may open {most} streams; come again")
+            self._store_frames(request, peer, replies)
         closed = self._close_streams(request, peer, replies)
         failed = self._commit(replies)
         for key in closed:

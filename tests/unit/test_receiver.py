@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -391,27 +393,64 @@ def test_a_close_costs_a_site_what_is_there_to_be_hashed_and_not_what_it_says(se
 
 
 def test_a_site_has_so_many_requests_at_a_time_and_no_other_waits_for_it(memory_path):
+    """Eight threads that were busy for one site made the lines of all others a second old."""
     server = Server(memory_path)
-    replies: list[Reply] = []
+    judged, free, replies = threading.Semaphore(0), threading.Event(), []
 
     def admit(site: str, job_id: str) -> Admission:
-        """Each request is under way while the next one comes."""
-        if site == SITE and len(server.asked) < 20:
-            server.asked.append((site, job_id))
-            replies.append(server.send(LOG))
-            if len(server.asked) == 8:
-                assert server.reply(LOG, peer=Peer("site-2")).status is Status.OK
-                server.asked.extend([("", "")] * 20)
+        if site == SITE:
+            judged.release()
+            assert free.wait(20)
         return Admission()
 
     server.receiver._admit = admit
-    server.send(LOG)
-    assert replies[0].error == "8 requests of site-1 are being handled, as many as may be; come again"
-    assert not any(reply.error for reply in replies[1:])
-    server.receiver._admit = lambda site, job_id: Admission()
+    threads = [threading.Thread(target=lambda: replies.append(server.send(LOG))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    assert judged.acquire(timeout=20) and judged.acquire(timeout=20)
+    wait_for(lambda: server.receiver._sites._under_way[SITE].count == 8)
+    assert not judged.acquire(timeout=0.05), "two are worked on, and six wait"
+    assert server.send(LOG).error == "8 requests of site-1 are being handled, as many as may be; come again"
+    assert server.reply(LOG, peer=Peer("site-2")).status is Status.OK
+    free.set()
+    for thread in threads:
+        thread.join(20)
+    assert [reply.streams[0].status for reply in replies] == [Status.OK] * 8
     assert server.reply(LOG).status is Status.OK
     assert not server.receiver._sites._under_way
     server.store.close()
+
+
+def test_a_copy_that_is_compared_keeps_its_site_from_nothing_else(memory_path, monkeypatch):
+    """A long log takes a minute to compare."""
+    server = Server(memory_path)
+    server.send(*(Frame(stream, 0, b"1", b"c") for stream in (LOG, ERRORS, TRAIN)))
+    close_stream, begun, free = server.store.close_stream, threading.Semaphore(0), threading.Event()
+
+    def slow(*args):
+        begun.release()
+        assert free.wait(20)
+        return close_stream(*args)
+
+    monkeypatch.setattr(server.store, "close_stream", slow)
+    threads = [
+        threading.Thread(target=server.send, args=[close(b"1", stream)]) for stream in (LOG, ERRORS, TRAIN)
+    ]
+    for thread in threads:
+        thread.start()
+    assert all(begun.acquire(timeout=20) for _ in threads)
+    assert server.reply(Frame(LOG, 1, b"2", b"c")).status is Status.OK
+    free.set()
+    for thread in threads:
+        thread.join(20)
+    server.store.close()
+
+
+def wait_for(reached) -> None:
+    deadline = time.monotonic() + 20
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 # -- who may what --------------------------------------------------------------------------------------------
