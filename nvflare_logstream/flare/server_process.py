@@ -14,13 +14,12 @@ from nvflare_logstream.flare.keeper import Keeper
 from nvflare_logstream.flare.receiver_settings import ReceiverSettings
 from nvflare_logstream.flare.run_directory import RunDirectories
 from nvflare_logstream.flare.server_logs import ServerLogs
-from nvflare_logstream.names import DEFAULT_LOG_FILES, SERVER_SITE, is_site
+from nvflare_logstream.names import DEFAULT_LOG_FILES, is_site
 from nvflare_logstream.server.counters import Counters
 from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.server.service import LogService
 from nvflare_logstream.server.status import StatusService
 from nvflare_logstream.streams import StreamKey
-from nvflare_logstream.wire.server_status import Kind
 
 _logger = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ class ServerProcess:
             self.store, settings.quotas, self._counters, settings.idle_timeout, nvflare.__version__
         )
         tasks = [self.store.commit, self._archive.update, self._counters.turn]
-        self._keeper = Keeper(tasks, [self._sweep], self._keeping_failed)
+        self._keeper = Keeper(tasks, [self._sweep], self._counters.failed)
 
     def start(self) -> None:
         """Take requests from now on, and close what an earlier life of this process left open."""
@@ -98,9 +97,6 @@ class ServerProcess:
     def answer_status(self, question: object, named: bool) -> dict[str, Any]:
         """Answer an admin's question how the receiver is doing; with names of sites and jobs if `named`."""
         return self._status.answer(question, named)
-
-    def _keeping_failed(self, problem: str) -> None:
-        self._counters.refused(SERVER_SITE, Kind.NOT_KEPT, problem)
 
     def _sweep(self) -> None:
         for job_id, reason in self.store.sweep(self._keep_seconds, self._admission.jobs.deleted):
