@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from rich import box
@@ -49,7 +49,11 @@ def view(status: ServerStatus) -> RenderableType:
     problems = [Text(f"✗ {problem}", style="red") for problem in islice(_problems(status), _SHOWN_PROBLEMS)]
     parts: list[RenderableType] = [title, *(problems or [Text("✓ nothing is wrong", style="green")]), Text()]
     parts += [_facts(status, protocols), Text(), _quotas(status)]
-    for rows, table in ((status.sites, _sites), (status.senders, _senders), (status.errors, _errors)):
+    for rows, table in (
+        (status.sites, _sites),
+        (_of_messages(status.senders), _senders),
+        (status.errors, _errors),
+    ):
         if rows:
             parts += [Text(), table(status)]
     if not status.named:
@@ -72,10 +76,8 @@ def _problems(status: ServerStatus) -> Iterator[str]:
                 "needs, or raise it in the server's resources.json."
             )
     if stopped := status.streams.stopped:
-        logs = (
-            "1 log has met a limit and is" if stopped == 1 else f"{stopped:,} logs have met a limit and are"
-        )
-        yield f"{logs} not whole: `nvflare-logstream status` of the job names the limit."
+        logs = "1 log was stopped and is" if stopped == 1 else f"{stopped:,} logs were stopped and are"
+        yield f"{logs} not whole, for a limit as a rule: `nvflare-logstream status` of the job says why."
     for row in status.senders or status.refused:
         ago = max(0.0, status.now - row.last)
         if ago < _RECENT:
@@ -98,7 +100,7 @@ def _facts(status: ServerStatus, protocols: str) -> Table:
     silent = f" ({streams.silent:,} silent)" if streams.silent else ""
     logs = f"{streams.open:,} open{silent}, {streams.closed:,} closed"
     logs += f", {streams.refused:,} kept back by their sites" if streams.refused else ""
-    logs += f", {streams.stopped:,} stopped by a limit" if streams.stopped else ""
+    logs += f", {streams.stopped:,} stopped" if streams.stopped else ""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
@@ -117,8 +119,14 @@ def _facts(status: ServerStatus, protocols: str) -> Table:
 
 
 def _refused(status: ServerStatus) -> str:
-    kinds = ", ".join(f"{row.messages:,} {row.kind}" for row in status.refused)
-    return f"{sum(row.messages for row in status.refused):,} messages{f': {kinds}' if kinds else ''}"
+    rows = _of_messages(status.refused)
+    kinds = ", ".join(f"{row.messages:,} {row.kind}" for row in rows)
+    return _messages(sum(row.messages for row in rows)) + (f": {kinds}" if kinds else "")
+
+
+def _of_messages(rows: Iterable[Refused]) -> list[Refused]:
+    """Without what failed at the server itself."""
+    return [row for row in rows if row.kind != Kind.NOT_KEPT]
 
 
 def _table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
@@ -163,7 +171,7 @@ def _sites(status: ServerStatus) -> Table:
 
 def _senders(status: ServerStatus) -> Table:
     table = _table("refused", "messages", "last", "of", numbers=("messages",))
-    for row in status.senders[:_SHOWN_SITES]:
+    for row in _of_messages(status.senders)[:_SHOWN_SITES]:
         table.add_row(row.kind, f"{row.messages:,}", _clock(row.last), _site(row.site))
     return table
 

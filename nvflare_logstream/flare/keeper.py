@@ -10,11 +10,6 @@ TURN_SECONDS = 1.0  # between commits: what a crash of the server makes the site
 SLOW_TURNS = 60  # turns between two rounds of the slow work
 _logger = logging.getLogger(__name__)
 
-
-def _log(problem: str) -> None:
-    _logger.error("keeping the log store: %s", problem)
-
-
 Task = Callable[[], None]
 
 
@@ -24,16 +19,16 @@ class Keeper:
     Args:
         tasks: run at every turn, in order.
         slow_tasks: run after them at every 60th turn.
-        failed: told of a task that fails.
+        on_error: told of each task that fails.
     """
 
     def __init__(
         self,
         tasks: Sequence[Task],
         slow_tasks: Sequence[Task] = (),
-        failed: Callable[[str], None] = _log,
+        on_error: Callable[[str], None] = lambda problem: None,
     ):
-        self._tasks, self._slow_tasks, self._failed = tuple(tasks), tuple(slow_tasks), failed
+        self._tasks, self._slow_tasks, self._on_error = tuple(tasks), tuple(slow_tasks), on_error
         self._turns = 0
         self._told: dict[tuple[Task, type[Exception]], int] = {}  # the turn at which an error was logged last
         self._stopping = threading.Event()
@@ -49,7 +44,7 @@ class Keeper:
     def turn(self) -> None:
         """Run what is due; a task that fails stops no other, and is run again next time.
 
-        Its error is told once a minute: a disk that is full stays so for hours, and may hold the log too.
+        Its error is logged once a minute: a disk that is full stays so for hours, and may hold the log too.
         """
         self._turns += 1
         slow = self._slow_tasks if self._turns % SLOW_TURNS == 0 else ()
@@ -57,10 +52,14 @@ class Keeper:
             try:
                 task()
             except Exception as error:  # a full disk, say: it may have room at the next turn
-                kind = task, type(error)
-                if self._turns >= self._told.get(kind, -SLOW_TURNS) + SLOW_TURNS:
-                    self._told[kind] = self._turns
-                    self._failed(f"{type(error).__name__}: {error}")
+                self._log(task, error)
+                self._on_error(f"{type(error).__name__}: {error}")
+
+    def _log(self, task: Task, error: Exception) -> None:
+        kind = task, type(error)
+        if self._turns >= self._told.get(kind, -SLOW_TURNS) + SLOW_TURNS:
+            self._told[kind] = self._turns
+            _logger.error("keeping the log store: %s: %s", type(error).__name__, error)
 
     def _run(self) -> None:
         while not self._stopping.wait(TURN_SECONDS):

@@ -17,13 +17,12 @@ from nvflare_logstream.flare.keeper import Keeper
 from nvflare_logstream.flare.receiver_settings import ReceiverSettings
 from nvflare_logstream.flare.run_directory import RunDirectories
 from nvflare_logstream.flare.server_logs import ServerLogs
-from nvflare_logstream.names import DEFAULT_LOG_FILES, SERVER_SITE, is_site
+from nvflare_logstream.names import DEFAULT_LOG_FILES, is_site
 from nvflare_logstream.server.counters import Counters
 from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.server.service import LogService
 from nvflare_logstream.server.status import StatusService
 from nvflare_logstream.streams import StreamKey
-from nvflare_logstream.wire.server_status import Kind
 
 _logger = logging.getLogger(__name__)
 
@@ -54,8 +53,8 @@ class ServerProcess:
         # An archive may take minutes to write: commits and the rest go on meanwhile.
         tasks = [self.store.commit, self._expect_sites, self._counters.turn]
         self._keepers = (
-            Keeper(tasks, [self._sweep], self._keeping_failed),
-            Keeper([self._archive.update], failed=self._keeping_failed),
+            Keeper(tasks, [self._sweep], self._counters.failed),
+            Keeper([self._archive.update], on_error=self._counters.failed),
         )
 
     def start(self) -> None:
@@ -118,9 +117,6 @@ class ServerProcess:
     def answer_status(self, question: object, named: bool) -> dict[str, Any]:
         """Answer an admin's question how the receiver is doing; with names of sites and jobs if `named`."""
         return self._status.answer(question, named)
-
-    def _keeping_failed(self, problem: str) -> None:
-        self._counters.refused(SERVER_SITE, Kind.NOT_KEPT, problem)
 
     def _sweep(self) -> None:
         for job_id, reason in self.store.sweep(self._keep_seconds, self._admission.deleted):

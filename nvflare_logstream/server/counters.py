@@ -80,16 +80,17 @@ class Counters:
 
     def refused(self, site: str, kind: Kind, why: str) -> None:
         """Count a message that was not taken, and log it: at most one line a minute for a sender and kind."""
-        text, now = in_one_line(why[:MAX_WORDS])[:MAX_WORDS], self._uptime()
         with self._lock:
-            site = site if site == SERVER_SITE else self._known(site)
-            refusals = self._refused.setdefault((site, kind), _Refusals())
-            refusals.count += 1
+            site = self._known(site)
+            refusals = self._count(site, kind, why)
             refusals.unlogged += 1
-            refusals.last, refusals.text = self._clock(), text
-            self._errors.append(Problem(refusals.last, site, kind, text))
-            line = self._line(site, kind, refusals, now)
+            line = self._line(site, kind, refusals, self._uptime())
         _log(line)
+
+    def failed(self, why: str) -> None:
+        """Count a failure of the server's own work on the store; it is logged where it happens."""
+        with self._lock:
+            self._count(SERVER_SITE, Kind.NOT_KEPT, why)
 
     def turn(self) -> None:
         """Look, each second, what is to be noted or logged by now."""
@@ -140,21 +141,23 @@ class Counters:
             self._sites.setdefault(site, [0, 0])
         return site
 
-    def _line(self, site: str, kind: Kind, refusals: _Refusals, now: float) -> tuple[int, str]:
+    def _count(self, site: str, kind: Kind, why: str) -> _Refusals:
+        refusals = self._refused.setdefault((site, kind), _Refusals())
+        refusals.count += 1
+        refusals.last, refusals.text = self._clock(), in_one_line(why[:MAX_WORDS])[:MAX_WORDS]
+        self._errors.append(Problem(refusals.last, site, kind, refusals.text))
+        return refusals
+
+    def _line(self, site: str, kind: Kind, refusals: _Refusals, now: float) -> str:
         """What is to be logged of a sender and kind now, if anything."""
         if not refusals.unlogged or now - refusals.logged < _LOG_INTERVAL:
-            return 0, ""
+            return ""
         count, refusals.unlogged, refusals.logged = refusals.unlogged, 0, now
-        if kind is Kind.NOT_KEPT:
-            times = "" if count == 1 else f" ({count} failures since the last such line)"
-            return logging.ERROR, f"keeping the log store: {refusals.text}{times}"
         what = "a message" if count == 1 else f"{count} messages"
         since = "" if count == 1 else " since the last such line, the last"
-        sender = site or "other senders"
-        return logging.WARNING, f"refused {what} of {sender} ({kind}){since}: {refusals.text}"
+        return f"refused {what} of {site or 'other senders'} ({kind}){since}: {refusals.text}"
 
 
-def _log(line: tuple[int, str]) -> None:
-    level, text = line
-    if text:
-        _logger.log(level, "%s", text)
+def _log(line: str) -> None:
+    if line:
+        _logger.warning("%s", line)

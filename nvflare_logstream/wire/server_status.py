@@ -41,7 +41,9 @@ class StreamCounts(NamedTuple):
 
     Attributes:
         open: that are being written; `silent` of them were not heard of for a while.
-        closed, stopped, refused: that their site has closed, that met a limit, that their site keeps back.
+        closed: that their site has closed.
+        stopped: that take no more, though they are not whole.
+        refused: that their site keeps back.
     """
 
     open: int = 0

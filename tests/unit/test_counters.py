@@ -216,21 +216,18 @@ def test_a_line_in_the_log_is_one_line_and_short(counters, caplog):
     assert line.startswith(r"refused a message of site-1 (unreadable): a\nfake line\x1b[2J")
 
 
-def test_a_store_that_cannot_be_kept_is_one_line_a_minute_and_an_error(counters, caplog, clock):
+def test_a_store_that_cannot_be_kept_is_told_of_and_the_keeper_logs_it(counters, caplog):
     def fail() -> None:
         raise OSError(28, "No space left on device")
 
-    keeper = Keeper([fail], failed=lambda why: counters.refused("server", Kind.NOT_KEPT, why))
-    for _ in range(130):
+    keeper = Keeper([fail], on_error=counters.failed)
+    for _ in range(3):
         keeper.turn()
         counters.turn()
-        clock.advance(1)
-    assert {record.levelno for record in caplog.records} == {logging.ERROR}
-    lines = logged(caplog)
-    assert (
-        len(lines) == 3 and lines[0] == "keeping the log store: OSError: [Errno 28] No space left on device"
-    )
-    assert lines[1].endswith("(60 failures since the last such line)")
+    (row,) = counters.refusals()
+    assert (row.kind, row.messages, row.site) == (Kind.NOT_KEPT, 3, "server")
+    assert counters.errors()[0].text == "OSError: [Errno 28] No space left on device"
+    assert not logged(caplog)
 
 
 # -- memory --------------------------------------------------------------------------------------------------

@@ -502,10 +502,10 @@ def test_what_is_wrong_comes_first_with_what_to_do(shown):
     assert "3.0 GiB of the disk are free" in problems[0] and "/srv/[red]logstream" in problems[0]
     assert "min_free_percent" in problems[0]
     assert "94% of max_store_gib are used by all sites: delete jobs" in problems[1]
-    assert "1 log has met a limit and is not whole" in problems[2]
+    assert "1 log was stopped and is not whole" in problems[2]
     assert "334 messages of site-4 refused (unreadable), the last 30 s ago: " in problems[3]
     for row in (
-        "logs      12 open (2 silent), 340 closed, 4 kept back by their sites, 1 stopped by a limit",
+        "logs      12 open (2 silent), 340 closed, 4 kept back by their sites, 1 stopped",
         "incoming  1.4 MiB/s in 14.2 requests/s; 1,203,441 requests since the start",
         "refused   336 messages: 334 unreadable, 2 over a quota",
         "disk      240.0 GiB of logs in /srv/[red]logstream; 3.0 GiB of 250.0 GiB free, 12.0 GiB stay free",
@@ -516,6 +516,15 @@ def test_what_is_wrong_comes_first_with_what_to_do(shown):
         "frames[0].offset: -1 is not allowed",
     ):
         assert row in out, row
+
+
+def test_a_failure_of_the_server_itself_is_no_message_of_a_site(shown):
+    failed = Refused(Kind.NOT_KEPT, 7, NOW - 5, "server")
+    problem = Problem(NOW - 5, "server", Kind.NOT_KEPT, "OSError: No space left on device")
+    _, out, _ = shown(QUIET._replace(refused=(failed,), senders=(failed,), errors=(problem,)))
+    assert "✗ The work on the store failed (7 times), the last 5 s ago: " in out.splitlines()[1]
+    assert "refused   0 messages" in map(str.rstrip, out.splitlines())
+    assert "No space left on device" in out and out.count("refused") == 1
 
 
 def test_where_nothing_is_wrong_it_says_so(shown):
