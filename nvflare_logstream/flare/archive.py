@@ -101,7 +101,7 @@ class ArchiveKeeper:
         self._resting.pop(job_id, None)
         with self._lock:
             self._pending.pop(job_id, None)
-        self._store.release(job_id)
+        self._store.unload(job_id)
 
     def _complete(self, job_id: str, streams: list[Stream]) -> None:
         with tempfile.TemporaryDirectory(dir=self._store.root, prefix=".archive-") as scratch:

@@ -79,7 +79,7 @@ class Index:
                     self._db.close()
                     raise
         except BaseException:
-            self._in_use.release()
+            self._in_use.close()
             raise
 
     def _set_up(self) -> None:
@@ -109,7 +109,7 @@ class Index:
         """Close the file."""
         with self._lock:
             self._db.close()
-            self._in_use.release()
+            self._in_use.close()
 
     def save(self, streams: Iterable[Stream]) -> None:
         """Write streams, with the losses they carry."""
@@ -207,10 +207,10 @@ class Index:
                 (job_id, reason, now),
             )
 
-    def forget(self, job_id: str, reason: str, removed: float) -> None:
-        """Note that a job was removed, and why."""
+    def forget(self, jobs: Iterable[tuple[str, str, float]]) -> None:
+        """Note that jobs were removed: the id of each, why, and when."""
         with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?, ?)", (job_id, reason, removed))
+            db.executemany("INSERT OR REPLACE INTO forgotten (job, reason, removed) VALUES (?, ?, ?)", jobs)
 
     def all_forgotten(self) -> set[str]:
         """The ids of the jobs that were removed."""
