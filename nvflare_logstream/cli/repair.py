@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nvflare_logstream.cli.options import FormatOption, SchemaOption, need
-from nvflare_logstream.cli.output import Format, print_envelope
+from nvflare_logstream.cli.output import OK, REFUSED, Format, print_envelope
 from nvflare_logstream.errors import ErrorCode, RetrievalError, StoreError
 from nvflare_logstream.lines import visible
 from nvflare_logstream.store.repair import Origin, Repair
@@ -47,11 +47,12 @@ def repair(
             {**stream.key._asdict(), "bytes": stream.end, "verdict": stream.verdict, "from": origin}
             for stream, origin in done.rows
         ]
-        print_envelope(
-            {"damage": done.damage, "kept_as": str(done.kept_as) if done.kept_as else None, "logs": rows}
-        )
+        kept_as = str(done.kept_as) if done.kept_as else None
+        found = {"damage": done.damage, "kept_as": kept_as, "logs": rows, "failures": list(done.failures)}
+        print_envelope(found, REFUSED if done.failures else OK)
     else:
         _show(store_dir, done)
+    raise typer.Exit(REFUSED if done.failures else OK)
 
 
 def _show(store_dir: Path, done: Repair) -> None:
@@ -64,5 +65,7 @@ def _show(store_dir: Path, done: Repair) -> None:
     print(f"{counts[Origin.INDEX]} logs are as they were; {files} are known by their files alone")
     if unproven:
         print(f"of {unproven} logs that were complete nobody knows it any more")
+    for failure in done.failures:
+        print(f"cannot look at {visible(failure)}; run the command again when that can be read")
     if done.kept_as:
         print(f"the old index is kept as {done.kept_as}; the server can be started again")

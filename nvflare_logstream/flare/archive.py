@@ -107,7 +107,7 @@ class ArchiveKeeper:
         self._resting[job_id] = self._clock() + _REST * (self._clock() - began)
         with self._lock:
             self._pending.pop(job_id, None)
-        self._store.release(job_id)
+        self._store.unload(job_id)
 
     def _complete(self, job_id: str, streams: list[Stream]) -> None:
         with tempfile.TemporaryDirectory(dir=self._store.root, prefix=SCRATCH) as scratch:

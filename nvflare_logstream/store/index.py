@@ -94,7 +94,7 @@ class Index:
                     self._db.close()
                     raise
         except BaseException:
-            self._in_use.release()
+            self._in_use.close()
             raise
 
     def _set_up(self) -> None:
@@ -124,7 +124,7 @@ class Index:
         """Close the file."""
         with self._lock:
             self._db.close()
-            self._in_use.release()
+            self._in_use.close()
 
     def save(self, streams: Iterable[Stream], listed: Mapping[StreamKey, int] | None = None) -> None:
         """Write streams, with the losses they carry.
@@ -258,10 +258,10 @@ class Index:
                 (job_id, reason, now),
             )
 
-    def forget(self, job_id: str, reason: str, removed: float) -> None:
-        """Note that a job was removed, and why."""
+    def forget(self, jobs: Iterable[tuple[str, str, float]]) -> None:
+        """Note that jobs were removed: the id of each, why, and when."""
         with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?, ?)", (job_id, reason, removed))
+            db.executemany("INSERT OR REPLACE INTO forgotten (job, reason, removed) VALUES (?, ?, ?)", jobs)
 
     def all_forgotten(self) -> set[str]:
         """The ids of the jobs that were removed."""

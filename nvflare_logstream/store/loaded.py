@@ -22,7 +22,7 @@ _LIVE = 300.0  # seconds; a stream not heard of for so long when the server went
 
 
 class LoadedStreams:
-    """Loads a stream when somebody writes to it, commits all as a group, releases a job that is over.
+    """Loads a stream when somebody writes to it, commits all as a group, unloads a job that is over.
 
     Whoever loads a stream holds `lock` until the change is made.
 
@@ -243,7 +243,7 @@ class LoadedStreams:
             self._usage.add(key.job_id, key.site, (committed.end if committed else 0) - file.record.end)
         del self._unsure[key]
 
-    def release(self, job_id: str) -> None:
+    def unload(self, job_id: str) -> None:
         """Forget a job's committed streams in memory."""
         with self.lock:
             for key in [key for key, file in self.files.items() if key.job_id == job_id and not file.dirty]:

@@ -12,7 +12,7 @@ LOCK_FILE = ".lock"  # also says that its directory is a store, where the index 
 
 
 class StoreLock:
-    """Held from its making to `release`, or to the end of the process.
+    """Held from its making to `close`, or to the end of the process.
 
     Args:
         root: the store's directory.
@@ -41,7 +41,7 @@ class StoreLock:
                 raise
             # Not every file system has locks; a store that cannot be locked is better than none.
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let others use the store."""
         if self._fd >= 0:
             os.close(self._fd)

@@ -10,18 +10,19 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from nvflare_logstream.hashing import HASH_STEP
 from nvflare_logstream.names import is_name, is_site
-from nvflare_logstream.store.index import Index, StoredPart
+from nvflare_logstream.store.index import INDEX_FILE, Index
+from nvflare_logstream.store.lock import LOCK_FILE
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 
 REBUILT = "the server's index was rebuilt; its site has not gone on with this log since"
 _NOTE = "the server's index was rebuilt; what was noted of this log before is not known"
 # No cursor of a site: it goes on behind as many bytes of its files as are stored.
 _BY_LENGTH = b"rebuilt"
+_LOSS_FILE = ".index-lost"
 _logger = logging.getLogger(__name__)
 
 
@@ -68,43 +69,78 @@ def from_file(key: StreamKey, path: Path) -> Stream | None:
     return rebuilt(stream)
 
 
-def stored_files(root: Path, *, only_ours: bool = False) -> Iterator[StreamKey]:
-    """The keys of all stored files; what cannot be looked at is passed over.
+class StoredFiles:
+    """The keys of all stored files.
 
     Args:
         root: the store's directory.
         only_ours: pass over what the store cannot have made, by its owner and mode.
+
+    Attributes:
+        failures: what could not be looked at, and why.
     """
-    for job_id in filter(is_name, _names(root, stat.S_ISDIR, only_ours)):
-        for site in filter(is_site, _names(root / job_id, stat.S_ISDIR, only_ours)):
-            for file in filter(is_name, _names(root / job_id / site, stat.S_ISREG, only_ours)):
-                yield StreamKey(job_id, site, file)
+
+    def __init__(self, root: Path, *, only_ours: bool = False):
+        self._root, self._only_ours = root, only_ours
+        self.failures: list[OSError] = []
+
+    def __iter__(self) -> Iterator[StreamKey]:
+        for job_id in filter(is_name, self._names(self._root, stat.S_ISDIR)):
+            for site in filter(is_site, self._names(self._root / job_id, stat.S_ISDIR)):
+                for file in filter(is_name, self._names(self._root / job_id / site, stat.S_ISREG)):
+                    yield StreamKey(job_id, site, file)
+
+    def _names(self, directory: Path, is_kind: Callable[[int], bool]) -> list[str]:
+        """The names of a kind in a directory; a link is of no kind."""
+        try:
+            entries = {name: (directory / name).lstat() for name in sorted(os.listdir(directory))}
+        except OSError as error:
+            self.failures.append(error)
+            return []
+        return [
+            name
+            for name, status in entries.items()
+            if is_kind(status.st_mode) and (not self._only_ours or _is_ours(status))
+        ]
 
 
-def rebuild(root: Path, index: Index) -> list[StoredPart]:
-    """Write a row for each stored file into an index that knows nothing, and return what it knows then.
+def _is_ours(status: os.stat_result) -> bool:
+    # Whatever else stands in the store's directory is not ours to show, or to remove one day.
+    return status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
+
+
+def note_loss(root: Path) -> bool:
+    """Whether a store's index is gone; this is noted on disk until `rebuild` has made it anew.
+
+    Raises:
+        OSError: if the disk does not take the note.
+    """
+    index, note = root / INDEX_FILE, root / _LOSS_FILE
+    is_gone = not index.exists() or not index.stat().st_size
+    if is_gone and (root / LOCK_FILE).exists():
+        note.touch(mode=0o600)
+    return note.exists()
+
+
+def rebuild(root: Path, index: Index) -> None:
+    """Write a row for each stored file of which an index knows nothing.
 
     Raises:
         StoreError: if the index does not take them.
+        OSError: if the note of the loss cannot be removed.
     """
-    streams: list[Stream] = []
-    for key in stored_files(root, only_ours=True):
-        with suppress(OSError):  # it is taken up when its site comes
-            stream = None if index.forgotten(key.job_id) else from_file(key, root.joinpath(*key))
+    known, streams = {part.job_id for part in index.parts()} | index.all_forgotten(), []
+    files = StoredFiles(root, only_ours=True)
+    for key in files:
+        try:
+            stream = None if key.job_id in known else from_file(key, root.joinpath(*key))
             streams += [stream] if stream else []
+        except OSError as error:
+            files.failures.append(error)
     index.save(streams)
-    if streams:
-        text = "the index of the log store %s was gone, and is made anew from the %d logs that are stored"
-        _logger.warning(f"{text}; each is partial until its site goes on with it", root, len(streams))
-    return index.parts()
-
-
-def _names(directory: Path, is_kind: Callable[[int], bool], only_ours: bool) -> Iterator[str]:
-    """The names of a kind in a directory; a link is of no kind."""
-    with suppress(OSError):
-        for name in sorted(os.listdir(directory)):
-            status = (directory / name).lstat()
-            # Whatever else stands in the store's directory is not ours to show, or to remove one day.
-            is_ours = status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
-            if is_kind(status.st_mode) and (is_ours or not only_ours):
-                yield name
+    text = "the index of the log store %s was gone, and is made anew from the %d logs that are stored"
+    _logger.warning(f"{text}; each is partial until its site goes on with it", root, len(streams))
+    if files.failures:  # their sites may come, and the next start looks again
+        _logger.error("the log store %s: cannot look at %s", root, "; ".join(map(str, files.failures)))
+    else:
+        (root / _LOSS_FILE).unlink(missing_ok=True)

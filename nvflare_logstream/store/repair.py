@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -16,14 +17,14 @@ from nvflare_logstream.errors import DamagedError, LogStreamError, StoreError
 from nvflare_logstream.store.file import digest_of, sync_directory
 from nvflare_logstream.store.index import INDEX_FILE, Heard, Index
 from nvflare_logstream.store.lock import LOCK_FILE, StoreLock
-from nvflare_logstream.store.rebuild import from_file, rebuilt, stored_files
+from nvflare_logstream.store.rebuild import StoredFiles, from_file, rebuilt
 from nvflare_logstream.store.rows import SELECT_LOSSES, SELECT_STREAMS, Row, read_streams
 from nvflare_logstream.streams import State, Stream, StreamKey
 from nvflare_logstream.words import Word
 
 _ONE = " WHERE job = ? AND site = ? AND file = ?"
 _UNPROVEN = "the server's index was damaged: whether nothing was lost of this log is not known"
-_BESIDE = ("-wal", "-shm")  # what SQLite keeps beside an index
+_BESIDE = ("-wal", "-shm", "-journal")  # what SQLite keeps beside an index
 
 
 class Origin(Word):
@@ -41,11 +42,13 @@ class Repair(NamedTuple):
         damage: what was wrong with the index; empty if it was sound.
         kept_as: where the old index is now; None where it stays in use, or was gone.
         rows: each stream of the new index, and where its row is from.
+        failures: why some stored files could not be looked at; what the index said of them, it still says.
     """
 
     damage: str
     kept_as: Path | None
     rows: tuple[tuple[Stream, Origin], ...]
+    failures: tuple[str, ...]
 
 
 class _Old(NamedTuple):
@@ -55,7 +58,7 @@ class _Old(NamedTuple):
     has_whole_ledger: bool
     uptime: float
     heard: dict[str, Heard]
-    forgotten: list[Row]
+    forgotten: list[tuple[str, str, float]]
 
 
 def repair(root: Path) -> Repair:
@@ -75,33 +78,33 @@ def repair(root: Path) -> Repair:
         with TemporaryDirectory(prefix=".repair-", dir=root) as scratch:
             return _repair(root, Path(scratch))
     finally:
-        lock.release()
+        lock.close()
 
 
 def _repair(root: Path, scratch: Path) -> Repair:
     copy, new = scratch / "old" / INDEX_FILE, scratch / "new" / INDEX_FILE
     copy.parent.mkdir()
     new.parent.mkdir()
-    for suffix in ("", "-wal"):
+    for suffix in ("", *_BESIDE):
         with suppress(FileNotFoundError):
             shutil.copyfile(root / f"{INDEX_FILE}{suffix}", f"{copy}{suffix}")
     damage = _damage(copy)
     with closing(sqlite3.connect(copy)) as db:
         old = _read(db)
-        rows = [_row(root, key, old, _find(db, key), bool(damage)) for key in _stored(root, old)]
+        rows, failures = _rows_of_files(root, db, old, bool(damage))
     found = {stream.key for stream, _ in rows}
-    rows += [(stream, Origin.INDEX) for key, stream in old.streams.items() if key not in found]
+    rows += [_claim(stream, bool(damage)) for key, stream in old.streams.items() if key not in found]
     rows.sort()
+    problems = tuple(map(str, failures))
     if not damage and all(source is Origin.INDEX for _, source in rows):
-        return Repair("", None, tuple(rows))
+        return Repair("", None, tuple(rows), problems)
     new.touch(mode=0o600)
     with closing(Index(new)) as index:
         index.save(stream for stream, _ in rows)
         index.save_heard(old.uptime, old.heard)
-        for row in old.forgotten:
-            index.forget(*row)
+        index.forget(old.forgotten)
     kept_as = _replace(root, new)
-    return Repair(damage, kept_as if kept_as.exists() else None, tuple(rows))
+    return Repair(damage, kept_as if kept_as.exists() else None, tuple(rows), problems)
 
 
 def _damage(copy: Path) -> str:
@@ -130,11 +133,6 @@ def _replace(root: Path, new: Path) -> Path:
     os.rename(new, root / INDEX_FILE)
     sync_directory(root)
     return kept_as
-
-
-def _stored(root: Path, old: _Old) -> Iterable[StreamKey]:
-    removed = {job_id for job_id, *_ in old.forgotten}  # a crash may have left some of their files
-    return (key for key in stored_files(root) if key.job_id not in removed)
 
 
 # -- what can be read ----------------------------------------------------------------------------------------
@@ -208,6 +206,21 @@ def _fits(values: Iterable[Any], *kinds: type) -> bool:
 # -- what becomes of it --------------------------------------------------------------------------------------
 
 
+def _rows_of_files(
+    root: Path, db: sqlite3.Connection, old: _Old, is_damaged: bool
+) -> tuple[list[tuple[Stream, Origin]], list[OSError]]:
+    """The new rows of all stored files, and why some could not be looked at."""
+    files, rows = StoredFiles(root), []
+    removed = {job_id for job_id, *_ in old.forgotten}  # a crash may have left some of their files
+    for key in files:
+        if key.job_id not in removed:
+            try:
+                rows.append(_row(root, key, old, _find(db, key), is_damaged))
+            except OSError as error:
+                files.failures.append(error)
+    return rows, files.failures
+
+
 def _row(
     root: Path, key: StreamKey, old: _Old, row: Stream | None, is_damaged: bool
 ) -> tuple[Stream, Origin]:
@@ -217,20 +230,22 @@ def _row(
     if stream is None or stream.end > path.stat().st_size:
         stored = from_file(key, path)
         if stored is None:
-            raise StoreError(f"{path} was removed meanwhile")
+            raise FileNotFoundError(errno.ENOENT, "the file was removed meanwhile", str(path))
         return stored, Origin.FILE
-    if (
-        not is_damaged
-        or stream.state is not State.CLOSED
-        or (old.has_whole_ledger and _is_proven(stream, path))
-    ):
+    is_sure = not is_damaged or (old.has_whole_ledger and _is_proven(stream, path))
+    return _claim(stream, not is_sure)
+
+
+def _claim(stream: Stream, is_unsure: bool) -> tuple[Stream, Origin]:
+    """A row of the old index, without its claim to be complete if that is unsure."""
+    if not is_unsure or stream.state is not State.CLOSED or not stream.agreed:
         return stream, Origin.INDEX
     return rebuilt(stream._replace(agreed=False, reason=_UNPROVEN)), Origin.UNPROVEN
 
 
 def _is_proven(stream: Stream, path: Path) -> bool:
-    """Whether the file is what the site said at the close; or the row does not claim that it is."""
-    if not stream.agreed:
+    """Whether the file is all that the site said at the close; or the row does not claim that it is."""
+    if stream.state is not State.CLOSED or not stream.agreed:
         return True
     is_whole = stream.digest_from == 0 and stream.end == stream.total
     return is_whole and digest_of(path, 0, stream.end) == stream.digest

@@ -23,9 +23,8 @@ from nvflare_logstream.store.closing import Closing
 from nvflare_logstream.store.file import sync_directory
 from nvflare_logstream.store.index import INDEX_FILE, Index
 from nvflare_logstream.store.loaded import LoadedStreams
-from nvflare_logstream.store.lock import LOCK_FILE
 from nvflare_logstream.store.quotas import FreeSpace, Quotas, Usage
-from nvflare_logstream.store.rebuild import rebuild
+from nvflare_logstream.store.rebuild import note_loss, rebuild
 from nvflare_logstream.store.retention import Removal, Retention
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 from nvflare_logstream.wire.upload import Close
@@ -69,14 +68,13 @@ class LogStore:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in made:
             sync_directory(path.parent)
-        was_there = (self.root / LOCK_FILE).exists()
+        is_lost = note_loss(self.root)
         (self.root / INDEX_FILE).touch(mode=0o600)  # the files SQLite makes beside it get the same mode
         self.index = Index(self.root / INDEX_FILE)
         sync_directory(self.root)
-        parts = self.index.parts()
-        if was_there and not parts:
-            parts = rebuild(self.root, self.index)
-        self._usage = Usage(quotas, parts)
+        if is_lost:
+            rebuild(self.root, self.index)
+        self._usage = Usage(quotas, self.index.parts())
         self._free = FreeSpace(self.root, quotas.free_share, clock)
         self._loaded = LoadedStreams(self.root, self.index, self._usage, clock)
         self._appending = Appending(self._loaded, self._usage, self._free, clock)
@@ -249,14 +247,14 @@ class LogStore:
 
     # -- keeping --------------------------------------------------------------------------------------------
 
-    def release(self, job_id: str) -> None:
+    def unload(self, job_id: str) -> None:
         """Commit, and forget in memory, a job whose streams are closed; what the disk does not take stays.
 
         Raises:
             StoreError: if the index cannot be written.
         """
         self._loaded.commit()
-        self._loaded.release(job_id)
+        self._loaded.unload(job_id)
 
     def delete_job(self, job_id: str, reason: str = "the job was deleted") -> None:
         """Remove a job's logs for good: of all that is known of them, only the reason is kept.

@@ -23,7 +23,8 @@ import pytest
 from nvflare_logstream.errors import JobConfigError, LinkError, StoreError
 from nvflare_logstream.flare.job_config import JobConfig
 from nvflare_logstream.server.receiver import Receiver
-from nvflare_logstream.store.index import Index
+from nvflare_logstream.store.index import INDEX_FILE, Index
+from nvflare_logstream.store.repair import repair
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, StreamKey
 from nvflare_logstream.wire.peer import Peer
@@ -275,6 +276,36 @@ def test_all_that_a_close_says_is_on_disk_before_it_is_answered(memory_path):
     order = [call for call in cuts.calls if call in ("fdatasync", "fsync", "index commits", "answer")]
     synced = ["fdatasync", "fsync", "fsync", "fsync", "index commits", "answer"]
     assert any(order[at : at + len(synced)] == synced for at in range(len(order)))
+
+
+@pytest.mark.parametrize("damage", ["gone", "damaged"])
+@pytest.mark.parametrize("fault", ["dies", "EIO", "ENOSPC"])
+def test_an_index_is_made_anew_wherever_that_was_cut(memory_path_factory, fault, damage):
+    key, number, calls = StreamKey(JOB, SITE, "log.txt"), 0, [""]
+    while number <= len(calls):
+        cuts = Cuts((number,), FAULTS[fault][0])
+        with memory_path_factory() as root, pytest.MonkeyPatch.context() as patch:
+            store = LogStore(root)
+            store.append(key, 0, LINES, b"{}")
+            store.close()
+            index = root / INDEX_FILE
+            index.unlink() if damage == "gone" else index.write_bytes(b"garbage" * 1000)
+            cuts.install(patch)
+            for _ in range(3):  # whoever started it starts it again
+                with suppress(DeadError, StoreError, OSError), cuts.counting():
+                    if damage == "damaged" and repair(root).failures:
+                        continue
+                    LogStore(root).close()
+            calls = calls if number else cuts.calls
+            store = LogStore(root)
+            stream = store.info(key)
+            assert stream and (stream.end, stream.verdict) == (len(LINES), "partial"), (
+                number,
+                calls[number - 1],
+            )
+            assert store.path(key).read_bytes() == LINES
+            store.close()
+        number += 1 if ALL else 5
 
 
 # -- what a site writes --------------------------------------------------------------------------------------

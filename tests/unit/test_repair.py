@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -123,20 +124,26 @@ def test_a_crash_while_the_index_is_made_anew_loses_nothing(world, monkeypatch):
     lose(stop(world))
     with monkeypatch.context() as patched:
         patched.setattr(repair_module.Index, "save", lambda *args: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            start(world)
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                start(world)
     start(world)
     assert len(world.store.streams()) == 2
     go_on(world)
 
 
-def test_a_new_store_takes_up_nothing_that_others_have_left_in_its_directory(memory_path):
-    (memory_path / "home" / "alice").mkdir(parents=True)
+@pytest.mark.parametrize("mode", [0o644, 0o600])
+def test_a_store_takes_up_nothing_that_others_have_left_in_its_directory(memory_path, mode):
+    (memory_path / "home").mkdir(mode=0o700)
+    (memory_path / "home" / "alice").mkdir(mode=0o700)
     (memory_path / "home" / "alice" / "diary").write_text("dear diary")
-    for _ in range(2):
+    (memory_path / "home" / "alice" / "diary").chmod(mode)
+    for number in range(3):
         store = LogStore(memory_path)
         assert store.streams() == []
         store.close()
+        if number == 1 and mode == 0o644:  # what the store makes is its own user's alone
+            lose(memory_path / INDEX_FILE)
 
 
 def test_a_link_is_not_taken_up(world):
@@ -212,20 +219,26 @@ def test_what_can_be_read_of_a_damaged_index_is_kept(world):
     go_on(world)
 
 
-@pytest.mark.parametrize("ledger", ["damaged", "whole"])
-def test_what_was_complete_is_so_only_where_it_can_be_proven(world, ledger):
+def cannot_be_read(*args: object) -> str:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize("damage", ["ledger", "file", "disk"])
+def test_what_was_complete_is_so_only_where_it_can_be_proven(world, monkeypatch, damage):
     """An entry of the ledger that cannot be read may say that bytes are missing."""
     for number in range(400):
         losses = (Loss(number, 3, "gone"),)
         world.store.append(OTHER, number, b"x", b"{}", losses, commit=False)
     index = stop(world)
-    wanted = "losses" if ledger == "damaged" else "heard"
+    wanted = "losses" if damage == "ledger" else "heard"
     with closing(sqlite3.connect(index)) as db:
         ((page,),) = db.execute(f"SELECT rootpage FROM sqlite_master WHERE name = '{wanted}'").fetchall()
     with index.open("r+b") as file:
         file.seek((page - 1) * 4096)
         file.write(b"\xff" * 4096)
-    if ledger == "whole":
+    if damage == "disk":
+        monkeypatch.setattr(repair_module, "digest_of", cannot_be_read)
+    if damage == "file":
         with (world.root / JOB / SITE / "old.txt").open("r+b") as file:
             file.write(b"changed")
     repair(world.root)
@@ -269,6 +282,26 @@ def test_an_index_that_lost_its_last_changes_goes_on_from_where_it_was(world):
     assert world.stored("later.txt") == LINES
 
 
+def test_a_file_that_cannot_be_read_keeps_no_other_log_back(world, capsys, monkeypatch):
+    """Its row stays as it was, if that can be read; else the command is to be run again."""
+    index = stop(world)
+    damage_at(index, 0.0, 4096)
+    from_file = repair_module.from_file
+
+    def fails(key, path):
+        if key.file == "old.txt":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return from_file(key, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(repair_module, "from_file", fails)
+        assert run(["repair", str(world.root)]) == 1
+    assert "old.txt'; run the command again when that can be read" in capsys.readouterr().out
+    assert run(["repair", str(world.root)]) == 0
+    start(world)
+    assert world.info("log.txt").end == 2000 and world.info("old.txt").end == 3000
+
+
 # -- what is refused -----------------------------------------------------------------------------------------
 
 
@@ -288,12 +321,13 @@ def test_a_store_in_use_is_not_repaired_and_one_in_repair_is_not_used(world, cap
     world.run(world.senders[-1])
     damage_at(stop(world), 0.3, 30_000)
 
-    def stored_files(root):
+    def replace(root, new):
         with pytest.raises(StoreError, match="it is being repaired"):
             LogStore(root)
-        return []
+        return replace_index(root, new)
 
-    monkeypatch.setattr(repair_module, "stored_files", stored_files)
+    replace_index = repair_module._replace
+    monkeypatch.setattr(repair_module, "_replace", replace)
     repair(world.root)
     monkeypatch.undo()
     start(world)

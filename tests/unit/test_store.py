@@ -379,7 +379,7 @@ def test_a_file_that_cannot_be_read_fails_its_own_commit_only(store):
         store.commit()
     assert list(error.value.failed) == [KEY]
     store.commit(other)
-    store.release(other.job_id)
+    store.unload(other.job_id)
     assert list(store._loaded.files) == [KEY]
     with pytest.raises(StoreError, match="not a plain file"):
         put(store, 50, 60)
@@ -921,10 +921,10 @@ def test_a_full_store_takes_nobodys_logs(memory_path, clock):
     store.close()
 
 
-def test_release_forgets_in_memory_only(store):
+def test_unload_forgets_in_memory_only(store):
     put(store, 0, 100)
     store.close_stream(KEY, close_of(SOURCE[:100]))
-    store.release(KEY.job_id)
+    store.unload(KEY.job_id)
     assert store._loaded.files == {}
     assert store.close_stream(KEY, close_of(SOURCE[:100])).agreed
 
