@@ -12,7 +12,7 @@ from nvflare_logstream.errors import GapError, RefusedError, StoreError
 from nvflare_logstream.store.file import StreamFile, digest_of
 from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.loaded import LoadedStreams
-from nvflare_logstream.streams import END_UNSEEN, Loss, State, Stream, StreamKey
+from nvflare_logstream.streams import END_UNSEEN, UNREADABLE, Loss, State, Stream, StreamKey
 from nvflare_logstream.wire.upload import Close
 
 _PATIENCE = 10.0  # seconds that a repeated close waits for the first: less than a site waits for its answer
@@ -63,7 +63,7 @@ class Closing:
 
     def _judge(self, file: StreamFile, close: Close, digest: str) -> Stream:
         stream, now, agreed = file.record, self._clock(), digest == close.digest
-        if stream.state is not State.STOPPED:
+        if stream.state is not State.STOPPED or stream.reason.startswith(UNREADABLE):
             # Bytes that are on disk as they came are kept: it is the site's file that has changed.
             if not agreed and file.received != digest and _may_be_taken_again(stream, close):
                 # Only where the site's file is what came, it is known that nothing is missing afterwards.
