@@ -14,6 +14,7 @@ from nvflare_logstream.names import check_name, check_site
 from nvflare_logstream.words import Word
 
 END_UNSEEN = "not known: "  # how the outcome begins of a close by one who did not see the job's end
+UNREADABLE = "unreadable at the site since "  # how the reason begins of a stream that is
 _SHOWN_LOSSES = 3  # losses that a verdict's reason spells out
 LEDGER_FULL = "the ledger is full, no further losses are listed"  # the reason of a full ledger's last entry
 
@@ -24,7 +25,7 @@ class State(Word):
     EXPECTED = "expected"  # the site is in the job; nothing came yet
     OPEN = "open"
     CLOSED = "closed"  # the site said that this is all
-    STOPPED = "stopped"  # the server gave up
+    STOPPED = "stopped"  # the server gave up, or the site could not read the rest
     REFUSED = "refused"  # the site keeps the log back
 
 
@@ -178,7 +179,7 @@ class Stream(NamedTuple):
 
     @property
     def ended(self) -> bool:
-        """Whether no more bytes will come: the site closed it, or the server gave up."""
+        """Whether no more bytes will come: the site closed it, or one of both gave up."""
         return self.state in (State.CLOSED, State.STOPPED)
 
     @property
@@ -225,6 +226,4 @@ class Stream(NamedTuple):
         if self.silent:
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.last_seen))
             return Verdict.PARTIAL, f"site silent since {since}"
-        if self.reason:  # it cannot grow now
-            return Verdict.PARTIAL, self.reason
-        return Verdict.STREAMING, ""
+        return (Verdict.PARTIAL, self.reason) if self.reason else (Verdict.STREAMING, "")

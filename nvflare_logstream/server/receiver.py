@@ -88,15 +88,17 @@ class Receiver:
         replies = Replies()
         most = self._limits.asked
         known = list(dict.fromkeys(request.known))
+        bad = {log.stream for log in request.unreadable if log.reason}
         with self._sites.work(peer.site):
             self._refuse_streams(request, peer, replies)
             jobs_later = [job for job in known[:most] if not self._list_known(job, peer, replies)]
             for stream in request.opens[:most]:
                 if self._admitted(stream, peer, replies):
-                    self._open(stream, request, peer, replies)
+                    self._open(stream, request, peer, replies, readable=stream not in bad)
             replies.put_off(request.opens[most:], f"a request may open {most} streams; come again")
             self._store_frames(request, peer, replies)
-        closed = self._close_streams(request, peer, replies)
+            closed = self._note_unreadable(request, peer, replies)
+        closed += self._close_streams(request, peer, replies)
         failed = self._commit(replies)
         for key in closed:
             if key not in failed:
@@ -173,10 +175,10 @@ class Receiver:
                 replies.listed += len(stream.cursor)
         return True
 
-    def _open(self, stream: StreamId, request: Request, peer: Peer, replies: Replies) -> None:
-        key = self._key(stream, peer)
+    def _open(self, stream: StreamId, request: Request, peer: Peer, replies: Replies, readable: bool) -> None:
+        key, skew = self._key(stream, peer), request.clock - self._clock()
         try:
-            opened = self._store.open(key, request.utc_offset, request.clock - self._clock())
+            opened = self._store.open(key, request.utc_offset, skew, readable=readable)
         except StoreError as error:
             replies.refuse(stream, error)
             return
@@ -215,6 +217,26 @@ class Receiver:
                 replies.refuse(stream, error)
                 continue
             replies.add(reply)
+
+    def _note_unreadable(self, request: Request, peer: Peer, replies: Replies) -> list[StreamKey]:
+        """Record what the site cannot read, and return those streams of which it gives up the rest."""
+        given_up: list[StreamKey] = []
+        skew = request.clock - self._clock()
+        for log in request.unreadable[: self._limits.asked]:
+            if replies.failed(log.stream) or not self._admitted(log.stream, peer, replies):
+                continue
+            key = self._key(log.stream, peer)
+            try:
+                record = self._store.unreadable(key, log.since - skew, log.reason, log.outcome)
+            except StoreError as error:
+                replies.refuse(log.stream, error)
+                continue
+            replies.uncommitted.add(key)
+            if log.outcome is not None and record.state is State.STOPPED:
+                given_up.append(key)
+            if log.stream not in replies.by_stream:
+                replies.add(StreamReply(log.stream, Status.OK, record.end))
+        return given_up
 
     def _close_streams(self, request: Request, peer: Peer, replies: Replies) -> list[StreamKey]:
         """Close streams, which are on disk after the next commit; returns those that are closed."""

@@ -24,44 +24,58 @@ class Batch:
 
     Attributes:
         closing: streams whose close is in it.
+        given_up: streams that cannot be read, and are not tried again.
         ends: where the receiver stands in each stream once it has taken the batch.
         payload: the encoded request, once it is complete.
     """
 
     def __init__(self, wall_time: float, jobs: list[FinishJob]):
         self.writer = RequestWriter(wall_time, time.localtime(wall_time).tm_gmtoff)
-        self.jobs = jobs
+        self._wall_time, self.jobs = wall_time, jobs
         self.closing: set[StreamId] = set()
+        self.given_up: set[StreamId] = set()
         self.ends: dict[StreamId, int] = {}
         self.payload = b""
         self._opens = 0
         for job in jobs:
             self.writer.known(job.job_id)
 
-    def open(self, stream: FollowedStream) -> None:
+    def open(self, stream: FollowedStream, now: float) -> None:
         """Ask where the receiver stands; not now if this batch asks for many streams already."""
         if self._opens < MOST_ASKED:
             self._opens += 1
             self.writer.open(stream.id)
+            stream.last_said = now
+            self.tell(stream, now, asked=True)
 
-    def add(self, stream: FollowedStream, streams_left: int) -> None:
+    def tell(self, stream: FollowedStream, now: float, asked: bool = False) -> None:
+        """Say what there is to say of a log that cannot be read, or can again; see `FollowedStream.news`."""
+        if log := stream.news(now, self._wall_time, asked):
+            self.writer.unreadable(log)
+            if log.outcome is not None:
+                self.given_up.add(log.stream)
+
+    def add(self, stream: FollowedStream, streams_left: int) -> bool:
         """Add what follows in one stream, up to its share of the room; at its end also its close.
 
         Args:
             stream: one whose source is where the receiver will stand.
             streams_left: how many streams share the room that is left, this one included.
 
+        Returns:
+            Whether there was anything.
+
         Raises:
             OSError: if the log cannot be read now; what was read before it is in the batch.
         """
-        writer, source = self.writer, stream.source
+        writer, source, begin = self.writer, stream.source, stream.source.offset
         self.ends[stream.id] = source.offset
         end = writer.raw_size + max((_MOST_READ - writer.raw_size) // streams_left, MAX_FRAME)
         while True:
             room = min(MAX_FRAME, end - writer.raw_size)
             if room <= 0 or writer.size >= _MOST_SENT or writer.raw_size >= _MOST_READ:
                 writer.full = True
-                return
+                return source.offset > begin
             chunk = source.read(room)
             if chunk is None:
                 break
@@ -71,3 +85,4 @@ class Batch:
             digest, begins = source.digest()
             writer.close(Close(stream.id, source.offset, digest, begins, stream.outcome))
             self.closing.add(stream.id)
+        return source.offset > begin or stream.id in self.closing

@@ -16,6 +16,10 @@ from pathlib import Path
 from nvflare_logstream.site.progress import Progress, PutOff
 from nvflare_logstream.site.source import Source
 from nvflare_logstream.streams import StreamId
+from nvflare_logstream.wire.upload import Unreadable
+
+_RETRY_SOON, _RETRY_LATER = 1.0, 5.0  # seconds until a log that cannot be read is tried again
+_PATIENCE = 60.0  # seconds after the job's end for which that is tried
 
 
 class Phase(Enum):
@@ -72,23 +76,28 @@ class FollowedStream:
         stream: which log.
         directory: where it lies.
         source: reads it.
+        liveness: seconds after which the receiver is told of what lasts.
 
     Attributes:
         phase: what there is to do for it.
         outcome: how the job's process ended, once it has; the close carries it.
         held_until: monotonic time in seconds before which nothing is tried for it.
-        unreadable: a warning was given. The next one waits until it could be read: warnings may go into this
-            very log.
+        trouble: why the log cannot be read; empty if it could be the last time.
+        told: the receiver knows of the trouble.
+        last_said: monotonic time in seconds at which the receiver was last told anything of it.
         progress: whether the receiver gets on with it.
     """
 
-    def __init__(self, stream: StreamId, directory: Path, source: Source):
-        self.id, self.directory, self.source = stream, directory, source
+    def __init__(self, stream: StreamId, directory: Path, source: Source, liveness: float = 10.0):
+        self.id, self.directory, self.source, self._liveness = stream, directory, source, liveness
         self.phase = Phase.ASKING
         self.outcome = ""
         self.held_until = 0.0
         self._put_off = PutOff()
-        self.unreadable = False
+        self.trouble = ""
+        self.told = False
+        self.last_said = 0.0
+        self._since = self._over_since = 0.0  # when the trouble began; when the job was over
         self.progress = Progress()
 
     @property
@@ -130,9 +139,46 @@ class FollowedStream:
         self._put_off.again(now)
         self.held_until = self._put_off.until
 
-    def job_is_over(self, outcome: str) -> None:
+    def cannot_read(self, error: Exception, now: float) -> bool:
+        """Note that the log could not be read, and try again later; returns whether that is new.
+
+        A site's paths are not told to the server.
+        """
+        is_new = not self.trouble
+        if is_new:
+            self._since = now
+        reason = error.strerror if isinstance(error, OSError) else None
+        self.trouble = reason or type(error).__name__
+        self.held_until = now + (_RETRY_SOON if now - self._since < _RETRY_LATER else _RETRY_LATER)
+        return is_new
+
+    def could_read(self) -> None:
+        """Note that the log can be read."""
+        self.trouble = ""
+
+    def news(self, now: float, wall_time: float, asked: bool) -> Unreadable | None:
+        """What to tell the receiver of trouble: that it lasts, is over, or that the rest is given up.
+
+        Args:
+            now: monotonic time in seconds.
+            wall_time: the site's clock in seconds since the epoch.
+            asked: the receiver is asked where it stands, and takes that for a sign that there is no trouble.
+        """
+        lasts = bool(self.trouble) and now - self._since >= self._liveness
+        given_up = lasts and self.last and now - max(self._since, self._over_since) >= _PATIENCE
+        was_told, self.told = self.told, lasts
+        if not (lasts and asked) and was_told is lasts and not given_up:
+            return None
+        since, outcome = wall_time - (now - self._since), self.outcome if given_up else None
+        return Unreadable(self.id, since, self.trouble, outcome)
+
+    def is_quiet(self, now: float) -> bool:
+        """Whether the receiver was told nothing of it for so long that it would count as silent."""
+        return self.placed and now - self.last_said >= self._liveness
+
+    def job_is_over(self, outcome: str, now: float) -> None:
         """Send the rest and close, with `outcome`."""
-        self.outcome = outcome
+        self.outcome, self._over_since = outcome, now
         self._happen(Event.JOB_OVER)
 
     def end(self) -> None:

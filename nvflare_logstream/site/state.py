@@ -84,7 +84,7 @@ class SenderState:
             self.refusals.update({refusal.stream: refusal for refusal in order.refusals})
 
     def _follow(self, stream: StreamId, directory: Path) -> FollowedStream:
-        followed = FollowedStream(stream, directory, self._source(directory, stream.file))
+        followed = FollowedStream(stream, directory, self._source(directory, stream.file), self._liveness)
         self.streams[stream] = followed
         followed.open()
         return followed
@@ -97,9 +97,8 @@ class SenderState:
     @property
     def hurried(self) -> bool:
         """Whether a job is over: it is archived within a second, and a few requests are all that is left."""
-        return bool(self.jobs_over and self._put_off.since == inf) or any(
-            s.last for s in self.streams.values()
-        )
+        asking = bool(self.jobs_over) and self._put_off.since == inf
+        return asking or any(s.last and not s.trouble for s in self.streams.values())
 
     def rest(self, now: float, poll_interval: float, asleep: float) -> float:
         """Seconds until the next look if nothing wakes the sender: `asleep` while nothing is followed."""
@@ -127,7 +126,7 @@ class SenderState:
                 self._add(stream, batch, streams_left, now)
             else:
                 stream.open()
-                batch.open(stream)
+                batch.open(stream, now)
         if batch.writer.full:
             self._rotate_turns()
         if batch.writer.empty:
@@ -136,6 +135,10 @@ class SenderState:
                 self.quiet_looks += 1
             if not self.streams or now - self.exchange.last_answer < self._liveness:
                 return None
+        else:
+            for stream in self.streams.values():  # an empty request would be a sign of life of all
+                if stream.is_quiet(now):
+                    batch.open(stream, now)
         batch.payload = batch.writer.encode()
         self.exchange.begin(batch)
         return batch
@@ -170,12 +173,14 @@ class SenderState:
 
     def _add(self, stream: FollowedStream, batch: Batch, streams_left: int, now: float) -> None:
         try:
-            batch.add(stream, streams_left)
+            if batch.add(stream, streams_left):
+                stream.last_said = now
             # What came between the last read and the first watch would otherwise go unnoticed.
             self.look_at_once |= self._watch(stream) or batch.writer.full
-            stream.unreadable = False
+            stream.could_read()
         except Exception as error:  # whatever one source does, the other logs go on
             self._hold_unreadable(stream, error, now)
+        batch.tell(stream, now)
 
     def _rotate_turns(self) -> None:
         """Begin the next batch with another stream: one that grows without end must not block the others."""
@@ -183,10 +188,8 @@ class SenderState:
         self.streams[first] = self.streams.pop(first)
 
     def _hold_unreadable(self, stream: FollowedStream, error: Exception, now: float) -> None:
-        if not stream.unreadable:
+        if stream.cannot_read(error, now):  # told once: warnings may go into this very log
             _logger.warning("cannot read %s now: %s", stream.directory / stream.id.file, error)
-        stream.unreadable = True
-        stream.held_until = now + _RETRY_LATER
 
     # -- the answer ------------------------------------------------------------------------------------------
 
@@ -214,6 +217,9 @@ class SenderState:
             if stream is not None and not self._take_row(stream, row, batch, now, ended):
                 self.drop_requests()
                 return ended
+        later = {row.stream for row in reply.streams if row.status is Status.LATER}
+        for stream in filter(None, map(self.streams.get, batch.given_up - later)):
+            ended.append(self._end(stream, Verdict.PARTIAL, f"cannot be read: {stream.trouble}"))
         for job in batch.jobs:
             if job.job_id not in reply.jobs_later:
                 self._take_known(job, reply, now)
@@ -294,7 +300,7 @@ class SenderState:
                 stream = self._follow(stream_id, job.directory)
                 if row and row.status is Status.OK and row.end:  # what is only expected is opened first
                     self._go_to(stream, row, now)
-            stream.job_is_over(job.outcome)
+            stream.job_is_over(job.outcome, now)
 
     def _end(self, stream: FollowedStream, verdict: Verdict, reason: str) -> Ended:
         del self.streams[stream.id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from nvflare_logstream.store.file import StreamFile
 from nvflare_logstream.store.ledger import new_entries
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.quotas import FreeSpace, Usage
-from nvflare_logstream.streams import Loss, State, StreamKey
+from nvflare_logstream.streams import UNREADABLE, Loss, State, Stream, StreamKey
 
 
 class Appended(NamedTuple):
@@ -102,3 +103,30 @@ class Appending:
             )
             file.wait(f"the site waits: {why}", now)
             raise
+
+    def unreadable(self, key: StreamKey, since: float, why: str, outcome: str | None) -> Stream:
+        """Record that the site cannot read the log of an open stream, or can again.
+
+        Args:
+            key: which stream.
+            since: when it was tried first, in seconds since the epoch.
+            why: the error in words; empty if the log can be read again.
+            outcome: how the job's process ended, if the site gives up; None while it goes on trying.
+
+        Raises:
+            RefusedError: if the job's logs were removed.
+            OSError: if the disk fails.
+        """
+        with self._loaded.lock:
+            file = self._loaded.load(key)
+            stream, now = file.record, self._clock()
+            if stream.state is not State.OPEN:
+                return stream
+            moment = time.localtime(min(max(since, stream.opened), now))
+            reason = f"{UNREADABLE}{time.strftime('%Y-%m-%d %H:%M:%S', moment)}: {why}" if why else ""
+            if why and stream.reason.startswith(UNREADABLE) and stream.reason.endswith(f": {why}"):
+                reason = stream.reason  # it was said before
+            file.update(reason=reason, last_seen=now)
+            if outcome is not None:
+                file.update(state=State.STOPPED, outcome=outcome, closed=now)
+            return file.record

@@ -13,7 +13,7 @@ from nvflare_logstream.store.file import StreamFile, digest_of
 from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.rebuild import is_rebuilt
-from nvflare_logstream.streams import END_UNSEEN, Loss, State, Stream, StreamKey
+from nvflare_logstream.streams import END_UNSEEN, UNREADABLE, Loss, State, Stream, StreamKey
 from nvflare_logstream.wire.upload import Close
 
 _PATIENCE = 10.0  # seconds that a repeated close waits for the first: less than a site waits for its answer
@@ -69,7 +69,7 @@ class Closing:
 
     def _judge(self, file: StreamFile, close: Close, digest: str, is_damaged: bool) -> Stream:
         stream, now, agreed = file.record, self._clock(), digest == close.digest
-        if stream.state is not State.STOPPED:
+        if stream.state is not State.STOPPED or stream.reason.startswith(UNREADABLE):
             if is_damaged and _may_be_taken_again(stream):
                 # Only where the site's file is what came, it is known that nothing is missing afterwards.
                 missing = 0 if file.received == close.digest else None

@@ -26,7 +26,7 @@ from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.quotas import FreeSpace, Quotas, Usage
 from nvflare_logstream.store.rebuild import note_loss, rebuild
 from nvflare_logstream.store.retention import Removal, Retention
-from nvflare_logstream.streams import Loss, State, Stream, StreamKey
+from nvflare_logstream.streams import UNREADABLE, Loss, State, Stream, StreamKey
 from nvflare_logstream.wire.upload import Close
 
 __all__ = ["INDEX_FILE", "LogStore", "Quotas"]
@@ -99,13 +99,16 @@ class LogStore:
         """The stream's file."""
         return self._loaded.path(key)
 
-    def open(self, key: StreamKey, utc_offset: int = 0, skew: float = 0.0) -> Stream:
+    def open(
+        self, key: StreamKey, utc_offset: int = 0, skew: float = 0.0, *, readable: bool = True
+    ) -> Stream:
         """Make the stream if it is new, and say how far it is stored.
 
         Args:
             key: which stream.
             utc_offset: the site's offset from UTC in seconds.
             skew: the site's clock minus the server's, in seconds.
+            readable: the site does not say at the same time that it cannot read the log.
 
         Raises:
             RefusedError: if the job's logs were removed.
@@ -114,7 +117,8 @@ class LogStore:
         """
         with self._loaded.lock, _as_store_error(key):
             file = self._loaded.load(key)
-            if file.record.state is State.REFUSED:
+            was_unreadable = file.record.reason.startswith(UNREADABLE)
+            if file.record.state is State.REFUSED or (was_unreadable and readable):
                 file.update(state=State.OPEN, reason="")
             file.is_heard = True
             file.update(utc_offset=utc_offset, skew=skew, last_seen=self._clock())
@@ -156,6 +160,13 @@ class LogStore:
         """
         with _as_store_error(key):
             stream = self._closing.close(key, close)
+        self.wake_readers(key.job_id)
+        return stream
+
+    def unreadable(self, key: StreamKey, since: float, why: str, outcome: str | None = None) -> Stream:
+        """Record that the site cannot read a log now, or can again; see `Appending.unreadable`."""
+        with _as_store_error(key):
+            stream = self._appending.unreadable(key, since, why, outcome)
         self.wake_readers(key.job_id)
         return stream
 

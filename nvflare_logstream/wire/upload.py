@@ -61,6 +61,21 @@ class Refusal(NamedTuple):
     reason: str
 
 
+class Unreadable(NamedTuple):
+    """The site cannot read a log now, or can again.
+
+    Attributes:
+        since: the site's clock at the first attempt, in seconds since the epoch.
+        reason: the error in words; empty if the log can be read again.
+        outcome: how the job's process ended, if the site gives up; None while it goes on trying.
+    """
+
+    stream: StreamId
+    since: float
+    reason: str
+    outcome: str | None = None
+
+
 class RequestWriter:
     """Gathers one request. Data are compressed at once, so that no batch stands in memory uncompressed.
 
@@ -131,6 +146,11 @@ class RequestWriter:
     def refuse(self, refusal: Refusal) -> None:
         """Say that the site keeps a stream back."""
         self._row("refuse", refusal.stream, why=refusal.reason[:MAX_TEXT])
+
+    def unreadable(self, log: Unreadable) -> None:
+        """Say that a log cannot be read now, or can again."""
+        ended = {} if log.outcome is None else {"outcome": log.outcome[:MAX_TEXT]}
+        self._row("unread", log.stream, since=log.since, why=log.reason[:MAX_TEXT], **ended)
 
     def encode(self) -> bytes:
         """The request as bytes."""

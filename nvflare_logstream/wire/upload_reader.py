@@ -22,7 +22,15 @@ from nvflare_logstream.wire.message import (
     stream_id,
     unpack,
 )
-from nvflare_logstream.wire.upload import MAX_FRAME, MAX_FRAMES, MAX_RAW, Close, Frame, Refusal
+from nvflare_logstream.wire.upload import (
+    MAX_FRAME,
+    MAX_FRAMES,
+    MAX_RAW,
+    Close,
+    Frame,
+    Refusal,
+    Unreadable,
+)
 
 
 class _Head(NamedTuple):
@@ -47,6 +55,7 @@ class Request(NamedTuple):
         known: jobs about which it asks what the receiver has of its site.
         closes: streams that end.
         refusals: streams that the site's policy keeps back.
+        unreadable: logs that the site cannot read now, or can again.
         heads: the frames, without their data; see `frames`.
         block: the frames' data, one after another.
         compressed: whether `block` is compressed.
@@ -60,6 +69,7 @@ class Request(NamedTuple):
     known: tuple[str, ...]
     closes: tuple[Close, ...]
     refusals: tuple[Refusal, ...]
+    unreadable: tuple[Unreadable, ...]
     heads: tuple[_Head, ...]
     block: bytes
     compressed: bool
@@ -135,6 +145,10 @@ def decode_request(payload: object) -> Request:
         closes=tuple(closes),
         refusals=tuple(
             Refusal(stream_id(row), row.text("why")) for row in fields.maps("refuse", MAX_STREAMS)
+        ),
+        unreadable=tuple(
+            Unreadable(stream_id(row), row.time("since"), row.text("why"), row.text("outcome", default=None))
+            for row in fields.maps("unread", MAX_STREAMS)
         ),
         heads=tuple(heads),
         block=fields.octets("data", MAX_MESSAGE),

@@ -28,7 +28,7 @@ STREAM = StreamId(JOB, "log.txt")
 EVENTS = {
     "place known": lambda stream: stream.go_to(0, b""),
     "place unknown": lambda stream: stream.forget_place(),
-    "job over": lambda stream: stream.job_is_over("exit code 0"),
+    "job over": lambda stream: stream.job_is_over("exit code 0", 0.0),
     "ended": lambda stream: stream.end(),
 }
 
