@@ -92,8 +92,11 @@ class StreamFile:
         if self.record.state is State.OPEN:
             self.record = self.record._replace(reason=reason, last_seen=now)
 
-    def sync(self) -> bool:
+    def sync(self, directories: set[Path]) -> bool:
         """Bring the data to disk, and a new file's name; False if somebody removed the file.
+
+        Args:
+            directories: those that were synced after the file was made; those that are synced here join them.
 
         Raises:
             OSError: if the file cannot be opened.
@@ -107,7 +110,9 @@ class StreamFile:
             os.fdatasync(fd)
             if self._is_unnamed:
                 for directory in self.path.parents[:3]:
-                    sync_directory(directory)
+                    if directory not in directories:
+                        sync_directory(directory)
+                        directories.add(directory)
                 self._is_unnamed = False
         except OSError as error:
             raise UnsyncedError(error.errno, error.strerror) from error

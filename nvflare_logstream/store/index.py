@@ -116,9 +116,20 @@ class Index:
             raise StoreError(f"{what}: {error}") from error
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._errors("the store's index"), self._lock, self._db:
+    def _transaction(self, synced: bool = True) -> Iterator[sqlite3.Connection]:
+        with self._errors("the store's index"), self._lock, self._syncing(synced), self._db:
             yield self._db
+
+    @contextmanager
+    def _syncing(self, synced: bool) -> Iterator[None]:
+        if synced:
+            yield
+            return
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        try:
+            yield
+        finally:
+            self._db.execute("PRAGMA synchronous=FULL")
 
     def close(self) -> None:
         """Close the file."""
@@ -141,10 +152,15 @@ class Index:
             db.executemany(SAVE_STREAM, rows)
             db.executemany(SAVE_LOSS, losses)
 
-    def add(self, stream: Stream) -> None:
-        """Write a stream that is new; its site is no longer expected in its job."""
+    def add(self, stream: Stream, *, synced: bool = True) -> None:
+        """Write a stream that is new; its site is no longer expected in its job.
+
+        Args:
+            stream: what is known of it.
+            synced: it is on disk afterwards; False for what the next write that is synced brings there.
+        """
         key = stream.key
-        with self._transaction() as db:
+        with self._transaction(synced) as db:
             db.execute(
                 "DELETE FROM streams WHERE job = ? AND site = ? AND state = ?",
                 (key.job_id, key.site, State.EXPECTED.value),

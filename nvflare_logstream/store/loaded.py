@@ -72,7 +72,7 @@ class LoadedStreams:
             file = StreamFile(record or stored or Stream(key, opened=now, last_seen=now), self.path(key))
             file.listed = len(file.record.losses)
             if record is None:
-                self._index.add(file.record)
+                self._index.add(file.record, synced=False)  # lost, its site opens it again
                 self._usage.add(key.job_id, key.site, file.record.end)
         size = file.size()
         if size > file.record.end:  # written after the last commit, say: the sender sends it again
@@ -206,10 +206,10 @@ class LoadedStreams:
                 dirty = [(f, f.record) for key, f in self.files.items() if f.dirty and key not in failed]
                 for file, _ in dirty:
                     file.dirty = False
-            synced = []
+            synced, directories = [], set[Path]()
             for file, record in dirty:
                 try:
-                    if file.sync():
+                    if file.sync(directories):
                         synced.append((file, record))
                 except OSError as error:
                     failed[record.key] = str(error)
