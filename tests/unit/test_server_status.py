@@ -132,7 +132,7 @@ def test_the_server_tells_what_there_is_and_who_uses_most_of_it(world):
     world.send("site-2", b"12345")
     world.send("site-2", b"123", "job-2")
     world.store.refuse(StreamKey(JOB, "site-3", "log.txt"), "policy")
-    world.store.expect(StreamKey(JOB, "site-4", "log.txt"), "nothing came")
+    world.store.expect({StreamKey(JOB, "site-4", "log.txt"): "nothing came"})
     world.send("site-1", b"1", offset=10)  # one more than may be
     status = world.status()
     assert (status.package, status.runtime) == (__version__, "2.9.0")
