@@ -4,7 +4,8 @@ The runtime answers None for a job that is not there and for nearly every error 
 that is not mounted looks like a store without jobs. So one None proves nothing. A job counts as deleted only
 after repeated looks over a long time, at each of which the store gave it not, but gave another job. Where the
 store keeps jobs in directories, the job's directory must be gone too: one that is there and cannot be read is
-an error of the disk.
+an error of the disk. And there the directory of all jobs stands for another job, if it is still the one in
+which a job was found.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class JobStore:
         self._engine, self._others, self._clock = engine, others, clock
         self._absent: dict[str, _Absence] = {}
         self._witness = ""  # the job that was found last
+        self._home: tuple[int, int] | None = None  # device and inode of the directory in which it was found
         self._doubted = -_BETWEEN  # when the store last gave no job at all
 
     def meta(self, job_id: str) -> dict[str, Any] | None:
@@ -59,7 +61,7 @@ class JobStore:
             return None
         if job is None:
             return None
-        self._witness = job_id
+        self._witness, self._home = job_id, self._home_of(job_id)
         self._absent.pop(job_id, None)
         return dict(job.meta)
 
@@ -101,8 +103,19 @@ class JobStore:
             return not isinstance(error, FileNotFoundError)
         return True
 
+    def _home_of(self, job_id: str) -> tuple[int, int] | None:
+        directory = job_directory(self._engine, job_id)
+        try:
+            status = os.stat(directory.parent) if directory else None
+        except OSError:
+            return None
+        return (status.st_dev, status.st_ino) if status else None
+
     def _answers(self, job_id: str) -> bool:
-        """Whether the store gives a job other than this one now."""
+        """Whether the store gives a job other than this one now, or is seen to be there without one."""
+        home = self._home_of(job_id)
+        if home is not None and home == self._home:
+            return True
         if self._witness not in ("", job_id) and self.meta(self._witness) is not None:
             return True
         others = (other for other in self._others() if other != job_id)

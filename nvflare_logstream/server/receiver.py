@@ -130,6 +130,11 @@ class Receiver:
     def _admitted(self, stream: StreamId, peer: Peer, replies: Replies) -> bool:
         """Whether the peer may write this stream; if not, the reply says why."""
         admission = self._admission(stream.job_id, peer, replies)
+        if admission.status is Status.OK and peer.job_id:
+            # What the site keeps back only its parent process may let out again.
+            known = self._store.info(self._key(stream, peer))
+            if known is not None and known.state is State.REFUSED:
+                admission = Admission(Status.REFUSED, known.reason)
         if admission.status is not Status.OK:
             replies.add(StreamReply(stream, admission.status, reason=admission.reason))
             if admission.status is Status.REFUSED and not admission.by_policy:

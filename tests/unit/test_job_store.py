@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 from nvflare.apis.impl.job_def_manager import SimpleJobDefManager
@@ -97,11 +96,9 @@ def test_what_is_noted_is_bounded(engine, jobs, monkeypatch):
     assert len(jobs._absent) <= 3
 
 
-@pytest.mark.parametrize("trouble", ["meta", "data", "link", "closed"])
-def test_a_job_that_cannot_be_read_is_not_deleted_while_its_directory_is_there(
-    tmp_path, engine, clock, monkeypatch, trouble
-):
-    """The runtime's own storage gives None for one bad block in the job's files, and gives all other jobs."""
+@pytest.fixture
+def stored(tmp_path, engine, monkeypatch):
+    """The directory of the jobs that the runtime's own storage keeps, with two jobs."""
     storage = FilesystemStorage()
     manager = SimpleJobDefManager(uri_root=str(tmp_path / "jobs"))
     monkeypatch.setattr(manager, "_get_job_store", lambda fl_ctx: storage)
@@ -109,8 +106,59 @@ def test_a_job_that_cannot_be_read_is_not_deleted_while_its_directory_is_there(
     for job_id in ("job-1", "job-2"):
         meta = {"job_id": job_id, "name": "a job", "folder_name": "app", "deploy_map": {}}
         storage.create_object(manager.job_uri(job_id), b"the job", meta)
+    return tmp_path / "jobs"
+
+
+def looks(jobs, clock, job_id: str = "job-1") -> list[bool]:
+    """What each of some looks over eleven minutes says."""
+    found = []
+    for _ in range(11):
+        found.append(jobs.deleted(job_id))
+        clock.advance(60)
+    return found
+
+
+def test_the_last_job_is_deleted_where_the_directory_of_all_jobs_is_still_there(stored, engine, clock):
+    """Without another job in the store, its site was told "later" for ever."""
+    shutil.rmtree(stored / "job-2")
+    jobs = JobStore(engine, lambda: [], clock)
+    assert jobs.meta("job-1")
+    shutil.rmtree(stored / "job-1")
+    assert looks(jobs, clock) == [False] * 10 + [True]
+
+
+@pytest.mark.parametrize("trouble", ["not mounted", "gone", "an error", "never seen"])
+def test_the_last_job_is_in_doubt_where_the_directory_of_all_jobs_is_another(
+    stored, engine, clock, trouble, monkeypatch
+):
     jobs = JobStore(engine, lambda: ["job-1", "job-2"], clock)
-    directory = Path(manager.job_uri("job-1"))
+    assert trouble == "never seen" or jobs.meta("job-1")
+    shutil.rmtree(stored / "job-2")
+    if trouble in ("not mounted", "gone"):
+        stored.rename(stored.with_name("elsewhere"))
+        if trouble == "not mounted":
+            stored.mkdir()
+    else:
+        shutil.rmtree(stored / "job-1")
+    if trouble == "an error":
+        stat = os.stat
+
+        def fail(path, *more, **named):
+            if str(path) == str(stored):
+                raise OSError(116, "Stale file handle")
+            return stat(path, *more, **named)
+
+        monkeypatch.setattr(os, "stat", fail)
+    assert not any(looks(jobs, clock))
+
+
+@pytest.mark.parametrize("trouble", ["meta", "data", "link", "closed"])
+def test_a_job_that_cannot_be_read_is_not_deleted_while_its_directory_is_there(
+    tmp_path, stored, engine, clock, monkeypatch, trouble
+):
+    """The runtime's own storage gives None for one bad block in the job's files, and gives all other jobs."""
+    jobs = JobStore(engine, lambda: ["job-1", "job-2"], clock)
+    directory = stored / "job-1"
     assert jobs.meta("job-1")["job_id"] == "job-1"
     with monkeypatch.context() as patched:
         if trouble == "closed":
@@ -131,15 +179,9 @@ def test_a_job_that_cannot_be_read_is_not_deleted_while_its_directory_is_there(
         else:
             (directory / trouble).unlink()
         assert jobs.meta("job-1") is None and jobs.meta("job-2")
-        for _ in range(20):
-            assert not jobs.deleted("job-1")
-            clock.advance(60)
+        assert not any(looks(jobs, clock))
     if directory.is_symlink():
         directory.unlink()
     else:
         shutil.rmtree(directory)
-    found = []
-    for _ in range(11):
-        found.append(jobs.deleted("job-1"))
-        clock.advance(60)
-    assert found == [False] * 10 + [True]
+    assert looks(jobs, clock) == [False] * 10 + [True]

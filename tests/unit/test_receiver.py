@@ -485,6 +485,22 @@ def test_a_late_frame_of_a_jobs_process_does_not_open_a_closed_stream_again(serv
     assert server.info().verdict is Verdict.STREAMING and server.info().losses[0].is_note
 
 
+@pytest.mark.parametrize("part", EVERYTHING, ids=lambda part: type(part).__name__)
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_jobs_process_does_not_undo_its_sites_refusal(server, part, loaded):
+    """An empty log that the site keeps back was `complete` when the job's own process closed it."""
+    if loaded:
+        server.send(LOG)
+    server.send(Refusal(LOG, "policy"))
+    for again in (part, close(b"")):
+        reply = server.reply(again, peer=JOB_PROCESS)
+        assert (reply.status, reply.reason) == (Status.REFUSED, "policy")
+    assert server.info().standing == "refused (policy)" and server.info().end == 0
+    server.send(LOG)  # the site's admin allows it again
+    assert server.reply(Frame(LOG, 0, b"1", b"c"), peer=JOB_PROCESS).status is Status.OK
+    assert server.info().standing == "streaming"
+
+
 def test_a_site_writes_under_its_own_name(server):
     server.send(LOG, Frame(LOG, 0, b"1", b"c"), peer=Peer("site-2"))
     assert server.asked and {site for site, _ in server.asked} == {"site-2"}
