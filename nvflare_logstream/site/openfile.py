@@ -59,9 +59,9 @@ class OpenFile:
         os.close(self.descriptor)
 
     @property
-    def seen_size(self) -> int:
-        """Bytes that the file was known to have at the last read."""
-        return self._seen[0]
+    def named(self) -> bool:
+        """Whether the file still has a name somewhere."""
+        return os.fstat(self.descriptor).st_nlink > 0
 
     def has_more(self) -> bool:
         """Whether the file is longer than what was read of it."""
@@ -98,12 +98,23 @@ class OpenFile:
             self.position += len(data)
         return data
 
-    def begin_again(self) -> None:
-        """Go to the file's start: it was truncated in place."""
+    def begin_again(self) -> str:
+        """Go to the file's start: it was truncated in place. Returns what is gone, in words."""
+        known = self._seen[0] - self.position
+        gone = "what was written since the last look is"
+        if known > 0:  # how much was written after the last read nobody knows
+            gone = f"at least {known} bytes written before it are"
         self.position, self.anchor, self._head, self._seen = 0, b"", b"", (0, 0)
+        return f"the file was truncated in place; {gone} gone"
 
-    def is_copied_to(self, path: Path) -> bool:
-        """Whether another file holds the same bytes at its head and before the position."""
+    def newest_copy(self, chain: list[ChainFile]) -> ChainFile | None:
+        """The newest other file that holds the same bytes up to the position, as far as can be seen."""
+        for other in reversed(chain):
+            if other.inode != self.inode and other.size >= self.position and self._is_copied_to(other.path):
+                return other
+        return None
+
+    def _is_copied_to(self, path: Path) -> bool:
         descriptor = open_plainly(path)
         if descriptor is None:
             return False
