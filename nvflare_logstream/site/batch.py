@@ -77,12 +77,13 @@ class Batch:
                 writer.full = True
                 return source.offset > begin
             chunk = source.read(room)
+            if chunk is None and stream.phase is Phase.CLOSING:
+                digest, begins = source.digest()
+                chunk = source.read(room)  # what the digest found missing, or a last line
+                if chunk is None:
+                    writer.close(Close(stream.id, source.offset, digest, begins, stream.outcome))
+                    self.closing.add(stream.id)
             if chunk is None:
-                break
+                return source.offset > begin or stream.id in self.closing
             writer.frame(Frame(stream.id, chunk.offset, chunk.data, chunk.cursor, chunk.losses))
             self.ends[stream.id] = source.offset
-        if stream.phase is Phase.CLOSING:
-            digest, begins = source.digest()
-            writer.close(Close(stream.id, source.offset, digest, begins, stream.outcome))
-            self.closing.add(stream.id)
-        return source.offset > begin or stream.id in self.closing

@@ -78,25 +78,28 @@ def open_plainly(path: Path) -> int | None:
     return None
 
 
-def scan(log: Path, known: Collection[Segment] = ()) -> list[ChainFile]:
+def scan(
+    log: Path, known: Collection[Segment] = (), copies: Collection[tuple[int, int]] = ()
+) -> list[ChainFile]:
     """The rotation chain, oldest first. A rotation renames file by file: look until two looks agree.
 
     Args:
         log: the log's path.
         known: what was read; the files that hold it belong to the chain whatever they are called by now.
+        copies: inodes and sizes of files that do not belong to it.
 
     Raises:
         OSError: if the directory is there and cannot be read.
     """
-    chain = _scan_once(log, known)
+    chain = _scan_once(log, known, copies)
     for _ in range(_MOST_LOOKS):
-        last, chain = chain, _scan_once(log, known)
+        last, chain = chain, _scan_once(log, known, copies)
         if [(f.path, f.inode) for f in last] == [(f.path, f.inode) for f in chain]:
             break
     return chain
 
 
-def _scan_once(log: Path, known: Collection[Segment]) -> list[ChainFile]:
+def _scan_once(log: Path, known: Collection[Segment], copies: Collection[tuple[int, int]]) -> list[ChainFile]:
     try:
         suffixes = _suffixes(log, known)
         users = owners(log.parent)
@@ -106,7 +109,7 @@ def _scan_once(log: Path, known: Collection[Segment]) -> list[ChainFile]:
     for suffix in suffixes:
         found = _look(log.with_name(f"{log.name}.{suffix}"), users)
         # An inode may be used again, by a file that is none of the log.
-        if found and (_is_number_or_date(suffix) or was_read(found[0], known)):
+        if found and found[0][1:] not in copies and (_is_number_or_date(suffix) or was_read(found[0], known)):
             rotated.append((suffix, *found))
     # The log comes last: a rotation gives it away first.
     current = _look(log, users)
@@ -166,14 +169,37 @@ def _is_number_or_date(suffix: str) -> bool:
 
 
 def _look(path: Path, users: Collection[int]) -> tuple[ChainFile, int] | None:
-    """A file as it is now, with the time of its last write; None if it is gone or may not be read."""
+    """A file as it is now, with the time of its last write; None if it is gone or may not be read.
+
+    Raises:
+        OSError: if nobody can say; to pass it over might lose it.
+    """
     try:
         status = os.lstat(path)
-    except OSError:  # one bad name beside the log stops nothing; the log itself is opened, and that tells
+    except FileNotFoundError:
         return None
     if obstacle(status, users):
         return None
     return ChainFile(path, status.st_ino, status.st_size), status.st_mtime_ns
+
+
+def inode_of(path: Path) -> int:
+    """The inode that a path names; 0 if there is nothing."""
+    try:
+        return os.lstat(path).st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def check_plain(path: Path) -> None:
+    """Check that a file may be read; nothing is wrong if there is none.
+
+    Raises:
+        OSError: if it may not (see `obstacle`).
+    """
+    with suppress(FileNotFoundError):
+        if what := obstacle(os.lstat(path), owners(path.parent)):
+            raise OSError(errno.EPERM, f"it is {what}, and only regular files of the job are read")
 
 
 def skip_empty(files: list[ChainFile]) -> list[ChainFile]:
@@ -190,13 +216,13 @@ def skip_empty(files: list[ChainFile]) -> list[ChainFile]:
     return files[first:]
 
 
-def head_of(path: Path, length: int) -> str:
-    """Fingerprint of the first `length` bytes; empty if there is no such file."""
+def head_of(path: Path, length: int, start: int = 0) -> str:
+    """Fingerprint of the first `length` bytes, or of those from `start` on; empty without a file."""
     descriptor = open_plainly(path)
     if descriptor is None:
         return ""
     try:
-        return fingerprint(os.pread(descriptor, length, 0))
+        return fingerprint(os.pread(descriptor, length, start))
     finally:
         os.close(descriptor)
 
@@ -205,16 +231,6 @@ def unread(chain: list[ChainFile], segments: Iterable[Segment]) -> list[ChainFil
     """The files of the chain that follow the last one from which something was read."""
     read = [number for number, file in enumerate(chain) if was_read(file, segments)]
     return chain[read[-1] + 1 :] if read else chain
-
-
-def first_before(files: Iterable[ChainFile], inode: int) -> ChainFile | None:
-    """The first file with data before the one of that inode; None also if that one is not there."""
-    first = None
-    for file in files:
-        if file.inode == inode:
-            return first
-        first = first or (file if file.size else None)
-    return None
 
 
 def was_read(file: ChainFile, segments: Iterable[Segment]) -> bool:
@@ -228,19 +244,19 @@ def was_read(file: ChainFile, segments: Iterable[Segment]) -> bool:
 
 
 def holder(chain: list[ChainFile], segment: Segment) -> ChainFile | None:
-    """The file that holds a segment: of the same inode and head, or else of the same head alone.
+    """The file that holds a segment: of the same inode and head, or else the longest of the same head.
 
     Raises:
         OSError: if the file of the same inode cannot be read.
     """
-    for file in sorted(chain, key=lambda f: f.inode != segment.inode):
+    for file in sorted(chain, key=lambda f: (f.inode == segment.inode, f.size), reverse=True):
         same = file.inode == segment.inode
         if file.size < segment.head_length or not (same or segment.head_length):
             continue
         try:
             if head_of(file.path, segment.head_length) == segment.head:
                 return file
-        except OSError:
+        except PermissionError:
             if same:
-                raise  # another file that cannot be read is none of ours
+                raise  # another file that may not be read is none of ours
     return None

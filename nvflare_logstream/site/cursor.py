@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import NamedTuple
 
 VERSION = 1  # of the cursor's JSON; release 0.1.0 wrote the same form without a version
@@ -101,3 +102,25 @@ class Cursor(NamedTuple):
             and all(type(s.head_length) is int and 0 <= s.head_length <= _LONGEST_HEAD for s in self.segments)
             and len(self.anchor) <= (self.segments[-1].end if self.segments else 0)
         )
+
+
+class Ahead:
+    """What was read beyond a place to which the receiver then went back: it has to be found again."""
+
+    def __init__(self) -> None:
+        self._segments: list[tuple[int, Segment]] = []  # with their places in the stream
+
+    def go_back(self, base: int, segments: Iterable[Segment], offset: int) -> None:
+        """The reader goes to `offset`; it has read `segments`, which begin at `base`."""
+        known = {}
+        for segment in segments:
+            known[base] = segment
+            base += segment.length
+        known.update(self._segments)
+        self._segments = [(at, known[at]) for at in sorted(known) if at >= offset and known[at].length]
+
+    def take(self, offset: int) -> Segment | None:
+        """What was read from `offset` on, for the last time; None if nothing was."""
+        while self._segments and self._segments[0][0] < offset:
+            self._segments.pop(0)
+        return self._segments.pop(0)[1] if self._segments else None

@@ -11,7 +11,6 @@ from nvflare_logstream.site.cursor import Segment, fingerprint
 
 HEAD = 1024  # bytes of a file's head that identify it, beside its inode
 ANCHOR = 64  # bytes before the position that are compared before each read
-_SINCE = "what was written since the last look is"
 
 
 class OpenFile:
@@ -61,11 +60,9 @@ class OpenFile:
         os.close(self.descriptor)
 
     @property
-    def unread(self) -> str:
-        """What was not read before the file was truncated, in words that "gone" follows."""
-        # How much was written after the last read nobody knows, so the length stays open.
-        known = self._seen[0] - self.position
-        return f"at least {known} bytes written before it are" if known > 0 else _SINCE
+    def named(self) -> bool:
+        """Whether the file still has a name somewhere."""
+        return os.fstat(self.descriptor).st_nlink > 0
 
     def has_more(self) -> bool:
         """Whether the file is longer than what was read of it."""
@@ -113,12 +110,23 @@ class OpenFile:
         self._head = os.pread(self.descriptor, min(HEAD, position), 0)
         self.position, self.anchor, self._seen = position, anchor, (0, 0)
 
-    def begin_again(self) -> None:
-        """Go to the file's start: it was truncated in place."""
+    def begin_again(self) -> str:
+        """Go to the file's start: it was truncated in place. Returns what is gone, in words."""
+        known = self._seen[0] - self.position
+        gone = "what was written since the last look is"
+        if known > 0:  # how much was written after the last read nobody knows
+            gone = f"at least {known} bytes written before it are"
         self.position, self.anchor, self._head, self._seen = 0, b"", b"", (0, 0)
+        return f"the file was truncated in place; {gone} gone"
 
-    def is_copied_to(self, path: Path) -> bool:
-        """Whether another file holds the same bytes at its head and before the position."""
+    def newest_copy(self, chain: list[ChainFile]) -> ChainFile | None:
+        """The newest other file that holds the same bytes up to the position, as far as can be seen."""
+        for other in reversed(chain):
+            if other.inode != self.inode and other.size >= self.position and self._is_copied_to(other.path):
+                return other
+        return None
+
+    def _is_copied_to(self, path: Path) -> bool:
         descriptor = open_plainly(path)
         if descriptor is None:
             return False

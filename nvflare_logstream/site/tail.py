@@ -4,8 +4,7 @@ Rules (the tests drive them with random writes, rotations and restarts against a
 
 * The sequence is every byte ever written to the file, in the order written. A rotated file is read to its end
   before the next one is begun, mostly `log.txt.2`, `log.txt.1`, `log.txt`; none is read twice.
-* A file is known by its inode and a fingerprint of its head, because a deleted file's inode is soon given to
-  another one.
+* A file is known by its inode and a fingerprint of its head: the inode of a deleted one is soon used again.
 * Before new bytes are taken, the last bytes already taken (the anchor) are compared with the file. This finds
   a truncated file even if it has already grown beyond the old position.
 * After a truncation the rest is read from the copy that `copytruncate` made, where there is one.
@@ -15,27 +14,25 @@ Rules (the tests drive them with random writes, rotations and restarts against a
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
 from nvflare_logstream.site.chain import (
     MOST_FILES,
     ChainFile,
-    first_before,
+    check_plain,
     holder,
-    obstacle,
+    inode_of,
     open_plainly,
-    owners,
-    scan,
     skip_empty,
     unread,
     was_read,
 )
-from nvflare_logstream.site.cursor import MAX_SEGMENTS, Cursor, Segment, merge_gone
+from nvflare_logstream.site.cursor import MAX_SEGMENTS, Ahead, Cursor, Segment, merge_gone
 from nvflare_logstream.site.digest import digest_of
 from nvflare_logstream.site.openfile import OpenFile
 from nvflare_logstream.site.source import Chunk
+from nvflare_logstream.site.strays import Strays
 from nvflare_logstream.streams import Loss
 
 
@@ -57,7 +54,9 @@ class Tailer:
         self._base = 0
         self._segments: list[Segment] = []
         self._next_inode = 0  # the file known to follow ours, once a rotation was seen
-        self._first: Segment | None = None  # what was ever read at the stream's start
+        self._orphaned = False  # the open file has no name any more, and nothing followed it at the last look
+        self._ahead = Ahead()
+        self._strays = Strays(self._path)
         self._cursor: bytes | None = b""  # at `offset`; None if a seek could not be completed
         self._losses: list[Loss] = []
 
@@ -82,6 +81,7 @@ class Tailer:
         Raises:
             OSError: if a file is there and cannot be read.
         """
+        self._ahead.go_back(self._base, self._segments, offset)
         self.offset, self._cursor = offset, None
         found = Cursor.decode(cursor)
         place = found if found and found.offset == offset else None
@@ -140,7 +140,7 @@ class Tailer:
         if self._file is None and self._cursor is not None:
             self._advance()
         elif self._file is not None and not self._next_inode:
-            followers, certain = self._followers()
+            followers, certain = self._followers(self._scan())
             self._next_inode = followers[0].inode if followers and certain else 0
 
     # -- reading ---------------------------------------------------------------------------------------------
@@ -165,7 +165,6 @@ class Tailer:
         if data and self._file:
             self.offset += len(data)
             self._segments[-1] = self._file.segment(self._segments[-1])
-            self._first = self._segments[0] if not self._base else self._first
         anchor = self._file.anchor if self._file else b""
         self._cursor = Cursor(self._base, anchor, tuple(self._segments)).encode()
         return Chunk(start, data, self._cursor, losses)
@@ -188,25 +187,35 @@ class Tailer:
 
     def _after_truncation(self, file: OpenFile) -> OpenFile:
         """Go on in the copy that was made before the truncation, or else at the file's new start."""
-        for other in reversed(self._scan()):
-            if other.inode == file.inode or other.size < file.position or not file.is_copied_to(other.path):
-                continue
+        chain = self._scan()
+        if other := file.newest_copy(chain):
             copy = self._open(other, file.position, file.anchor)
             if copy is None:
                 return file  # it was rotated between the scan and the open: look again
+            if all(named.inode != file.inode for named in chain):
+                self._lose("the file was copied, truncated and removed; what was written in between is gone")
             # The copy holds all of this file's bytes, so it also stands in for them in the digest.
             self._segments[-1] = copy.segment(self._segments[-1])
             return copy
-        self._lose(f"the file was truncated in place; {file.unread} gone")
+        self._lose(file.begin_again())
         merge_gone(self._segments)
-        file.begin_again()
         self._begin_segment(file)
         return file
 
     def _step_back(self, file: OpenFile) -> OpenFile | None:
         """Nothing was read of this file yet: if it was copied, then truncated, the copy comes first."""
-        first = first_before(unread(self._scan(), self._segments), file.inode)
-        earlier = self._open(first, 0) if first else None
+        chain = self._scan()
+        before = []
+        for other in unread(chain, self._segments):
+            if other.inode == file.inode:
+                break
+            before += [other] if other.size else []
+        else:
+            return None  # ours was removed
+        if before and (copy := self._strays.find_copy(before[0], self._segments, chain, self.offset)):
+            self._losses += copy
+            return self._step_back(file)
+        earlier = self._open(before[0], 0) if before else None
         if earlier:
             self._segments.pop()
             self._begin_segment(earlier)
@@ -221,46 +230,48 @@ class Tailer:
         while len(self._segments) > MAX_SEGMENTS:
             self._base += self._segments.pop(0).length
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, reason: str = "rotation removed files before they were read") -> None:
         self._losses.append(Loss(self.offset, None, reason))
 
     # -- from file to file -----------------------------------------------------------------------------------
 
     def _advance(self) -> bool:
         """Move to the file that follows in the rotation chain; False if there is none (yet)."""
-        try:
-            status = os.lstat(self._path)
-        except FileNotFoundError:
-            status = None
-        if self._file is not None and status is not None and status.st_ino == self._file.inode:
+        if self._file is not None and self._file.inode == inode_of(self._path):
             return False
-        followers, certain = self._followers()
+        chain = self._scan()
+        followers, certain = self._followers(chain)
         if followers and certain:
             self._next_inode = followers[0].inode
         if certain and not any(file.size for file in followers) and not (self._file is None and followers):
-            if status is not None and (what := obstacle(status, owners(self._path.parent))):
-                raise OSError(errno.EPERM, f"it is {what}, and only regular files of the job are read")
+            self._orphaned = self._file is not None and not self._file.named
+            check_plain(self._path)
+            if not followers and self._ahead.take(self.offset):
+                self._lose()
             return False
         too_many = not self._segments and len(followers) > MOST_FILES + 1
         followers = skip_empty(followers)
+        if copy := self._strays.find_copy(followers[0], self._segments, chain, self.offset):
+            self._losses += copy
+            return True  # without it, the order of the others may be another
         if self._file is not None and self._file.has_more():
             return True  # a last line came while we looked
-        first = None if self.offset else self._first
         if opened := self._open(followers[0], 0):
-            if not certain or (first and not holder(followers, first)):
-                self._lose("rotation removed files before they were read")
+            read_before = self._ahead.take(self.offset)
+            if not certain or (read_before and not holder(followers[:1], read_before)):
+                self._lose()
             elif too_many:
                 self._lose(f"there are more than {MOST_FILES} rotated files, and not all were read")
             self._next_inode = followers[1].inode if len(followers) > 1 else 0
             self._begin_segment(opened)
+            self._losses += self._strays.find_late_lines(chain, self._base, self._segments)
         return True  # also if a rotation came between the scan and the open: look again
 
     def _scan(self) -> list[ChainFile]:
-        return scan(self._path, self._segments)
+        return self._strays.look(self._segments)
 
-    def _followers(self) -> tuple[list[ChainFile], bool]:
+    def _followers(self, chain: list[ChainFile]) -> tuple[list[ChainFile], bool]:
         """The files to read after the open one, oldest first; and whether none can be missing between."""
-        chain = self._scan()
         inodes = [file.inode for file in chain]
         if self._file is not None and self._file.inode in inodes:
             followers = chain[inodes.index(self._file.inode) + 1 :]
@@ -270,21 +281,23 @@ class Tailer:
             return followers, True
         if self._next_inode:
             return followers, followers[0].inode == self._next_inode
-        # With the log alone left, ours was deleted and made anew: all of it was read through the descriptor.
-        return followers, all(file.path == self._path for file in followers if file.size)
+        new = [file for file in followers if file.size or file.path == self._path]
+        # Ours was deleted and made anew: more than once, for all we know, unless we saw both.
+        seen = self._orphaned or self._file.named
+        return followers, not new or (len(new) == 1 and new[0].path == self._path and seen)
 
     def _open(self, file: ChainFile, position: int, anchor: bytes | None = None) -> OpenFile | None:
         """Open a file of the chain in place of the open one; None if its path names another file by now."""
         opened = OpenFile.open(file, position, anchor)
         if opened is not None:
             self.close()
-            self._file = opened
+            self._file, self._orphaned = opened, False
         return opened
 
     # -- the site's own digest -------------------------------------------------------------------------------
 
     def digest(self) -> tuple[str, int]:
-        """Hash again, from the files, what was read so far.
+        """Hash again, from the files, what was read so far. What is found missing, the next chunk tells.
 
         Returns:
             The sha256 in hex, and the place in the stream it begins at: above 0 where older files are gone.
@@ -292,6 +305,7 @@ class Tailer:
         Raises:
             OSError: if a file is there and cannot be read.
         """
+        self._losses += self._strays.find_missing(self._scan(), self._base, self._segments, bool(self._file))
         return digest_of(self._base, self._segments, self._open_holder)
 
     def _open_holder(self, segment: Segment) -> int | None:

@@ -21,7 +21,7 @@ class World:
     """A site, a server and a link between them, on one clock that nobody has to wait for."""
 
     def __init__(self, root: Path, **quotas: int):
-        self.clock = Clock()
+        self.clock = self.server_clock = Clock()
         self.root, self.logs = root / "store", root / "logs"
         self.logs.mkdir()
         self.quotas = Quotas(**quotas)
@@ -29,18 +29,17 @@ class World:
         self.watcher = ClockWatcher(self.clock)
         self.link = FaultyLink(self.deliver)
         self.verdicts: dict[StreamId, str] = {}
-        self.store = LogStore(self.root, self.quotas, self.clock)
+        self.store = LogStore(self.root, self.quotas, self.server_clock)
         self.senders: list[Sender] = []
         self.source: SourceFactory = Tailer
 
     def deliver(self, payload: bytes, job_id: str = "") -> bytes:
-        return Receiver(self.store, lambda site, job_id: self.admission, clock=self.clock).handle(
-            payload, Peer(SITE, job_id)
-        )
+        receiver = Receiver(self.store, lambda site, job_id: self.admission, clock=self.server_clock)
+        return receiver.handle(payload, Peer(SITE, job_id))
 
     def crash_server(self) -> None:
         self.store.index.close()  # the files' descriptors are not kept open: nothing else dies with a process
-        self.store = LogStore(self.root, self.quotas, self.clock)
+        self.store = LogStore(self.root, self.quotas, self.server_clock)
 
     def sender(self, *files: str, link: object = None) -> Sender:
         def ended(stream: StreamId, verdict: str, reason: str) -> None:

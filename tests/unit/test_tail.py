@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from nvflare_logstream.site import chain, tail
+from nvflare_logstream.site import chain, strays, tail
 from nvflare_logstream.site.chain import ChainFile, scan
 from nvflare_logstream.site.cursor import Segment
 from nvflare_logstream.site.tail import Tailer
@@ -71,6 +71,7 @@ class TailMachine(RuleBasedStateMachine):
         self.earliest = 0  # the first place from which a reader can still know what was destroyed behind it
         self.doubt = False  # bytes were destroyed unread, or a reader could not tell whether they were
         self.current_begun = False
+        self.deleted = False  # the log was deleted, and the reader has not looked since
         self.seen = (
             True  # the reader has looked since the last rotation, and is in a file that still has a name
         )
@@ -105,6 +106,8 @@ class TailMachine(RuleBasedStateMachine):
             "empty": b"",
             "long": unique * 300,
         }[kind]
+        # Who finds a log deleted and made anew in one look cannot know how often that happened.
+        self.doubt |= self.deleted and not self.path.exists()
         with self.path.open("ab") as file:
             file.write(data)
         self.written += data
@@ -206,7 +209,7 @@ class TailMachine(RuleBasedStateMachine):
     def delete(self, recreate: bool) -> None:
         self.path.unlink()
         self.seen = False
-        self.destroyed, self.current_begun, self.renamed = True, False, False
+        self.destroyed, self.deleted, self.current_begun, self.renamed = True, True, False, False
         self.earliest = len(self.cursors) - 1
         if recreate:
             self.write("line")
@@ -240,6 +243,7 @@ class TailMachine(RuleBasedStateMachine):
         chunk, fd = self.tailer.read(limit), self.tailer.descriptor
         self.seen = fd is None or os.fstat(fd).st_nlink > 0
         if chunk is None:
+            self.deleted = False
             return False
         assert chunk.offset == len(self.delivered) and len(chunk.data) <= limit
         assert chunk.data or chunk.losses
@@ -397,13 +401,15 @@ def test_a_late_line_that_comes_while_the_reader_moves_on_is_read(log, tailer, m
     data, renamed = read_all(tailer), log.with_name("log.txt.1")
     log.rename(renamed)
 
-    def scan_late(path: Path, known: Collection[Segment] = ()) -> list[ChainFile]:
+    def scan_late(
+        path: Path, known: Collection[Segment], copies: Collection[tuple[int, int]]
+    ) -> list[ChainFile]:
         if not log.exists():
             append(renamed, b"late ")
             append(log, b"two")
-        return scan(path, known)
+        return scan(path, known, copies)
 
-    monkeypatch.setattr(tail, "scan", scan_late)
+    monkeypatch.setattr(strays, "scan", scan_late)
     assert data + read_all(tailer) == b"one late two"
 
 
@@ -572,7 +578,6 @@ def test_a_log_that_is_no_plain_file_of_ours_is_not_read(log, tailer, monkeypatc
         monkeypatch.setattr(
             chain, "obstacle", lambda s, users: real(s, users if s.st_ino != strangers else {-1})
         )
-        monkeypatch.setattr(tail, "obstacle", chain.obstacle)
     if late:
         assert tailer.read(ENOUGH).data == b"ore "
     said = {"pipe": "no regular file", "socket": "no regular file", "owner": f"a file of user {os.getuid()}"}
@@ -608,15 +613,17 @@ def test_what_takes_a_files_place_after_the_scan_is_not_read(log, tailer, monkey
     log.write_bytes(b"two ")
     log.with_name("secret.key").write_bytes(b"a secret")
 
-    def scan_early(path: Path, known: Collection[Segment] = ()) -> list[ChainFile]:
-        seen = scan(path, known)
+    def scan_early(
+        path: Path, known: Collection[Segment], copies: Collection[tuple[int, int]]
+    ) -> list[ChainFile]:
+        seen = scan(path, known, copies)
         if not log.with_name("log.txt.2").exists():
             log.with_name("log.txt.1").rename(log.with_name("log.txt.2"))
             log.rename(log.with_name("log.txt.1"))
             log.symlink_to("secret.key") if comes == "link" else os.mkfifo(log)
         return seen
 
-    monkeypatch.setattr(tail, "scan", scan_early)
+    monkeypatch.setattr(strays, "scan", scan_early)
     assert data + tailer.read(ENOUGH).data == b"one two "
     with pytest.raises(OSError, match="only regular files"):
         tailer.read(ENOUGH)
@@ -690,3 +697,184 @@ def test_a_late_line_or_a_clock_set_back_does_not_turn_the_order_of_two_backups(
     data += read()
     assert data == b"".join((tmp_path / name).read_bytes() for name in ("log.txt.2", "log.txt.1", "log.txt"))
     tailer.close()
+
+
+# -- what is missing, and nobody can say how much ------------------------------------------------------------
+
+
+def losses_at_the_end(tailer: Tailer) -> tuple[bytes, list[int]]:
+    """What the tailer still has, and where bytes are missing, what the last digest finds included."""
+    data, losses = read_with_losses(tailer)
+    tailer.digest()
+    last, found = read_with_losses(tailer)
+    tailer.digest()
+    assert not last and tailer.read(ENOUGH) is None, "each is told once"
+    return data, [loss.offset for loss in (*losses, *found)]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_log_that_was_deleted_and_made_anew_while_nobody_looked_is_an_entry(log, tailer, times):
+    """Once or twice: nothing tells."""
+    log.write_bytes(b"one ")
+    data = read_all(tailer)
+    for number in range(times):
+        log.unlink()
+        log.write_bytes(b"life %d " % number)
+    assert losses_at_the_end(tailer) == (b"life %d " % (times - 1), [4]) and data == b"one "
+
+
+def test_a_log_that_was_seen_to_be_deleted_and_then_made_anew_is_whole(log, tailer):
+    log.write_bytes(b"one ")
+    data = read_all(tailer)
+    log.unlink()
+    assert tailer.read(ENOUGH) is None
+    log.write_bytes(b"two")
+    assert losses_at_the_end(tailer) == (b"two", []) and data == b"one "
+
+
+@pytest.mark.parametrize("looks", [True, False], ids=["seen", "unseen"])
+def test_a_file_that_rotation_made_and_deleted_while_nobody_looked_is_an_entry(log, tailer, looks):
+    """One backup is kept, and the log is empty after each rotation."""
+    backup = log.with_name("log.txt.1")
+    data = b""
+    for line in (b"one ", b"two ", b"three "):
+        append(log, line)
+        data += read_with_losses(tailer)[0] if looks or line == b"one " else b""
+        log.rename(backup)
+        log.touch()
+    rest, losses = losses_at_the_end(tailer)
+    assert (data + rest, losses) == ((b"one two three ", []) if looks else (b"one three ", [4]))
+
+
+@pytest.mark.parametrize("more", [False, True], ids=["at the end", "before the next rotation"])
+def test_a_line_that_comes_to_a_rotated_file_after_its_successor_was_begun_is_an_entry(log, tailer, more):
+    log.write_bytes(b"one ")
+    data = read_all(tailer)
+    log.rename(log.with_name("log.txt.1"))
+    log.write_bytes(b"two ")
+    data += read_all(tailer)
+    append(log.with_name("log.txt.1"), b"too late")
+    if more:
+        log.with_name("log.txt.1").rename(log.with_name("log.txt.2"))
+        log.rename(log.with_name("log.txt.1"))
+        log.write_bytes(b"three")
+    rest, losses = losses_at_the_end(tailer)
+    assert data + rest == b"one two " + b"three" * more and losses == [4]
+
+
+@pytest.mark.parametrize("name", ["log.txt.1", "log.txt.7"])
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("way", ["shift", "rising", "copytruncate", "none"])
+def test_a_copy_under_a_backups_number_is_not_sent_as_one(log, tailer, name, begun, way):
+    """It is left out, with an entry where it might have been a rotated file."""
+    first = b"2026-11-21 12:00:00 - INFO - a first line\n"
+    log.write_bytes(first)
+    data = read_all(tailer) if begun else b""
+    shutil.copyfile(log, log.with_name(name))
+    written = first + b"a second line\n"
+    append(log, b"a second line\n")
+    if way != "none":
+        backup = log.with_name("log.txt.2" if way == "rising" else "log.txt.1")
+        if backup.exists():
+            backup.rename(log.with_name("log.txt.2"))
+        if way == "copytruncate":
+            shutil.copyfile(log, backup)
+            os.truncate(log, 0)
+        else:
+            log.rename(backup)
+        append(log, b"a third line\n")
+        written += b"a third line\n"
+    rest, losses = losses_at_the_end(tailer)
+    assert data + rest == written and (begun or len(losses) == 1)
+
+
+def test_a_directory_that_is_gone_before_the_first_look_is_an_entry(tmp_path):
+    tailer = Tailer(tmp_path / "gone", "log.txt")
+    assert losses_at_the_end(tailer) == (b"", [0])
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_passed_over(log, tailer, monkeypatch):
+    log.with_name("log.txt.1").write_bytes(b"one ")
+    log.write_bytes(b"two")
+    real = os.lstat
+
+    def lstat(path: Path) -> os.stat_result:
+        if str(path).endswith(".1"):
+            raise OSError(5, "Input/output error")
+        return real(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "lstat", lstat)
+        with pytest.raises(OSError, match="Input/output"):
+            tailer.read(ENOUGH)
+    assert read_all(tailer) == b"one two"
+
+
+def test_a_copy_that_cannot_be_opened_now_is_not_taken_for_a_loss(log, tailer, monkeypatch):
+    log.write_bytes(b"0123456789")
+    chunk = tailer.read(4)
+    shutil.copyfile(log, log.with_name("log.txt.1"))
+    os.truncate(log, 0)
+    resumed, real = Tailer(log.parent, log.name), os.open
+
+    def few(path: Path, *args: int) -> int:
+        if str(path).endswith(".1"):
+            raise OSError(24, "Too many open files")
+        return real(path, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", few)
+        with pytest.raises(OSError, match="Too many"):
+            resumed.seek(4, chunk.cursor)
+    resumed.seek(4, chunk.cursor)
+    assert read_all(resumed) == b"456789"
+    resumed.close()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_was_read_and_is_gone_when_the_receiver_goes_back_is_an_entry(log, tailer, again):
+    log.write_bytes(b"one ")
+    chunk = tailer.read(ENOUGH)
+    log.rename(log.with_name("log.txt.1"))
+    log.write_bytes(b"two ")
+    assert read_all(tailer) == b"two "
+    log.unlink()
+    if again:
+        log.write_bytes(b"three")
+    tailer.seek(4, chunk.cursor)
+    assert losses_at_the_end(tailer) == (b"three" if again else b"", [4])
+
+
+def test_what_was_read_is_read_again_when_the_receiver_goes_back(log, tailer):
+    log.write_bytes(b"one ")
+    chunk = tailer.read(ENOUGH)
+    for line in (b"two ", b"three "):
+        if (backup := log.with_name("log.txt.1")).exists():
+            backup.rename(log.with_name("log.txt.2"))
+        log.rename(log.with_name("log.txt.1"))
+        log.write_bytes(line)
+    assert read_all(tailer) == b"two three "
+    for place, cursor in ((4, chunk.cursor), (0, b"")):
+        tailer.seek(place, cursor)
+        assert losses_at_the_end(tailer) == (b"one two three "[place:], [])
+
+
+def test_what_was_written_to_a_copied_and_truncated_log_that_was_then_deleted_is_an_entry(log, tailer):
+    log.write_bytes(b"0123456789")
+    data = read_all(tailer)
+    shutil.copyfile(log, log.with_name("log.txt.1"))
+    os.truncate(log, 0)
+    append(log, b"unread")
+    log.unlink()
+    assert losses_at_the_end(tailer) == (b"", [10]) and data == b"0123456789"
+
+
+def test_an_unread_file_that_lies_among_those_that_were_read_is_an_entry(log, tailer):
+    log.write_bytes(b"one ")
+    data = read_all(tailer)
+    log.with_name("log.txt.3").write_bytes(b"where does this come from?")
+    os.utime(log.with_name("log.txt.3"), (1, 1))
+    log.rename(log.with_name("log.txt.1"))
+    log.write_bytes(b"two ")
+    rest, losses = losses_at_the_end(tailer)
+    assert data + rest == b"one two " and losses == [8]
