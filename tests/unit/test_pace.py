@@ -116,9 +116,9 @@ def test_a_close_that_takes_long_slows_nobody_down():
 
 
 def test_many_senders_cost_less_than_one_each():
-    """Twenty sites: what they write in half a second travels together."""
+    """Twenty sites: what they write in a second travels together, and is hardly older than that."""
     clock = Clock()
-    assert settled(Pace(clock), clock, 20, 0.0002) >= 0.5
+    assert 1.0 <= settled(Pace(clock), clock, 20, 0.0002) <= 1.2
 
 
 def test_senders_that_went_away_are_forgotten():
