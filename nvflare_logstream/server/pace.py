@@ -1,7 +1,7 @@
 """How long senders should wait before their next request, so that many sites cost the server a bounded share.
 
 A small request (a few lines) costs the server about the same whatever it carries, so the wait grows with
-the number of senders: ten sites still get a line across within 0.2 s, and sixty or more within some 2.5 s, as
+the number of senders: ten sites still get a line across within 0.2 s, and forty or more within some 2.5 s, as
 long as all together cost less than half a core by what a request is seen to cost; beyond, they wait longer. A
 full batch is cheap for what it carries; only many of them at once are held back, so that they share one core.
 
@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 _LIVELY = 10  # senders; so many still get a line across within 0.2 s
 _INTERVAL = 0.015  # seconds a sender
-_INTERVAL_OF_MORE = 0.04  # seconds for each sender beyond: all together then take about 3 % of a core
+_INTERVAL_OF_MORE = 0.1  # seconds for each sender beyond: all together then take some 2 % of a core
 _LONG_ENOUGH = 2.5  # seconds; lines shall not be older if the server can afford it
 _COST_IN_RUNTIME = 0.001  # seconds of CPU for a small request, beside what is measured here
 _MOST_COST = 0.02  # seconds; what takes longer compares a whole stream at its close

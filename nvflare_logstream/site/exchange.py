@@ -63,11 +63,17 @@ class Exchange:
         assert self.step is Step.UNDER_WAY
         self._unanswered.append(batch)
 
-    def answered(self, now: float, server_wait: float) -> None:
-        """The request under way was answered; the receiver asks for `server_wait` seconds of rest."""
+    def answered(self, now: float, server_wait: float, cost: float = 0.0) -> None:
+        """The request under way was answered.
+
+        Args:
+            now: the time.
+            server_wait: seconds of rest for which the receiver asks.
+            cost: seconds of CPU that the request took.
+        """
         batch = self._unanswered.pop(0)
         self.failures, self.last_answer = 0, now
-        self._timer.sent(now, batch.writer.raw_size, batch.writer.full, server_wait)
+        self._timer.sent(now, cost, batch.writer.full, server_wait)
 
     def failed(self, now: float, answered: bool = False) -> None:
         """No answer came or, with `answered`, none that says what was taken."""

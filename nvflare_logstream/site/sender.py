@@ -50,6 +50,7 @@ class Sender:
         on_verdict: called in the sender's thread with (stream, verdict, reason) when a stream has ended.
         clock, wall_clock, watcher: monotonic and calendar time in seconds, and what waits for changes.
         source: makes what is read of a log, from its directory and file name.
+        cpu_clock: the seconds of CPU that the sender's thread has taken.
     """
 
     def __init__(
@@ -62,9 +63,11 @@ class Sender:
         wall_clock: Callable[[], float] = time.time,
         watcher: Watcher | None = None,
         source: SourceFactory = Tailer,
+        cpu_clock: Callable[[], float] = time.thread_time,
     ):
         self._link, self._poll, self._on_verdict = link, poll_interval, on_verdict
-        self._clock, self._wall_clock = clock, wall_clock
+        self._clock, self._wall_clock, self._cpu_clock = clock, wall_clock, cpu_clock
+        self._cpu_before = 0.0  # when the request under way was begun
         self._watcher = watcher or Watcher()
         self._state = SenderState(source, self._watch, liveness_interval, clock())
         self._orders = Orders(clock, self._watcher.wake, self._alive)
@@ -160,6 +163,7 @@ class Sender:
             if not state.look_at_once:
                 self._watcher.wait(state.rest(self._clock(), self._poll, _ASLEEP))
             self._take_orders()
+            self._cpu_before = self._cpu_clock()
             state.next_batch(self._clock(), self._wall_clock())
             self._report()
         if exchange.under_way is not None:
@@ -185,7 +189,8 @@ class Sender:
             self._failed(f"the log receiver refused a message: {reply.error}", answered=True)
             self._state.take_error(batch, self._clock())
             return
-        for ended in self._state.take_answer(batch, reply, self._clock()):
+        cost, self._cpu_before = self._cpu_clock() - self._cpu_before, self._cpu_clock()
+        for ended in self._state.take_answer(batch, reply, self._clock(), cost):
             self._let_go(ended)
         self._report()
 

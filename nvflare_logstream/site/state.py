@@ -206,9 +206,9 @@ class SenderState:
         for stream in filter(None, map(self.streams.get, batch.ends)):
             self._hold_back(stream, 0, RETRY_WAITS, now)
 
-    def take_answer(self, batch: Batch, reply: Reply, now: float) -> list[Ended]:
-        """Take the answer to a request, and return the streams that it ends."""
-        self.exchange.answered(now, reply.not_before)
+    def take_answer(self, batch: Batch, reply: Reply, now: float, cost: float = 0.0) -> list[Ended]:
+        """Take the answer to a request that took `cost` seconds of CPU; return the streams that it ends."""
+        self.exchange.answered(now, reply.not_before, cost)
         ended: list[Ended] = []
         for row in reply.streams:
             if row.stream in self.refusals:

@@ -1,16 +1,18 @@
 """When the next request may go.
 
-At once after a quiet time, more rarely the more is written, and without a pause while full batches wait. A
-request costs the training process about a millisecond whatever it carries: so at a thousand lines a second a
-few hundred of them travel together, and at ten lines a second each travels alone.
+At once after a quiet time, without a pause while full batches wait, and else as often as a small share of a
+core allows by what requests are seen to cost. So at a thousand lines a second some dozens of them travel
+together, and at ten lines a second each travels alone.
 """
 
 from __future__ import annotations
 
-_SHORTEST = 0.02  # seconds between two requests while few bytes come
+_SHARE = 0.018  # of a core, for the requests of a log that is written all the time
+_IN_ALL = 2.0  # times what is measured: the runtime's own threads take as much again for a request
+_MOST_COST = 0.0025  # seconds of CPU; what takes longer reads a backlog, or hashes a whole log at its close
+_WEIGHT = 0.1  # of the last request in the mean of what requests cost
+_SHORTEST = 0.02  # seconds between two requests
 _LONGEST = 0.25  # seconds; a reader who follows still sees the log run
-_BYTES_AT_LONGEST = 60_000.0  # bytes a second from which requests go at the longest interval
-_MEMORY = 1.0  # seconds over which the rate is taken
 _LONGEST_SERVER_WAIT = 30.0  # seconds; what a server may ask for, whatever it says
 _LONGEST_RETRY = 5.0  # seconds, while no answer comes
 _LONGEST_RETRY_ANSWERED = 30.0  # seconds, while answers come that cannot be used
@@ -20,18 +22,20 @@ class RequestTimer:
     """Gives the earliest time of the next request; times are monotonic seconds."""
 
     def __init__(self) -> None:
-        self._rate = 0.0
-        self._last = float("-inf")
+        self._cost = 0.0  # of a request, in seconds of CPU
         self._not_before = float("-inf")
 
-    def sent(self, now: float, size: int, full: bool, server_wait: float) -> None:
-        """Note an answered request with `size` bytes of log; the answer asks for `server_wait` seconds."""
-        passed = max(now - self._last, 0.001)
-        weight = min(1.0, passed / _MEMORY)
-        self._rate += weight * (size / max(passed, _SHORTEST) - self._rate)
-        self._last = now
-        share = min(1.0, self._rate / _BYTES_AT_LONGEST)
-        own = 0.0 if full else _SHORTEST + share * (_LONGEST - _SHORTEST)
+    def sent(self, now: float, cost: float, full: bool, server_wait: float) -> None:
+        """Note an answered request.
+
+        Args:
+            now: the time.
+            cost: seconds of CPU that the sender's thread took for it.
+            full: it was a full batch, and the next one waits.
+            server_wait: seconds for which the answer asks to wait.
+        """
+        self._cost += _WEIGHT * (min(cost, _MOST_COST) - self._cost)
+        own = 0.0 if full else min(max(_SHORTEST, _IN_ALL * self._cost / _SHARE), _LONGEST)
         # In this order a wait that is no number (NaN) counts as the longest.
         self._not_before = now + max(own, min(_LONGEST_SERVER_WAIT, server_wait))
 

@@ -69,6 +69,7 @@ def follow(link: FaultyLink, clock: Clock, log: bytes) -> Sender:
         link,
         clock=clock,
         wall_clock=clock,
+        cpu_clock=lambda: 0.0,
         watcher=ClockWatcher(clock),
         source=lambda directory, file: MemorySource(bytearray(log)),
     )
