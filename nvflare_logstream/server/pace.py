@@ -50,7 +50,7 @@ class Pace:
         Args:
             sender: a name for the sender, `<site>/<job id>` or `<site>`.
             full: whether its request was a full batch.
-            seconds: how long the server took to handle it.
+            seconds: what the server took to handle it: CPU time, of a full batch all time.
 
         Returns:
             Seconds.

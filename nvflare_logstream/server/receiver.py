@@ -66,7 +66,7 @@ class Receiver:
 
     def handle(self, payload: object, peer: Peer) -> bytes:
         """Take one request and return the reply; never raises for what came over the wire."""
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.thread_time()
         try:
             self._sites.enter(peer.site)
             try:
@@ -81,7 +81,9 @@ class Receiver:
             self._counters.refused(peer.site, kind_of(error), str(error))
             return Reply(error=str(error)).encode()
         self._counters.took(peer.site, request.size)
-        wait = self._pace.wait(f"{peer.site}/{peer.job_id}", request.full, time.perf_counter() - started)
+        # A small request costs what it computes, whoever else has the core; a full one also what it waits.
+        cost = time.perf_counter() - started if request.full else time.thread_time() - used
+        wait = self._pace.wait(f"{peer.site}/{peer.job_id}", request.full, cost)
         return Reply(reply.streams, wait, "", reply.jobs_later).encode()
 
     def _take(self, request: Request, peer: Peer) -> Reply:

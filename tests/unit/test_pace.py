@@ -9,9 +9,14 @@ import time
 import pytest
 
 from nvflare_logstream.server.pace import Pace
+from nvflare_logstream.server.receiver import Admission, Receiver
 from nvflare_logstream.site.timer import RequestTimer
 from nvflare_logstream.site.watch import Watcher
+from nvflare_logstream.store.store import LogStore
+from nvflare_logstream.streams import StreamId
 from nvflare_logstream.testing import Clock
+from nvflare_logstream.wire.peer import Peer
+from nvflare_logstream.wire.upload import Frame, RequestWriter
 
 # -- the site ------------------------------------------------------------------------------------------------
 
@@ -105,6 +110,26 @@ def test_a_slow_server_asks_its_senders_to_wait_longer(senders, seconds, wait):
     for _ in range(100):
         found = settled(pace, clock, senders, seconds)
     assert found == pytest.approx(wait, abs=0.01)
+
+
+def test_what_a_small_request_costs_is_what_it_computes(memory_path, monkeypatch):
+    """Whoever else has the core or the lock meanwhile: else a busy machine makes lines old, and idles."""
+    costs: list[float] = []
+    monkeypatch.setattr(Pace, "wait", lambda pace, sender, full, seconds: costs.append(seconds) or 0.0)
+
+    def admit(site: str, job_id: str) -> Admission:
+        threading.Event().wait(0.2)
+        return Admission()
+
+    store, log = LogStore(memory_path / "store"), StreamId("job-1", "log.txt")
+    receiver = Receiver(store, admit)
+    small, full = RequestWriter(0.0, 0), RequestWriter(0.0, 0)
+    full.full = True
+    for writer in (small, full):
+        writer.frame(Frame(log, 0, b"line\n", b"c"))
+        receiver.handle(writer.encode(), Peer("site-1"))
+    store.close()
+    assert costs[0] < 0.15 < 0.2 < costs[1], "a full one also waits for the disk"
 
 
 def test_a_close_that_takes_long_slows_nobody_down():
