@@ -1,6 +1,12 @@
-"""What all tests share: how hard hypothesis tries."""
+"""What all tests share: how hard hypothesis tries, and what is begun ahead."""
 
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.ahead import Ahead, key_of
 
 settings.register_profile(
     "house",
@@ -9,3 +15,16 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("house")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ahead]:
+    begun = Ahead(request.session.items, tmp_path_factory.mktemp)
+    yield begun
+    begun.end()
+
+
+@pytest.fixture
+def ahead(request: pytest.FixtureRequest, begun: Ahead) -> Any:
+    """The result of what was begun ahead for this very test."""
+    return begun.result(*key_of(request.node))

@@ -13,6 +13,7 @@ import logging
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
@@ -41,6 +42,7 @@ ADMIN = "admin@nvidia.com"
 
 _POLL_SECONDS = 0.1
 _LOGIN_SECONDS = 30.0
+_LOGIN = threading.Lock()
 _logger = logging.getLogger(__name__)
 
 
@@ -213,7 +215,8 @@ class Federation:
             ConnectionError: if the server does not answer.
         """
         if user not in self._sessions:
-            with redirect_stdout(io.StringIO()):  # a greeting, where a command's output belongs
+            # A greeting, where a command's output belongs; the redirection is the whole process's.
+            with _LOGIN, redirect_stdout(io.StringIO()):
                 self._sessions[user] = new_secure_session(
                     user, str(self.admin_dir(user)), timeout=_LOGIN_SECONDS
                 )

@@ -40,12 +40,21 @@ class Processes:
     def start(self, name: str, command: Sequence[str], kit: Path) -> None:
         """Start a parent process in its kit's directory."""
         python_path = os.pathsep.join(filter(None, [_PACKAGE_ROOT, os.environ.get("PYTHONPATH")]))
+        # What a killed process leaves there goes with the federation.
+        temporary = kit.with_name(".tmp")
+        temporary.mkdir(mode=0o700, exist_ok=True)
         with (kit / CONSOLE).open("ab") as console:
             self._parents[name] = subprocess.Popen(
                 command,
                 cwd=kit,
                 # MALLOC_ARENA_MAX as in the kit's own start script
-                env={"MALLOC_ARENA_MAX": "4", **os.environ, "PYTHONPATH": python_path, _MARK: self._mark},
+                env={
+                    "MALLOC_ARENA_MAX": "4",
+                    **os.environ,
+                    "PYTHONPATH": python_path,
+                    "TMPDIR": str(temporary),
+                    _MARK: self._mark,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,24 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     forbid_members_to_view(lab.federation.server_dir / "local")
     with lab:
         yield lab
+
+
+@pytest.fixture(scope="session")
+def submitted(request: pytest.FixtureRequest, lab: Lab) -> dict[str, Any]:
+    """The jobs of all modules that have a `submit`, submitted together: each module's tests find theirs under
+    way or over."""
+    modules = {
+        item.module.__name__: item.module  # type: ignore[attr-defined]
+        for item in request.session.items
+        if "jobs" in item.fixturenames  # type: ignore[attr-defined]
+    }
+    return {name: module.submit(lab) for name, module in modules.items() if hasattr(module, "submit")}
+
+
+@pytest.fixture(scope="module")
+def jobs(request: pytest.FixtureRequest, submitted: dict[str, Any]) -> Any:
+    """What the module's `submit` returned."""
+    return submitted[request.module.__name__]
 
 
 def forbid_members_to_view(local: Path) -> None:

@@ -10,9 +10,11 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,11 @@ LOGS = ("log.txt", "error_log.txt")
 SITES = ("site-1", "site-2")
 
 # Many jobs are submitted at once; on a small machine a few side by side are done sooner than all together.
+# Half of them only wait for their test, and they start in the order in which the tests need them.
 _SCHEDULER = {
     "id": "job_scheduler",
     "path": "nvflare.app_common.job_schedulers.job_scheduler.DefaultJobScheduler",
-    "args": {"max_jobs": 6, "min_schedule_interval": 1.0},
+    "args": {"max_jobs": 8, "min_schedule_interval": 1.0},
 }
 RECEIVER = {"id": "log_receiver", "path": "nvflare_logstream.JobLogReceiver"}
 _INDEX_FILES = {"index.sqlite", "index.sqlite-wal", "index.sqlite-shm"}
@@ -60,6 +63,16 @@ class Lab:
         self.federation = Federation(
             root / "fed", **{"server": SERVER_SETUP, "client": CLIENT_SETUP, **setup}
         )
+        self.jobs: dict[str, Job] = {}
+        self.over = threading.Event()
+
+    def begin(self, submit: Callable[[Lab], dict[str, Job]]) -> Lab:
+        """Start, and submit jobs that the tests find in `jobs`; whoever calls this has to call `end`."""
+        with ExitStack() as stack:
+            stack.enter_context(self)
+            self.jobs = submit(self)
+            stack.pop_all()
+        return self
 
     def __enter__(self) -> Lab:
         try:
@@ -70,9 +83,17 @@ class Lab:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.over.set()
         self.federation.stop()
         if error[0] is None:
             self.assert_clean()
+
+    def end(self) -> None:
+        self.__exit__(None)
+
+    def close(self) -> None:
+        """End the processes, whatever became of them."""
+        self.federation.stop()
 
     @property
     def store(self) -> Path:
@@ -164,9 +185,21 @@ class Lab:
 
     def run(self, *arguments: str, kit: str = ADMIN) -> subprocess.CompletedProcess[str]:
         """Run our own command to its end."""
-        process = self.command(*arguments, kit=kit)
-        out, err = process.communicate(timeout=120)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        return ended(self.command(*arguments, kit=kit))
+
+    def run_all(
+        self, *commands: Sequence[str], kits: Sequence[str] = ()
+    ) -> list[subprocess.CompletedProcess[str]]:
+        """Run our own commands side by side: most of their time they wait for the server."""
+        kits = kits or [ADMIN] * len(commands)
+        processes = [self.command(*command, kit=kit) for command, kit in zip(commands, kits, strict=True)]
+        return [ended(process) for process in processes]
+
+
+def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """The process after its end, and what it printed."""
+    out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def _derive_app(folder: Path, app: str, change: Mapping[str, Any]) -> None:
@@ -190,7 +223,8 @@ class Job:
         return self.lab.store / self.id / site / file
 
     def signal(self, site: str, name: str = "go") -> None:
-        """Make the file that the site's script waits for."""
+        """Make the file that the site's script waits for, once the job writes its log."""
+        wait_for((self.directory(site) / "log.txt").exists, f"job {self.id} at {site}", 180)
         (self.directory(site) / name).touch()
 
     def wait(self, timeout: float = 180.0) -> str:

@@ -84,7 +84,7 @@ class ScriptedExecutor(Executor):
         while time.monotonic() < deadline and not self._abort.triggered:
             time.sleep(min(0.05, seconds))
 
-    def _do_wait_for(self, path, seconds=300):
+    def _do_wait_for(self, path, seconds=3600):
         deadline = time.monotonic() + seconds
         while (
             not (self._log.parent / path).exists()

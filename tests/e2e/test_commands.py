@@ -16,7 +16,7 @@ import pytest
 
 from nvflare_logstream import LogClient, LogQuery, SessionPort
 
-from .lab import LOGS, SITES, Job, Lab, wait_for
+from .lab import LOGS, SITES, Job, Lab, ended, wait_for
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -24,10 +24,27 @@ SCRIPT = [["lines", 700, 0.0], ["rotate"], ["traceback"], ["warning", "the end"]
 ABSENT = "site-9"
 
 
+def submit(lab: Lab) -> dict[str, Job]:
+    """All jobs of these tests; most write until their test is reached."""
+    until_go = ["lines_until", "go", 0.02]
+    readme = [["lines", 3, 0.05, "of training"], ["warning", "loss is not a number"], ["traceback"]]
+    return {
+        "commands": lab.submit("commands", SCRIPT, sites=[*SITES, "site-3", ABSENT], min_clients=3),
+        "live": lab.submit("followed-live", [until_go, ["rotate"], ["warning", "the end"]]),
+        "abort": lab.submit("followed-abort", [until_go], sites=["site-1"]),
+        "changed copy": lab.submit("changed-copy", [["lines", 5, 0.0]], sites=["site-1"]),
+        "exploding": lab.submit("exploding", [["lines", 3, 0.0, "a" * 200_000]], sites=["site-1"]),
+        "crowd": lab.submit("crowd", [["lines_until", "go", 0.2]], sites=["site-1"]),
+        "readme": lab.submit(
+            "readme", [["wait_for", "go"], *readme], sites=["site-1", "site-3", ABSENT], min_clients=2
+        ),
+    }
+
+
 @pytest.fixture(scope="module")
-def job(lab: Lab) -> Job:
+def job(jobs: dict[str, Job]) -> Job:
     """A job whose sites are: two that stream, one that has opted out, and one that never connected."""
-    job = lab.submit("commands", SCRIPT, sites=[*SITES, "site-3", ABSENT], min_clients=3)
+    job = jobs["commands"]
     assert job.wait() == "FINISHED:COMPLETED"
     for site in ("server", *SITES):
         job.wait_closed(site)
@@ -71,10 +88,11 @@ def test_three_sites_three_answers(lab: Lab, job: Job) -> None:
 def test_the_fields_that_we_share_with_the_runtimes_command_are_equal(
     lab: Lab, job: Job, bounds: tuple[str, ...]
 ) -> None:
+    running = lab.command("logs", job.id, "--site", "site-1", *bounds, "--format", "json")
     stock = json.loads(
         lab.nvflare("--format", "json", "job", "logs", job.id, "--site", "site-1", *bounds).stdout
     )["data"]
-    ours = envelope(lab.run("logs", job.id, "--site", "site-1", *bounds, "--format", "json"))["data"]
+    ours = envelope(ended(running))["data"]
     assert ours["logs"] == stock["logs"]
     for name in ("job_id", "target", "logs_truncated"):
         assert ours[name] == stock[name], name
@@ -83,25 +101,24 @@ def test_the_fields_that_we_share_with_the_runtimes_command_are_equal(
 
 
 def test_text_for_people(lab: Lab, job: Job) -> None:
-    one = lab.run("logs", job.id[:13], "--site", "site-1", "-n", "3")
+    errors_anywhere = ["logs", job.id, "--site", "site-*", "--file", "error_log.txt"]
+    one, several, errors, coloured = lab.run_all(
+        ["logs", job.id[:13], "--site", "site-1", "-n", "3"],
+        ["logs", job.id, "--site", "site-1", "--site", "site-3", "-n", "1"],
+        [*errors_anywhere, "--prefix", "-g", "^VALUEERROR", "-i"],
+        ["logs", job.id, "--site", "site-1", "--level", "warning", "--color", "always", "-g", "the end"],
+    )
     assert (
         one.stdout.encode() == b"".join(job.written("site-1").splitlines(keepends=True)[-3:])
         and one.returncode == 0
     )
     assert one.stderr == f"job {job.id}\n", "an id that was not typed in full is told"
-    several = lab.run("logs", job.id, "--site", "site-1", "--site", "site-3", "-n", "1")
     assert several.stdout.startswith("===== site-1 =====\n") and several.stderr.startswith(
         "site-3: refused ("
-    )
-    errors = lab.run(
-        "logs", job.id, "--site", "site-*", "--file", "error_log.txt", "--prefix", "-g", "^VALUEERROR", "-i"
     )
     assert re.fullmatch(
         r"(site-1 ValueError: a value that\n)+(site-2 ValueError: a value that\n)+", errors.stdout
     ), errors.stdout
-    coloured = lab.run(
-        "logs", job.id, "--site", "site-1", "--level", "warning", "--color", "always", "-g", "the end"
-    )
     assert "\x1b[33m" in coloured.stdout and "the end" in coloured.stdout
 
 
@@ -131,20 +148,17 @@ def test_merged_lines_are_in_the_order_of_their_time(lab: Lab, job: Job) -> None
 
 
 def test_json_logs_are_shown_as_text(lab: Lab, job: Job) -> None:
-    text = lab.run("logs", job.id, "--site", "site-2", "--file", "log.json", "--grep", "the end").stdout
-    assert re.fullmatch(r"\d{4}-\S+ \S+ - \w+ - WARNING - .*the end\n", text), text
-    data = envelope(
-        lab.run(
-            "logs", job.id, "--site", "site-2", "--file", "log.json", "--grep", "the end", "--format", "json"
-        )
-    )["data"]
-    assert json.loads(data["logs"]["site-2"])["message"] == "the end"
-    missing = lab.run("logs", job.id, "--site", "site-1", "--file", "log.json")
+    command = ("logs", job.id, "--site", "site-2", "--file", "log.json", "--grep", "the end")
+    text, data, missing = lab.run_all(
+        command, (*command, "--format", "json"), ("logs", job.id, "--site", "site-1", "--file", "log.json")
+    )
+    assert re.fullmatch(r"\d{4}-\S+ \S+ - \w+ - WARNING - .*the end\n", text.stdout), text
+    assert json.loads(envelope(data)["data"]["logs"]["site-2"])["message"] == "the end"
     assert missing.returncode == 1 and "it sends error_log.txt, log.txt" in missing.stderr
 
 
-def test_following_to_the_end_as_text_events_and_files(lab: Lab, job: Job) -> None:
-    running = lab.submit("followed-live", [["lines_until", "go", 0.02], ["rotate"], ["warning", "the end"]])
+def test_following_to_the_end_as_text_events_and_files(lab: Lab, jobs: dict[str, Job]) -> None:
+    running = jobs["live"]
     for site in SITES:
         running.wait_live(site)
     text = lab.command("logs", running.id, "--site", "all", "-f")
@@ -188,8 +202,8 @@ def test_following_to_the_end_as_text_events_and_files(lab: Lab, job: Job) -> No
     assert [look["terminal"] for look in looks] == [False] * (len(looks) - 1) + [True]
 
 
-def test_following_an_aborted_job_fails(lab: Lab) -> None:
-    job = lab.submit("followed-abort", [["lines_until", "go", 0.02]], sites=["site-1"])
+def test_following_an_aborted_job_fails(lab: Lab, jobs: dict[str, Job]) -> None:
+    job = jobs["abort"]
     job.wait_live("site-1")
     follower = lab.command("logs", job.id, "--site", "site-1", "-f")
     assert follower.stdout is not None and follower.stdout.readline(), "it follows before the job is aborted"
@@ -199,7 +213,8 @@ def test_following_an_aborted_job_fails(lab: Lab) -> None:
 
 
 def test_status(lab: Lab, job: Job) -> None:
-    table = lab.run("status", job.id).stdout
+    shown, document = lab.run_all(["status", job.id], ["status", job.id, "--format", "json"])
+    table = shown.stdout
     for row in (
         r"site-1 +error_log.txt +complete",
         r"log.txt +complete +[\d,]+ +7\d\d +",
@@ -208,7 +223,7 @@ def test_status(lab: Lab, job: Job) -> None:
     ):
         assert re.search(row, table), table
     assert f"{ABSENT}: never seen: the site was not connected when the job was started" in table
-    data = envelope(lab.run("status", job.id, "--format", "json"))["data"]
+    data = envelope(document)["data"]
     row = next(row for row in data["streams"] if (row["site"], row["file"]) == ("site-1", "log.txt"))
     assert (
         row["bytes"] == len(job.written("site-1"))
@@ -269,8 +284,8 @@ def test_export_and_verify(lab: Lab, job: Job, tmp_path: Path) -> None:
     )
 
 
-def test_verify_finds_a_changed_copy_on_the_server(lab: Lab) -> None:
-    job = lab.submit("changed-copy", [["lines", 5, 0.0]], sites=["site-1"])
+def test_verify_finds_a_changed_copy_on_the_server(lab: Lab, jobs: dict[str, Job]) -> None:
+    job = jobs["changed copy"]
     job.wait_closed("site-1")
     job.wait_closed("site-1", "error_log.txt")
     job.wait()
@@ -285,7 +300,7 @@ def test_verify_finds_a_changed_copy_on_the_server(lab: Lab) -> None:
 
 
 def test_who_may_not_gets_no_byte(lab: Lab, job: Job) -> None:
-    for code, arguments, kit in (
+    cases = (
         (2, ("logs", job.id, "--site", "all"), "member@nvidia.com"),
         (2, ("logs", job.id, "--site", "all", "--study", "other"), "admin@nvidia.com"),
         (2, ("logs", job.id, "--site", "all", "-f"), "member@nvidia.com"),
@@ -294,8 +309,9 @@ def test_who_may_not_gets_no_byte(lab: Lab, job: Job) -> None:
         (2, ("verify", job.id), "member@nvidia.com"),
         (1, ("logs", "00000000-0000-0000-0000-000000000000"), "admin@nvidia.com"),
         (1, ("logs", "fffffff"), "admin@nvidia.com"),
-    ):
-        run = lab.run(*arguments, kit=kit)
+    )
+    _, commands, kits = zip(*cases, strict=True)
+    for (code, arguments, _), run in zip(cases, lab.run_all(*commands, kits=kits), strict=True):
         assert (run.returncode, run.stdout) == (code, ""), (arguments, run.stdout, run.stderr)
         assert "Hint: " in run.stderr or "no job that you may see" in run.stderr
     assert not (lab.root / "none").exists()
@@ -309,16 +325,16 @@ def test_following_what_is_not_there_says_so(lab: Lab, job: Job) -> None:
     )
 
 
-def test_an_exploding_pattern_costs_linear_time(lab: Lab) -> None:
-    job = lab.submit("exploding", [["lines", 3, 0.0, "a" * 200_000]], sites=["site-1"])
+def test_an_exploding_pattern_costs_linear_time(lab: Lab, jobs: dict[str, Job]) -> None:
+    job = jobs["exploding"]
     job.wait_closed("site-1")
     began = time.monotonic()
     run = lab.run("logs", job.id, "--site", "site-1", "-g", "(a+)+$" + "(a|aa)*" * 20 + "b")
     assert run.returncode == 0 and run.stdout == "" and time.monotonic() - began < 10
 
 
-def test_64_followers_leave_the_server_able_to_answer_others(lab: Lab) -> None:
-    job = lab.submit("crowd", [["lines_until", "go", 0.2]], sites=["site-1"])
+def test_64_followers_leave_the_server_able_to_answer_others(lab: Lab, jobs: dict[str, Job]) -> None:
+    job = jobs["crowd"]
     job.wait_live("site-1", b"- line 2")
     begun, texts = threading.Barrier(65, timeout=60), []
 
@@ -348,10 +364,9 @@ def test_64_followers_leave_the_server_able_to_answer_others(lab: Lab) -> None:
     assert [text.encode() for text in texts] == [job.written("site-1")] * 64
 
 
-def test_the_readmes_commands_print_what_it_shows(lab: Lab) -> None:
+def test_the_readmes_commands_print_what_it_shows(lab: Lab, jobs: dict[str, Job]) -> None:
     """Numbers, times and ids apart; what goes to stderr may come at another place than on a terminal."""
-    script = [["lines", 3, 0.05, "of training"], ["warning", "loss is not a number"], ["traceback"]]
-    job = lab.submit("readme", script, sites=["site-1", "site-3", ABSENT], min_clients=2)
+    job = jobs["readme"]
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     examples = re.findall(r"^\$ nvflare-logstream (.*)\n((?:(?!\$ |```).*\n)*)", readme, re.M)
     of_jobs = [(command, shown) for command, shown in examples if command != "server"]
@@ -363,8 +378,18 @@ def test_the_readmes_commands_print_what_it_shows(lab: Lab) -> None:
         "export",
         "verify",
     ]
-    for command, shown in of_jobs:
-        run = lab.run(*(job.id if word == "3f3212db" else word for word in shlex.split(command)))
+    follow, *others = (
+        [job.id if word == "3f3212db" else word for word in shlex.split(command)] for command, _ in of_jobs
+    )
+    notices = lab.root / "readme.err"
+    with notices.open("w") as err:
+        follower = lab.command(*follow, stderr=err)
+    wait_for(lambda: notices.read_text().count("streaming") == 2, "the follower to begin")
+    for site in ("site-1", "site-3"):
+        job.signal(site)
+    followed = ended(follower)
+    followed.stderr = notices.read_text()
+    for (command, shown), run in zip(of_jobs, [followed, *lab.run_all(*others)], strict=True):
         assert comparable(run.stdout + run.stderr) == comparable(shown), command
         assert run.returncode == (1 if "✗" in shown else 0)
     for command, shown in set(examples) - set(of_jobs):  # of all jobs, those of other tests too

@@ -48,34 +48,55 @@ class Demo:
         return [path.name for path in self.directory.iterdir()], processes
 
 
-def test_the_demo_ends_well_and_leaves_nothing(tmp_path):
-    demo = Demo(tmp_path)
-    assert demo.end() == 0, demo.output
-    for wanted in ("site-1 ", "site-2 ", "WARNING", "Traceback", "Every stream is complete"):
-        assert wanted in demo.output
-    assert demo.output.count("the same") == 6
-    assert demo.leftovers() == ([], [])
+def result(demo):
+    """The exit code, what was printed, and what is left."""
+    code = demo.end()
+    return code, demo.output, demo.leftovers()
 
 
-def test_keep_leaves_the_directory_and_says_how_to_look_around(tmp_path):
-    demo = Demo(tmp_path, "--keep")
-    assert demo.end() == 0, demo.output
-    (kept,), processes = demo.leftovers()
-    assert kept in demo.output and processes == []
-    assert len(list(tmp_path.glob("*/kits/*/prod_00/server/logstream/*/site-1/log.txt"))) == 1
+def run(directory):
+    return result(Demo(directory))
 
 
-@pytest.mark.parametrize("moment", ["", "prepared", "are up", "submitted", "step  3"])
-def test_ctrl_c_at_any_moment_leaves_nothing(tmp_path, moment):
-    demo = Demo(tmp_path)
+def run_with_keep(directory):
+    return directory, *result(Demo(directory, "--keep"))
+
+
+def run_and_interrupt(directory, moment):
+    demo = Demo(directory)
     if moment:
         demo.read_until(moment)
     else:
         deadline = time.monotonic() + 30
-        while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        while not list(directory.iterdir()) and time.monotonic() < deadline:
             time.sleep(0.01)
     demo.process.send_signal(signal.SIGINT)
     time.sleep(0.2)
     demo.process.send_signal(signal.SIGINT)  # an impatient user
-    assert demo.end() == 130, demo.output
-    assert demo.leftovers() == ([], [])
+    return result(demo)
+
+
+@pytest.mark.ahead(run=run)
+def test_the_demo_ends_well_and_leaves_nothing(ahead):
+    code, output, leftovers = ahead
+    assert code == 0, output
+    for wanted in ("site-1 ", "site-2 ", "WARNING", "Traceback", "Every stream is complete"):
+        assert wanted in output
+    assert output.count("the same") == 6
+    assert leftovers == ([], [])
+
+
+@pytest.mark.ahead(run=run_with_keep)
+def test_keep_leaves_the_directory_and_says_how_to_look_around(ahead):
+    directory, code, output, ((kept,), processes) = ahead
+    assert code == 0, output
+    assert kept in output and processes == []
+    assert len(list(directory.glob("*/kits/*/prod_00/server/logstream/*/site-1/log.txt"))) == 1
+
+
+@pytest.mark.ahead(run=run_and_interrupt)
+@pytest.mark.parametrize("moment", ["", "prepared", "are up", "submitted", "step  3"])
+def test_ctrl_c_at_any_moment_leaves_nothing(ahead, moment):
+    code, output, leftovers = ahead
+    assert code == 130, output
+    assert leftovers == ([], [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -35,7 +35,7 @@ SCRIPTS = {
         ["wait_for", "go"],
         ["traceback"],
     ],
-    "abort": [["lines_until", "never"]],
+    "abort": [["wait_for", "go"], ["lines_until", "never"]],
     "killed": {"site-1": [["bulk", _MIB], ["kill"]]},
     "exited": {"site-2": [["lines", 1000], ["exit", 3]]},
     "unimportable": [],
@@ -61,29 +61,30 @@ MORE = {
 }
 
 
-@pytest.fixture(scope="module")
-def jobs(lab: Lab) -> dict[str, Job]:
+def submit(lab: Lab) -> tuple[dict[str, Job], set[str]]:
+    """The jobs, and all verdicts on the log that is quiet for a minute, gathered from now on."""
     order = sorted(SCRIPTS, key="quiet".__ne__)  # the longest first
-    return {name: lab.submit(name, SCRIPTS[name], **MORE.get(name, {})) for name in order}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet_verdicts(jobs: dict[str, Job]) -> Iterator[set[str]]:
-    """All verdicts on the log that is quiet for a minute, gathered while the other tests run."""
+    jobs = {name: lab.submit(name, SCRIPTS[name], **MORE.get(name, {})) for name in order}
     verdicts: set[str] = set()
-    stop = threading.Event()
 
     def watch() -> None:
-        while not stop.wait(1.0):
+        while "complete" not in verdicts and not lab.over.wait(1.0):
             info = jobs["quiet"].stream("site-1")
             if info and info.end:
                 verdicts.add(info.as_of(time.time(), 30.0).verdict)
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    yield verdicts
-    stop.set()
-    watcher.join()
+    threading.Thread(target=watch, daemon=True).start()
+    return jobs, verdicts
+
+
+@pytest.fixture(scope="module")
+def jobs(submitted: dict[str, Any]) -> dict[str, Job]:
+    return submitted[__name__][0]
+
+
+@pytest.fixture(scope="module")
+def quiet_verdicts(submitted: dict[str, Any]) -> set[str]:
+    return submitted[__name__][1]
 
 
 def test_normal_end(lab: Lab, jobs: dict[str, Job]) -> None:
@@ -115,6 +116,8 @@ def test_stock_commands_bring_the_complete_log(lab: Lab, jobs: dict[str, Job]) -
 
 def test_abort_in_mid_run(lab: Lab, jobs: dict[str, Job]) -> None:
     job = jobs["abort"]
+    for site in job.sites:
+        job.signal(site)
     for site in job.sites:
         job.wait_live(site)
     lab.federation.abort(job.id)

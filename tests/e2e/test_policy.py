@@ -30,8 +30,7 @@ STOCK_JOB = {
 }
 
 
-@pytest.fixture(scope="module")
-def jobs(lab: Lab) -> dict[str, Job]:
+def submit(lab: Lab) -> dict[str, Job]:
     """site-3 has opted out; site-4's allow-list lacks this package."""
     script = [["lines", 300, 0.005], ["warning", "secret"], ["threads", "threads"]]
     declared = {"site-3": {"components": [OURS, STOCK]}}

@@ -1,6 +1,6 @@
 """Parents that die, stop and come back: the logs of the jobs that were running end up complete all the same.
 
-The four jobs run side by side, so that each fault also strikes jobs it is not about.
+The jobs run side by side, so that each fault also strikes jobs it is not about.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import signal
 import time
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
+from subprocess import Popen
 
 import pytest
 
-from .lab import LOGS, SITES, Job, Lab, wait_for
+from tests.ahead import Ahead
 
-pytestmark = pytest.mark.timeout(300)
+from .lab import LOGS, SITES, Job, Lab, wait_for
 
 JOBS = {
     "client killed": "site-1",
@@ -23,21 +25,69 @@ JOBS = {
     "archived first": "site-2",
     "server killed": "site-2",
 }
+FOLLOWED = ("site-2", "site-3")  # not site-1, which a test kills
+
+
+def submit(lab: Lab) -> dict[str, Job]:
+    script = [["wait_for", "begin"], ["lines_until", "go", 0.02], ["warning", "the end"]]
+    jobs = {name: lab.submit(name.replace(" ", "-"), script, sites=[site]) for name, site in JOBS.items()}
+    followed = [
+        ["wait_for", "begin"],
+        ["lines", 100, 0.01],
+        ["rotate"],
+        ["lines_until", "on", 0.02],
+        ["rotate"],
+        ["lines_until", "go", 0.02],
+    ]
+    jobs["followed"] = lab.submit("followed", [*followed, ["warning", "the end"]], sites=FOLLOWED)
+    return jobs
+
+
+def start_lab(directory: Path) -> Lab:
+    return Lab(directory, clients=(*SITES, "site-3")).begin(submit)
+
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.ahead(run=start_lab)]
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with Lab(tmp_path_factory.mktemp("faults"), clients=SITES) as lab:
-        yield lab
+def lab(begun: Ahead) -> Iterator[Lab]:
+    lab = begun.result(start_lab)
+    for act in (lambda job, site: job.signal(site, "begin"), Job.wait_live):
+        for job in lab.jobs.values():
+            for site in job.sites:
+                act(job, site)
+    yield lab
+    lab.end()
 
 
 @pytest.fixture(scope="module")
 def jobs(lab: Lab) -> dict[str, Job]:
-    script = [["lines_until", "go", 0.02], ["warning", "the end"]]
-    jobs = {name: lab.submit(name.replace(" ", "-"), script, sites=[site]) for name, site in JOBS.items()}
-    for job in jobs.values():
-        job.wait_live(*job.sites)
-    return jobs
+    return lab.jobs
+
+
+@pytest.fixture(scope="module")
+def follower(lab: Lab, jobs: dict[str, Job]) -> Iterator[Popen[str]]:
+    """`logs --site all -f`, into the files `follow.out` and `follow.err`."""
+    out = lab.root / "follow.out"
+    with out.open("w") as stdout, (lab.root / "follow.err").open("w") as stderr:
+        follower = lab.command(
+            "logs", jobs["followed"].id, "--site", "all", "-f", stdout=stdout, stderr=stderr
+        )
+    try:
+        wait_for(lambda: all(f"{site} " in out.read_text() for site in FOLLOWED), "the follower to begin")
+        yield follower
+    finally:
+        follower.kill()
+        follower.wait()
+
+
+@pytest.fixture(scope="module")
+def frozen(lab: Lab, follower: Popen[str]) -> None:
+    """The server was stopped for 20 seconds, with all the jobs and the follower."""
+    lab.federation.kill("server", signal.SIGSTOP)
+    time.sleep(20)  # the case itself, not a wait for something
+    lab.federation.kill("server", signal.SIGCONT)
 
 
 def test_client_parent_killed_and_restarted(lab: Lab, jobs: dict[str, Job]) -> None:
@@ -48,17 +98,6 @@ def test_client_parent_killed_and_restarted(lab: Lab, jobs: dict[str, Job]) -> N
     info = job.wait_closed("site-1")
     job.assert_complete("site-1", outcome=info.outcome)
     assert info.outcome == "not known: the site restarted"
-
-
-def test_server_stopped_for_20_seconds(lab: Lab, jobs: dict[str, Job]) -> None:
-    job = jobs["server stopped"]
-    lab.federation.kill("server", signal.SIGSTOP)
-    time.sleep(20)  # the case itself, not a wait for something
-    lab.federation.kill("server", signal.SIGCONT)
-    job.signal("site-2")
-    job.wait()
-    job.assert_complete("site-2", outcome=job.wait_closed("site-2").outcome)
-    assert b"the end" in job.written("site-2")
 
 
 def test_last_bytes_come_after_the_archive(lab: Lab, jobs: dict[str, Job]) -> None:
@@ -87,42 +126,30 @@ def test_last_bytes_come_after_the_archive(lab: Lab, jobs: dict[str, Job]) -> No
     assert downloaded.read_bytes() == written
 
 
-def test_following_across_rotation_a_frozen_and_a_restarted_server(lab: Lab) -> None:
+def test_server_stopped_for_20_seconds(jobs: dict[str, Job], frozen: None) -> None:
+    job = jobs["server stopped"]
+    job.signal("site-2")
+    job.wait()
+    job.assert_complete("site-2", outcome=job.wait_closed("site-2").outcome)
+    assert b"the end" in job.written("site-2")
+
+
+def test_following_across_rotation_a_frozen_and_a_restarted_server(
+    lab: Lab, jobs: dict[str, Job], follower: Popen[str], frozen: None
+) -> None:
     """`logs --site all -f` shows each line of both sites once, in order, and ends with the job's outcome."""
-    script = [
-        ["lines", 100, 0.01],
-        ["rotate"],
-        ["lines_until", "on", 0.02],
-        ["rotate"],
-        ["lines_until", "go", 0.02],
-    ]
-    job = lab.submit("followed", [*script, ["warning", "the end"]])
-    for site in SITES:
-        job.wait_live(site)
-    out, err = lab.root / "follow.out", lab.root / "follow.err"
-    with out.open("w") as stdout, err.open("w") as stderr:
-        follower = lab.command("logs", job.id, "--site", "all", "-f", stdout=stdout, stderr=stderr)
-    try:
-        wait_for(
-            lambda: "site-2 " in out.read_text() and "site-1 " in out.read_text(), "the follower to begin"
-        )
-        lab.federation.kill("server", signal.SIGSTOP)
-        time.sleep(20)  # the case itself, not a wait for something
-        lab.federation.kill("server", signal.SIGCONT)
-        for site in SITES:
-            job.signal(site, "on")
-        lab.federation.kill("server")
-        lab.federation.start_site("server")
-        lab.federation.wait_ready()
-        wait_for(lambda: "in contact" in err.read_text(), "the follower to come back", 150)
-        for site in SITES:
-            job.signal(site)
-        code = follower.wait(timeout=150)
-    finally:
-        follower.kill()
-        follower.wait()
+    job, out, err = jobs["followed"], lab.root / "follow.out", lab.root / "follow.err"
+    for site in FOLLOWED:
+        job.signal(site, "on")
+    lab.federation.kill("server")
+    lab.federation.start_site("server")
+    lab.federation.wait_ready()
+    wait_for(lambda: "in contact" in err.read_text(), "the follower to come back", 150)
+    for site in FOLLOWED:
+        job.signal(site)
+    code = follower.wait(timeout=150)
     shown = out.read_text().splitlines(keepends=True)
-    for site in SITES:
+    for site in FOLLOWED:
         written = job.written(site).decode().splitlines(keepends=True)
         assert [line.removeprefix(f"{site} ") for line in shown if line.startswith(f"{site} ")] == written, (
             site

@@ -19,6 +19,7 @@ from .lab import SITES, Job, Lab
 pytestmark = pytest.mark.timeout(240)
 
 SCRIPT = [
+    ["wait_for", "go"],
     ["lines", 150, 0.01],
     ["rotate"],
     ["lines", 50, 0.01],
@@ -28,9 +29,16 @@ SCRIPT = [
 ]
 
 
-@pytest.fixture(scope="module")
-def job(lab: Lab) -> Job:
+def submit(lab: Lab) -> Job:
     return lab.submit("read", SCRIPT, sites=[*SITES, "site-3"])
+
+
+@pytest.fixture(scope="module")
+def job(jobs: Job) -> Job:
+    """It writes its lines now."""
+    for site in jobs.sites:
+        jobs.signal(site)
+    return jobs
 
 
 def client_of(lab: Lab, user: str | None = None) -> LogClient:

@@ -13,6 +13,7 @@ import pytest
 
 from nvflare_logstream.lab.kits import SiteSetup, write_job
 from nvflare_logstream.store.index import Index
+from tests.ahead import Ahead
 
 from .lab import CUSTOM, EXECUTOR, LOGS, SITES, Job, Lab
 
@@ -26,11 +27,22 @@ COMPONENTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def start_plain_lab(directory: Path) -> Lab:
     plain = SiteSetup()
-    with Lab(tmp_path_factory.mktemp("plain"), clients=SITES, server=plain, client=plain) as lab:
-        yield lab
+    lab = Lab(directory, clients=SITES, server=plain, client=plain)
+    return lab.begin(
+        lambda lab: {
+            "job-level": lab.submit("job-level", SCRIPT, **COMPONENTS),
+            "template": submit_template(lab),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def lab(begun: Ahead) -> Iterator[Lab]:
+    lab = begun.result(start_plain_lab)
+    yield lab
+    lab.end()
 
 
 def assert_holds_the_run(stored: bytes, written: bytes, last: bytes) -> None:
@@ -39,8 +51,9 @@ def assert_holds_the_run(stored: bytes, written: bytes, last: bytes) -> None:
     assert last in written and last in stored
 
 
+@pytest.mark.ahead(run=start_plain_lab)
 def test_job_level_only(lab: Lab) -> None:
-    job = lab.submit("job-level", SCRIPT, **COMPONENTS)
+    job = lab.jobs["job-level"]
     assert job.wait() == "FINISHED:COMPLETED"
     for site in SITES:
         for file in LOGS:
@@ -53,8 +66,7 @@ def test_job_level_only(lab: Lab) -> None:
     assert "line 299" in logs.stdout
 
 
-@pytest.fixture(scope="module")
-def example_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def start_example_lab(directory: Path) -> Lab:
     """Sites that are set up with the files of resources_examples/ and nothing else."""
     setups = []
     for name in ("server", "client"):
@@ -65,8 +77,15 @@ def example_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         setups.append(
             SiteSetup(example["components"], extra=extra, class_allow=tuple(example["class_allow_list"]))
         )
-    with Lab(tmp_path_factory.mktemp("examples"), clients=SITES, server=setups[0], client=setups[1]) as lab:
-        yield lab
+    lab = Lab(directory, clients=SITES, server=setups[0], client=setups[1])
+    return lab.begin(lambda lab: {"template": submit_template(lab)})
+
+
+@pytest.fixture(scope="module")
+def example_lab(begun: Ahead) -> Iterator[Lab]:
+    lab = begun.result(start_example_lab)
+    yield lab
+    lab.end()
 
 
 def submit_template(lab: Lab) -> Job:
@@ -78,24 +97,27 @@ def submit_template(lab: Lab) -> Job:
     return Job(lab, lab.federation.submit(folder), SITES)
 
 
+@pytest.mark.ahead(run=start_plain_lab)
 def test_job_template_alone(lab: Lab) -> None:
-    job = submit_template(lab)
+    job = lab.jobs["template"]
     assert job.wait() == "FINISHED:COMPLETED"
     for site in SITES:
         assert job.wait_closed(site, timeout=5).agreed
         assert_holds_the_run(job.path(site, "log.txt").read_bytes(), job.written(site), b"END_RUN fired")
 
 
+@pytest.mark.ahead(run=start_example_lab)
 def test_site_examples_with_the_job_template(example_lab: Lab) -> None:
-    job = submit_template(example_lab)
+    job = example_lab.jobs["template"]
     assert job.wait() == "FINISHED:COMPLETED"
     for site in SITES:
         job.assert_complete(site)
 
 
-def test_simulator(tmp_path: Path) -> None:
-    job = write_job(tmp_path / "job", EXECUTOR, {"script": SCRIPT}, custom=CUSTOM, **COMPONENTS)
-    workspace = tmp_path / "workspace"
+def simulate(directory: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Returns the workspace, and the simulator's end."""
+    job = write_job(directory / "job", EXECUTOR, {"script": SCRIPT}, custom=CUSTOM, **COMPONENTS)
+    workspace = directory / "workspace"
     command = [
         sys.executable,
         "-m",
@@ -109,8 +131,15 @@ def test_simulator(tmp_path: Path) -> None:
         "2",
         str(job),
     ]
-    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    environment = {**os.environ, "HOME": str(directory), "PYTHONPATH": str(Path(__file__).parents[2])}
+    return workspace, subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=180, check=False
+    )
+
+
+@pytest.mark.ahead(run=simulate)
+def test_simulator(ahead: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    workspace, run = ahead
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     for site in SITES:
         for file in LOGS:

@@ -152,13 +152,12 @@ def long_log(tmp_path_factory):
     with path.open("w") as file:
         for block in range(400):
             start = time.mktime((2026, 4, 28, 0, 0, 0, 0, 0, -1)) + 400.0 * block
-            stamps = (
-                time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(start + number // 10))
-                for number in range(4000)
-            )
+            stamps = [
+                time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(start + second)) for second in range(400)
+            ]
             file.write(
                 "".join(
-                    f"{stamp},{n % 10}00 - trainer - INFO - step {n:090d}\n" for n, stamp in enumerate(stamps)
+                    f"{stamps[n // 10]},{n % 10}00 - trainer - INFO - step {n:090d}\n" for n in range(4000)
                 )
             )
     return path

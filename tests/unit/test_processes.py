@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
+from nvflare_logstream.lab import processes as lab_processes
 from nvflare_logstream.lab.processes import CONSOLE, Processes
 
 CHILD = "import time; time.sleep(600)"
@@ -55,13 +57,24 @@ def test_a_parent_that_ends_by_itself_is_noticed(processes, tmp_path):
     assert (tmp_path / CONSOLE).read_text() == "why\n"
 
 
+def test_temporary_files_that_a_killed_process_leaves_lie_with_the_federation(processes, tmp_path):
+    kit = tmp_path / "kit"
+    kit.mkdir()
+    processes.start(
+        "site-1", [sys.executable, "-c", "import tempfile; print(tempfile.mkdtemp(), flush=True)"], kit
+    )
+    left = wait_for((kit / CONSOLE).read_text).strip()
+    assert tmp_path in Path(left).parents
+
+
 def test_a_signal_that_does_not_end_a_process_leaves_it_known(processes, tmp_path):
     processes.start("site-1", [sys.executable, "-c", CHILD], tmp_path)
     assert not processes.kill("site-1", signal.SIGSTOP) and not processes.kill("site-1", signal.SIGCONT)
     assert processes.names == ("site-1",) and processes.ended() is None
 
 
-def test_a_process_that_ignores_its_end_is_killed(processes, tmp_path):
+def test_a_process_that_ignores_its_end_is_killed(processes, tmp_path, monkeypatch):
+    monkeypatch.setattr(lab_processes, "_TERM_SECONDS", 0.3)
     processes.start("site-1", [sys.executable, "-c", STUBBORN], tmp_path)
     wait_for((tmp_path / CONSOLE).read_text)
     pid = processes.pid("site-1")

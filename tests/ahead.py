@@ -1,0 +1,50 @@
+"""What takes long and can run in the background, such as a demo or the start of a federation, begun early.
+
+`@pytest.mark.ahead(run=function)` on a test, or on all tests of a module, has `function(directory)` run in
+another thread from the first test on, one function after the other; the fixture `ahead` gives its result. The
+function is called once for each set of the parameters that it shares with the test.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+class Ahead:
+    """Runs what the markers of the tests ask for, each once, in the order of the tests."""
+
+    def __init__(self, items: Sequence[pytest.Item], directory_for: Callable[[str], Path]):
+        self._pool = ThreadPoolExecutor(1)
+        self._results: dict[tuple[Any, ...], Future[Any]] = {}
+        for item in items:
+            key = key_of(item)
+            if key and key not in self._results:
+                function, *values = key
+                directory = directory_for(function.__name__)
+                self._results[key] = self._pool.submit(function, directory, *values)
+
+    def result(self, function: Callable[..., Any], *values: Any) -> Any:
+        """What the function returned, once it has; raises what it raised."""
+        return self._results[(function, *values)].result()
+
+    def end(self) -> None:
+        """Begin nothing more, and close what no test came for."""
+        self._pool.shutdown(cancel_futures=True)
+        for future in self._results.values():
+            if not future.cancelled() and not future.exception() and hasattr(future.result(), "close"):
+                future.result().close()
+
+
+def key_of(item: pytest.Item) -> tuple[Any, ...]:
+    """The function to run ahead of a test, and the values of its parameters; empty if there is none."""
+    marker = item.get_closest_marker("ahead")
+    if marker is None:
+        return ()
+    names = list(inspect.signature(marker.kwargs["run"]).parameters)[1:]
+    return (marker.kwargs["run"], *(item.callspec.params[name] for name in names))  # type: ignore[attr-defined]
