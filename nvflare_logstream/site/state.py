@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from itertools import islice
-from math import inf
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from nvflare_logstream.site.batch import MOST_ASKED, Batch
+from nvflare_logstream.site.batch import Batch
 from nvflare_logstream.site.exchange import Exchange, Step
 from nvflare_logstream.site.followed import FollowedStream
 from nvflare_logstream.site.orders import FinishJob, FollowLog, Order
-from nvflare_logstream.site.progress import RETRY_WAITS, SETBACK_WAITS, PutOff, Waits
+from nvflare_logstream.site.progress import RETRY_WAITS, SETBACK_WAITS, Waits
+from nvflare_logstream.site.questions import Questions
 from nvflare_logstream.site.source import SourceFactory
 from nvflare_logstream.streams import StreamId, Verdict
-from nvflare_logstream.wire.upload import Refusal
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply
 
 _RETRY_LATER = 1.0  # seconds until what could not be read is tried again
@@ -47,8 +45,7 @@ class SenderState:
 
     Attributes:
         streams: what is followed, in the order in which the next batch takes from it.
-        jobs_over: jobs of which the receiver's known streams were not learned yet.
-        refusals: what the site keeps back and the receiver does not know yet.
+        questions: what else the receiver is asked.
         exchange: the requests without an answer.
         look_at_once: there may be something to send; otherwise a change of the files will say so.
         quiet_looks: how many looks at all streams have found nothing to send.
@@ -63,12 +60,10 @@ class SenderState:
     ):
         self._source, self._watch, self._liveness = source, watch, liveness_interval
         self.streams: dict[StreamId, FollowedStream] = {}
-        self.jobs_over: dict[str, FinishJob] = {}
-        self.refusals: dict[StreamId, Refusal] = {}
+        self.questions = Questions()
         self.exchange = Exchange(now)
         self.look_at_once = True
         self.quiet_looks = 0
-        self._put_off = PutOff()  # jobs and refusals that the receiver cannot judge, since the last new one
 
     def obey(self, order: Order) -> None:
         """Take up what a caller wants."""
@@ -76,12 +71,8 @@ class SenderState:
         if isinstance(order, FollowLog):
             if order.stream not in self.streams:
                 self._follow(order.stream, order.directory)
-            return
-        self._put_off = PutOff()
-        if isinstance(order, FinishJob):
-            self.jobs_over[order.job_id] = order
         else:
-            self.refusals.update({refusal.stream: refusal for refusal in order.refusals})
+            self.questions.add(order)
 
     def _follow(self, stream: StreamId, directory: Path) -> FollowedStream:
         followed = FollowedStream(stream, directory, self._source(directory, stream.file), self._liveness)
@@ -92,20 +83,19 @@ class SenderState:
     @property
     def all_ended(self) -> bool:
         """Whether no stream is followed and no job is to be finished."""
-        return not self.streams and not self.jobs_over
+        return not self.streams and not self.questions.jobs
 
     @property
     def hurried(self) -> bool:
         """Whether a job is over: it is archived within a second, and a few requests are all that is left."""
-        asking = bool(self.jobs_over) and self._put_off.since == inf
-        return asking or any(s.last and not s.trouble for s in self.streams.values())
+        return self.questions.hurried or any(s.last and not s.trouble for s in self.streams.values())
 
     def rest(self, now: float, poll_interval: float, asleep: float) -> float:
         """Seconds until the next look if nothing wakes the sender: `asleep` while nothing is followed."""
         if self.streams:
             silent = now - self.exchange.last_answer
             return min(poll_interval, max(0.0, self._liveness - silent))
-        return poll_interval if self.jobs_over or self.refusals else asleep
+        return poll_interval if self.questions.any_left else asleep
 
     # -- the next request ------------------------------------------------------------------------------------
 
@@ -117,9 +107,9 @@ class SenderState:
             wall_time: the site's clock in seconds since the epoch.
         """
         self.look_at_once = False
-        may_ask = MOST_ASKED if now >= self._put_off.until else 0
-        batch = Batch(wall_time, list(islice(self.jobs_over.values(), may_ask)))
-        for refusal in islice(self.refusals.values(), may_ask):
+        jobs, refusals = self.questions.due(now)
+        batch = Batch(wall_time, jobs)
+        for refusal in refusals:
             batch.writer.refuse(refusal)
         for stream, streams_left in self._ready(now):
             if stream.placed:
@@ -130,8 +120,8 @@ class SenderState:
         if batch.writer.full:
             self._rotate_turns()
         if batch.writer.empty:
-            held_back = now < self._put_off.until and (self.jobs_over or self.refusals)
-            if not held_back and not any(stream.held_until > now for stream in self.streams.values()):
+            streams_held = any(stream.held_until > now for stream in self.streams.values())
+            if not streams_held and not self.questions.held_back(now):
                 self.quiet_looks += 1
             if not self.streams or now - self.exchange.last_answer < self._liveness:
                 return None
@@ -211,7 +201,7 @@ class SenderState:
         self.exchange.answered(now, reply.not_before, cost)
         ended: list[Ended] = []
         for row in reply.streams:
-            if row.stream in self.refusals:
+            if row.stream in self.questions.refusals:
                 self._take_refusal(row, now)
             stream = self.streams.get(row.stream)
             if stream is not None and not self._take_row(stream, row, batch, now, ended):
@@ -223,14 +213,9 @@ class SenderState:
         for job in batch.jobs:
             if job.job_id not in reply.jobs_later:
                 self._take_known(job, reply, now)
-            elif self.jobs_over.get(job.job_id) is job:
-                self._ask_later(job.job_id, self.jobs_over, now)
+            else:
+                self.questions.job_later(job, now)
         return ended
-
-    def _ask_later(self, name: Any, queue: dict[Any, Any], now: float) -> None:
-        """Ask for it again later, after those behind it."""
-        queue[name] = queue.pop(name)
-        self._put_off.again(now)
 
     def _take_row(
         self, stream: FollowedStream, row: StreamReply, batch: Batch, now: float, ended: list[Ended]
@@ -276,9 +261,9 @@ class SenderState:
 
     def _take_refusal(self, row: StreamReply, now: float) -> None:
         if row.status is Status.LATER:
-            self._ask_later(row.stream, self.refusals, now)
+            self.questions.refusal_later(row.stream, now)
         elif row.status is Status.REFUSED:
-            del self.refusals[row.stream]
+            del self.questions.refusals[row.stream]
 
     def _take_known(self, job: FinishJob, reply: Reply, now: float) -> None:
         """The receiver said where the job's streams stand: follow those that are ours to their ends.
@@ -286,8 +271,7 @@ class SenderState:
         It may name others too, but which files are read is the site's to say.
         """
         self.look_at_once = True
-        if self.jobs_over.get(job.job_id) is job:
-            del self.jobs_over[job.job_id]
+        self.questions.answered(job)
         rows = {row.stream: row for row in reply.streams if row.stream.job_id == job.job_id}
         named = [StreamId(job.job_id, file) for file in job.files]
         followed = [stream for stream in self.streams if stream.job_id == job.job_id]

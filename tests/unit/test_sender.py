@@ -645,7 +645,7 @@ def test_a_sender_that_has_finished_holds_nothing(world):
         sender.turn()
     world.finish(sender)
     state = sender._state
-    assert not state.streams and not state.jobs_over and state.exchange.step is Step.IDLE
+    assert not state.streams and not state.questions.jobs and state.exchange.step is Step.IDLE
 
 
 def test_an_order_given_in_the_last_instant_of_a_pause_is_taken_at_once(world):
