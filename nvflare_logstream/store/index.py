@@ -189,14 +189,35 @@ class Index:
             )
 
     def delete_job(self, job_id: str, reason: str, now: float) -> None:
-        """Forget all of a job but that it was removed, and why."""
+        """Forget a job's streams; that it was removed stays, and why. Its ledgers are still to be deleted."""
         with self._transaction() as db:
-            for table in ("streams", "losses", "heard"):
+            for table in ("streams", "heard"):
                 db.execute(f"DELETE FROM {table} WHERE job = ?", (job_id,))
             db.execute(
                 "INSERT OR REPLACE INTO forgotten (job, reason, removed) VALUES (?, ?, ?)",
                 (job_id, reason, now),
             )
+
+    def delete_ledgers(self, job_id: str) -> None:
+        """Delete the ledgers of a job that was removed, one by one: others have their turn between."""
+        ledger = (job_id, "", "")
+        while True:
+            with self._transaction() as db:
+                db.execute("DELETE FROM losses WHERE job = ? AND site = ? AND file = ?", ledger)
+                row = db.execute(
+                    "SELECT job, site, file FROM losses WHERE job = ? LIMIT 1", (job_id,)
+                ).fetchone()
+            if row is None:
+                return
+            ledger = row
+
+    def half_deleted(self) -> list[str]:
+        """Jobs that were removed, and of which there are ledgers."""
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT job FROM forgotten WHERE EXISTS (SELECT 1 FROM losses WHERE job = forgotten.job)"
+            ).fetchall()
+        return [job_id for (job_id,) in rows]
 
     def forgotten(self, job_id: str) -> str:
         """Why a job was removed; empty if it was not."""

@@ -262,11 +262,14 @@ class LoadedStreams:
                 del self.files[key]
             self._index.delete_job(job_id, reason, self._clock())
             self._usage.forget(job_id)
-        # Nobody comes back to it: that may take its time.
+        # Nobody comes back to it: the rest may take its time.
         shutil.rmtree(self._root / job_id, ignore_errors=True)
+        self._index.delete_ledgers(job_id)
 
     def clear_leftovers(self) -> None:
         """Remove what an earlier life of the server did not come to remove: jobs, and files half written."""
+        for job_id in self._index.half_deleted():
+            self._index.delete_ledgers(job_id)
         for entry in list(self._root.iterdir()):
             if entry.name.startswith(SCRATCH) or (entry.is_dir() and self._index.forgotten(entry.name)):
                 shutil.rmtree(entry, ignore_errors=True)
