@@ -17,6 +17,7 @@ from nvflare_logstream.errors import StoreError
 from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.migrations import migrate
 from nvflare_logstream.store.rows import (
+    FIRST_LOSSES,
     SAVE_LOSS,
     SAVE_STREAM,
     SELECT_LOSSES,
@@ -122,16 +123,26 @@ class Index:
         return streams[0] if streams else None
 
     def find(
-        self, job_id: str | None = None, site: str | None = None, file: str | None = None
+        self,
+        job_id: str | None = None,
+        site: str | None = None,
+        file: str | None = None,
+        *,
+        brief: bool = False,
     ) -> list[Stream]:
-        """All streams that match, ordered by job, site and file."""
+        """All streams that match, ordered by job, site and file.
+
+        With `brief` they come without their ledgers, but for the first entry about missing bytes: a site may
+        have 64 ledgers of 1,000 entries in a job, and ask for them often.
+        """
         wanted = {"job": job_id, "site": site, "file": file}
         columns = [column for column, value in wanted.items() if value is not None]
         where = " WHERE " + " AND ".join(f"{column} = ?" for column in columns) if columns else ""
         values = [wanted[column] for column in columns]
         with self._transaction() as db:
             rows = db.execute(f"{SELECT_STREAMS}{where} ORDER BY job, site, file", values).fetchall()
-            losses = db.execute(f"{SELECT_LOSSES}{where} ORDER BY offset", values).fetchall()
+            select = FIRST_LOSSES if brief else SELECT_LOSSES
+            losses = db.execute(select.format(where), values).fetchall()
         return read_streams(rows, losses)
 
     def jobs(self) -> list[StoredJob]:

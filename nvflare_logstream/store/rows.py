@@ -18,7 +18,12 @@ _PLACES = ", ".join("?" * (3 + len(_FIELDS)))
 SELECT_STREAMS = f"SELECT {_COLUMNS} FROM streams"
 SAVE_STREAM = f"INSERT OR REPLACE INTO streams ({_COLUMNS}) VALUES ({_PLACES})"
 _LOSS_COLUMNS = "job, site, file, offset, length, reason"
-SELECT_LOSSES = f"SELECT {_LOSS_COLUMNS} FROM losses"
+# To be formatted with a WHERE clause. The order is that of the table, so nothing is sorted.
+SELECT_LOSSES = f"SELECT {_LOSS_COLUMNS} FROM losses{{}} ORDER BY job, site, file, offset"
+FIRST_LOSSES = (
+    "SELECT job, site, file, MIN(offset), length, reason "
+    "FROM (SELECT * FROM losses{}) WHERE length IS NOT 0 GROUP BY job, site, file"
+)
 SAVE_LOSS = f"INSERT OR IGNORE INTO losses ({_LOSS_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
 
 Row = tuple[Any, ...]

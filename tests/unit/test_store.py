@@ -600,6 +600,24 @@ def test_a_ledger_that_is_full_says_so_and_takes_nothing_more(store, restarted):
     )
 
 
+@pytest.mark.parametrize("loaded", [True, False])
+def test_who_asks_for_streams_only_reads_no_ledgers(store, loaded):
+    """64 full ones took the index 1.5 s, for each request of 30 bytes that asked what is known of a job."""
+    notes, losses = (tuple(Loss(number, length, "why") for number in range(300)) for length in (0, 1))
+    for name, ledger in (("a", ()), ("b", notes), ("c", losses)):
+        key = KEY._replace(file=name)
+        put(store, 0, 10, key, losses=ledger)
+        store.close_stream(key, close_of(SOURCE[:10]))
+    store.commit()
+    if not loaded:
+        store.release(KEY.job_id)
+    brief, full = store.streams("job-1", "site-1", brief=True), store.streams("job-1", "site-1")
+    assert [stream.verdict for stream in brief] == ["complete", "complete", "lost"]
+    assert [stream._replace(losses=()) for stream in brief] == [stream._replace(losses=()) for stream in full]
+    assert loaded or sum(len(stream.losses) for stream in brief) == 1
+    assert [len(stream.losses) for stream in full] == [0, 300, 300]
+
+
 def test_a_note_does_not_fill_a_ledger(store):
     """Its last place says that losses are missing; a note is none."""
     put(store, 0, 10)
