@@ -102,7 +102,9 @@ class JobAdmission:
         return Admission(Status.LATER, f"job {job_id} is not started yet")
 
     def _has_streams(self, site: str, job_id: str) -> bool:
-        return any(stream.state is not State.EXPECTED for stream in self._store.streams(job_id, site))
+        return any(
+            stream.state is not State.EXPECTED for stream in self._store.streams(job_id, site, brief=True)
+        )
 
     def _other_jobs(self) -> Iterator[str]:
         """Jobs that the job store is likely to have: those that run, then the newest with logs here."""

@@ -99,7 +99,8 @@ class ArchiveKeeper:
             raise failure
 
     def _update_job(self, job_id: str, deadline: float) -> None:
-        streams = [stream for stream in self._store.streams(job_id) if stream.site != SERVER_SITE]
+        known = self._store.streams(job_id, brief=True)
+        streams = [stream for stream in known if stream.site != SERVER_SITE]
         if any(stream.state is State.OPEN for stream in streams) and self._clock() < deadline:
             return
         began = self._clock()

@@ -95,7 +95,8 @@ def wait_for_sites(
     """
     deadline = clock() + seconds
     while clock() < deadline:
-        sites = [stream for stream in store.streams(job_id) if stream.site != SERVER_SITE]
+        known = store.streams(job_id, brief=True)
+        sites = [stream for stream in known if stream.site != SERVER_SITE]
         if not any(stream.state is State.OPEN for stream in sites):
             return
         sleep(_LOOK_INTERVAL)

@@ -22,7 +22,7 @@ LOOKS = 3  # that must find a job absent
 OVER_SECONDS = 600.0  # at least, between the first of these looks and the last
 _BETWEEN = 10.0  # seconds until a look is repeated that found nothing: a site may ask each second
 _MAX_WITNESSES = 8  # other jobs asked for at one look
-_MAX_ABSENT = 10_000  # jobs whose absence is noted
+_MAX_ABSENT = 100_000  # jobs whose absence is noted: more than a server keeps the logs of
 
 
 class _Absence(NamedTuple):

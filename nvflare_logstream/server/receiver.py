@@ -173,7 +173,7 @@ class Receiver:
         if admission.status is Status.LATER or replies.listed > _MOST_LISTED:
             return False
         if admission.status is Status.OK:
-            for stream in self._store.streams(job_id, peer.site):
+            for stream in self._store.streams(job_id, peer.site, brief=True):
                 if stream.state is State.EXPECTED:
                     continue  # an assumption of the server, which must not make the site send another file
                 verdict = stream.verdict if stream.state is State.CLOSED else None

@@ -18,6 +18,7 @@ from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.lock import StoreLock
 from nvflare_logstream.store.migrations import migrate
 from nvflare_logstream.store.rows import (
+    FIRST_LOSSES,
     SAVE_EXPECTED,
     SAVE_LOSS,
     SAVE_STREAM,
@@ -180,16 +181,26 @@ class Index:
         return streams[0] if streams else None
 
     def find(
-        self, job_id: str | None = None, site: str | None = None, file: str | None = None
+        self,
+        job_id: str | None = None,
+        site: str | None = None,
+        file: str | None = None,
+        *,
+        brief: bool = False,
     ) -> list[Stream]:
-        """All streams that match, ordered by job, site and file."""
+        """All streams that match, ordered by job, site and file.
+
+        With `brief` they come without their ledgers, but for the first entry about missing bytes: a site may
+        have 64 ledgers of 1,000 entries in a job, and ask for them often.
+        """
         wanted = {"job": job_id, "site": site, "file": file}
         columns = [column for column, value in wanted.items() if value is not None]
         where = " WHERE " + " AND ".join(f"{column} = ?" for column in columns) if columns else ""
         values = [wanted[column] for column in columns]
         with self._transaction() as db:
             rows = db.execute(f"{SELECT_STREAMS}{where} ORDER BY job, site, file", values).fetchall()
-            losses = db.execute(f"{SELECT_LOSSES}{where} ORDER BY offset", values).fetchall()
+            select = FIRST_LOSSES if brief else SELECT_LOSSES
+            losses = db.execute(select.format(where), values).fetchall()
         return read_streams(rows, losses)
 
     def jobs(self) -> list[StoredJob]:
@@ -265,9 +276,9 @@ class Index:
             )
 
     def delete_job(self, job_id: str, reason: str, now: float) -> None:
-        """Forget all of a job but that it was removed, and why."""
+        """Forget a job's streams; that it was removed stays, and why. Its ledgers are still to be deleted."""
         with self._transaction() as db:
-            for table in ("streams", "losses", "heard"):
+            for table in ("streams", "heard"):
                 db.execute(f"DELETE FROM {table} WHERE job = ?", (job_id,))
             db.execute(
                 "INSERT OR REPLACE INTO forgotten (job, reason, removed) VALUES (?, ?, ?)",
@@ -283,6 +294,27 @@ class Index:
         """The ids of the jobs that were removed."""
         with self._transaction() as db:
             return {job_id for (job_id,) in db.execute("SELECT job FROM forgotten")}
+
+    def delete_ledgers(self, job_id: str) -> None:
+        """Delete the ledgers of a job that was removed, one by one: others have their turn between."""
+        ledger = (job_id, "", "")
+        while True:
+            with self._transaction() as db:
+                db.execute("DELETE FROM losses WHERE job = ? AND site = ? AND file = ?", ledger)
+                row = db.execute(
+                    "SELECT job, site, file FROM losses WHERE job = ? LIMIT 1", (job_id,)
+                ).fetchone()
+            if row is None:
+                return
+            ledger = row
+
+    def half_deleted(self) -> list[str]:
+        """Jobs that were removed, and of which there are ledgers."""
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT job FROM forgotten WHERE EXISTS (SELECT 1 FROM losses WHERE job = forgotten.job)"
+            ).fetchall()
+        return [job_id for (job_id,) in rows]
 
     def forgotten(self, job_id: str) -> str:
         """Why a job was removed; empty if it was not."""

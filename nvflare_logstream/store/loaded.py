@@ -262,13 +262,16 @@ class LoadedStreams:
             self._usage.forget(job_id)
         # Nobody comes back to it: that may take its time. What is left goes with `remove_rest`.
         shutil.rmtree(self._root / job_id, ignore_errors=True)
+        self._index.delete_ledgers(job_id)
 
     def remove_rest(self) -> None:
-        """Remove from the disk what a failure or a crash has left of removed jobs.
+        """Remove what a failure or a crash has left of removed jobs.
 
         Raises:
-            StoreError: if the index cannot be read.
+            StoreError: if the index cannot be read or changed.
         """
+        for job_id in self._index.half_deleted():
+            self._index.delete_ledgers(job_id)
         with suppress(OSError):
             for job_id in self._index.all_forgotten().intersection(os.listdir(self._root)):
                 shutil.rmtree(self._root / job_id, ignore_errors=True)

@@ -24,7 +24,12 @@ SAVE_EXPECTED = f"""
     AND NOT EXISTS (SELECT 1 FROM forgotten WHERE job = ?)
 """
 _LOSS_COLUMNS = "job, site, file, offset, length, reason"
-SELECT_LOSSES = f"SELECT {_LOSS_COLUMNS} FROM losses"
+# To be formatted with a WHERE clause. The order is that of the table, so nothing is sorted.
+SELECT_LOSSES = f"SELECT {_LOSS_COLUMNS} FROM losses{{}} ORDER BY job, site, file, offset"
+FIRST_LOSSES = (
+    "SELECT job, site, file, MIN(offset), length, reason "
+    "FROM (SELECT * FROM losses{}) WHERE length IS NOT 0 GROUP BY job, site, file"
+)
 SAVE_LOSS = f"INSERT OR IGNORE INTO losses ({_LOSS_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
 
 Row = tuple[Any, ...]

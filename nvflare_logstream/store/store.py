@@ -231,13 +231,17 @@ class LogStore:
             file = self._loaded.files.get(key)
             return file.record if file else self.index.load(key)
 
-    def streams(self, job_id: str | None = None, site: str | None = None) -> list[Stream]:
+    def streams(
+        self, job_id: str | None = None, site: str | None = None, *, brief: bool = False
+    ) -> list[Stream]:
         """What is known now of every stream that matches, in order of their keys.
+
+        With `brief`, ledgers may lack all but the first entry about missing bytes: that costs much less.
 
         Raises:
             StoreError: if the index cannot be read.
         """
-        streams = {stream.key: stream for stream in self.index.find(job_id, site)}
+        streams = {stream.key: stream for stream in self.index.find(job_id, site, brief=brief)}
         with self._loaded.lock:
             for key, file in self._loaded.files.items():
                 if job_id in (None, key.job_id) and site in (None, key.site):

@@ -363,7 +363,9 @@ def test_the_frames_of_a_request_are_of_so_many_streams(memory_path):
 
 def test_a_job_that_is_asked_for_again_and_again_is_listed_once(server, monkeypatch):
     listed, streams = [], server.store.streams
-    monkeypatch.setattr(server.store, "streams", lambda *which: (listed.append(which), streams(*which))[1])
+    monkeypatch.setattr(
+        server.store, "streams", lambda *which, **more: (listed.append(which), streams(*which))[1]
+    )
     server.send(*[JOB] * 4000)
     assert listed == [(JOB, SITE)]
 
