@@ -178,7 +178,7 @@ class LoadedStreams:
         stream = file.record
         losses = stream.losses + new_entries(stream.losses, [entry])
         again = stream._replace(
-            end=0, cursor=b"", lines=0, crc=0, state=State.OPEN, reason="", agreed=False, losses=losses
+            end=0, cursor=b"", lines=0, came="", state=State.OPEN, reason="", agreed=False, losses=losses
         )
         self._index.save([again])  # first: a crash in between finds a file that is too long, and cuts it
         self._usage.add(stream.key.job_id, stream.site, -stream.end)
@@ -199,7 +199,7 @@ class LoadedStreams:
         failed: dict[StreamKey, str] = {}
         with self._commit_lock:
             with self.lock:
-                dirty = [(file, file.record) for file in self.files.values() if file.dirty]
+                dirty = [(file, file.note_what_came()) for file in self.files.values() if file.dirty]
                 for file, _ in dirty:
                     file.dirty = False
             synced, unsure = [], []
