@@ -128,7 +128,8 @@ class Stream(NamedTuple):
             bytes; closed: the close.
         utc_offset: the site's offset from UTC in seconds.
         skew: the site's clock minus the server's, in seconds.
-        crc: crc32 of the bytes as they came; -1 where nobody knows what came.
+        came: the sha256 (hex) of what came in each life of the server, as "<end>:<sha256>", a space between;
+            empty where nobody knows.
         losses: the ledger: what could not be delivered, and notes, in order of offsets.
         silent: nothing was heard of it for longer than the receiver's `idle_timeout`, see `as_of`; never
             stored.
@@ -151,7 +152,7 @@ class Stream(NamedTuple):
     closed: float = 0.0
     utc_offset: int = 0
     skew: float = 0.0
-    crc: int = -1
+    came: str = ""
     losses: tuple[Loss, ...] = ()
     silent: bool = False
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -82,7 +81,6 @@ class Appending:
                 end=data_end,
                 cursor=cursor,
                 lines=stream.lines + new_data.count(b"\n"),
-                crc=zlib.crc32(new_data, stream.crc) if stream.crc >= 0 else stream.crc,
                 state=State.OPEN,
                 reason="",
                 last_seen=now,

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from nvflare_logstream.errors import StoreError
-from nvflare_logstream.hashing import Hasher, hash_range
+from nvflare_logstream.hashing import hash_range
 from nvflare_logstream.streams import State, Stream
 
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW  # a link in the store is not ours
+_MOST_LIVES = 100  # of the server, in which bytes of one stream came; after more nobody knows what came
 
 
 class StreamFile:
@@ -36,7 +36,7 @@ class StreamFile:
         self.dirty = self.is_heard = False
         self.listed = 0
         self.read: tuple[tuple[int, ...], str] = ((), "")
-        self._hasher, self._hashed = hashlib.sha256(), 0  # of what was received, not of what is on disk
+        self._hash_from(record.end, record.came)
         # Its name may not be on disk yet: the life of the server that made it may not have come to that.
         self._is_unnamed = True
 
@@ -58,10 +58,29 @@ class StreamFile:
             self._hasher.update(data)
             self._hashed += len(data)
 
+    def _hash_from(self, end: int, came_before: str) -> None:
+        """Hash what comes in this life of the server, and not what is on disk."""
+        self._hasher, self._hash_start, self._hashed = hashlib.sha256(), end, end
+        self._came_before = came_before
+
     @property
     def received(self) -> str:
         """sha256 (hex) of all bytes as they came; empty if some came in an earlier life of the server."""
-        return self._hasher.hexdigest() if self._hashed == self.record.end else ""
+        return self._hasher.hexdigest() if not self._hash_start and self._hashed == self.record.end else ""
+
+    def _came(self) -> str:
+        """The sha256 of what came in each life of the server, see `Stream.came`."""
+        came, is_known = self._came_before, self._hashed == self.record.end
+        if self._hashed > self._hash_start:
+            is_known &= bool(came) or not self._hash_start
+            came = f"{came} {self._hashed}:{self._hasher.hexdigest()}".strip()
+        return came if is_known and came.count(" ") < _MOST_LIVES else ""
+
+    def note_what_came(self) -> Stream:
+        """Bring the note of what came into the record, before it is committed, and return it."""
+        if (came := self._came()) != self.record.came:
+            self.record = self.record._replace(came=came)
+        return self.record
 
     def is_as_it_came(self, digest: str) -> bool:
         """Whether all bytes on disk, which have this sha256 (hex), are as they came, as far as that is known.
@@ -72,11 +91,13 @@ class StreamFile:
         """
         if self.received:
             return self.received == digest
-        if self.record.crc < 0:
-            return True
-        crc = _Crc()
-        _hash(self.path, crc, 0, self.record.end)
-        return crc.value == self.record.crc
+        start = 0
+        for part in self._came().split():
+            end, came = part.split(":")
+            if digest_of(self.path, start, int(end)) != came:
+                return False
+            start = int(end)
+        return True
 
     def update(self, **changes: Any) -> None:
         """Change the record; it is on disk after the next commit."""
@@ -136,8 +157,8 @@ class StreamFile:
 
     def start_again(self) -> None:
         """Make the file anew, empty."""
-        self.record = self.record._replace(end=0, cursor=b"", lines=0, crc=0)
-        self._hasher, self._hashed = hashlib.sha256(), 0
+        self.record = self.record._replace(end=0, cursor=b"", lines=0, came="")
+        self._hash_from(0, "")
         for directory in (self.path.parent.parent, self.path.parent):
             directory.mkdir(mode=0o700, exist_ok=True)
         self._is_unnamed = True
@@ -157,16 +178,6 @@ class UnsyncedError(OSError):
     """The disk did not take data: the system may have dropped them, and a next sync would not say so."""
 
 
-class _Crc:
-    """A crc32 as hashlib's objects are."""
-
-    def __init__(self) -> None:
-        self.value = 0
-
-    def update(self, data: bytes, /) -> None:
-        self.value = zlib.crc32(data, self.value)
-
-
 def digest_of(path: Path, start: int, end: int) -> str:
     """sha256 (hex) of a file's bytes from `start` to `end`.
 
@@ -175,11 +186,6 @@ def digest_of(path: Path, start: int, end: int) -> str:
         OSError: if it cannot be read.
     """
     hasher = hashlib.sha256()
-    _hash(path, hasher, start, end)
-    return hasher.hexdigest()
-
-
-def _hash(path: Path, hasher: Hasher, start: int, end: int) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
     try:
         reached = hash_range(hasher, lambda offset, length: os.pread(fd, length, offset), start, end)
@@ -187,6 +193,7 @@ def _hash(path: Path, hasher: Hasher, start: int, end: int) -> None:
         os.close(fd)
     if reached < end:
         raise StoreError(f"{path.name}: the stored copy is shorter than its index says")
+    return hasher.hexdigest()
 
 
 def sync_directory(path: Path) -> None:

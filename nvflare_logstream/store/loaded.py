@@ -182,7 +182,7 @@ class LoadedStreams:
         stream = file.record
         losses = stream.losses + new_entries(stream.losses, [entry])
         again = stream._replace(
-            end=0, cursor=b"", lines=0, crc=0, state=State.OPEN, reason="", agreed=False, losses=losses
+            end=0, cursor=b"", lines=0, came="", state=State.OPEN, reason="", agreed=False, losses=losses
         )
         self._index.save([again])  # first: a crash in between finds a file that is too long, and cuts it
         self._usage.add(stream.key.job_id, stream.site, -stream.end)
@@ -203,7 +203,8 @@ class LoadedStreams:
         with self._commit_lock:
             with self.lock:
                 failed = dict(self._unsure)
-                dirty = [(f, f.record) for key, f in self.files.items() if f.dirty and key not in failed]
+                files = [file for key, file in self.files.items() if file.dirty and key not in failed]
+                dirty = [(file, file.note_what_came()) for file in files]
                 for file, _ in dirty:
                     file.dirty = False
             synced, directories = [], set[Path]()

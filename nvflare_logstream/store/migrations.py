@@ -43,7 +43,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
         """,
     ),
     (  # 3: what came is known after a restart too; what was expected of a site that sent another file is gone
-        "ALTER TABLE streams ADD COLUMN crc INTEGER NOT NULL DEFAULT -1",
+        "ALTER TABLE streams ADD COLUMN came TEXT NOT NULL DEFAULT ''",
         """
         DELETE FROM streams WHERE state = 'expected' AND EXISTS (
             SELECT 1 FROM streams AS other

@@ -94,6 +94,8 @@ def _repair(root: Path, scratch: Path) -> Repair:
         rows, failures = _rows_of_files(root, db, old, bool(damage))
     found = {stream.key for stream, _ in rows}
     rows += [_claim(stream, bool(damage)) for key, stream in old.streams.items() if key not in found]
+    if damage:  # a note of what came that was wrong would make a good copy a damaged one
+        rows = [(stream._replace(came=""), origin) for stream, origin in rows]
     rows.sort()
     problems = tuple(map(str, failures))
     if not damage and all(source is Origin.INDEX for _, source in rows):

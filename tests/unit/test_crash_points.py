@@ -305,7 +305,7 @@ def test_an_index_is_made_anew_wherever_that_was_cut(memory_path_factory, fault,
             )
             assert store.path(key).read_bytes() == LINES
             store.close()
-        number += 1 if ALL else 5
+        number += 1 if ALL else 13
 
 
 # -- what a site writes --------------------------------------------------------------------------------------

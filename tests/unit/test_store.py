@@ -212,7 +212,7 @@ def test_a_copy_of_which_nobody_knows_how_it_came_stays(store):
     put(store, 0, 100)
     store.commit()
     with store.index._transaction() as db:
-        db.execute("UPDATE streams SET crc = -1")
+        db.execute("UPDATE streams SET came = ''")
     crash(store)
     put(store, 100, 120)
     info = store.close_stream(KEY, close_of(b"x" * 120))
