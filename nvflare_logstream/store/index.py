@@ -7,16 +7,13 @@ disk before the row was written.
 from __future__ import annotations
 
 import sqlite3
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from typing import NamedTuple
 
-from nvflare_logstream.errors import DamagedError, StoreError
+from nvflare_logstream.errors import StoreError
+from nvflare_logstream.store.database import Database
 from nvflare_logstream.store.ledger import MAX_LOSSES
-from nvflare_logstream.store.lock import StoreLock
-from nvflare_logstream.store.migrations import migrate
 from nvflare_logstream.store.rows import (
     FIRST_LOSSES,
     SAVE_EXPECTED,
@@ -72,71 +69,11 @@ class StoredPart(NamedTuple):
     size: int
 
 
-class Index:
-    """Thread-safe; every method is one transaction, and raises StoreError if the file cannot be used.
+class Index(Database):
+    """What is known of the streams and the jobs; every method is one transaction.
 
-    Args:
-        path: the SQLite file, made if it is not there, and migrated if an earlier release wrote it.
-
-    Raises:
-        DamagedError: if the file is damaged.
-        StoreError: if the file is no index of a log store or one of a later release, or is being repaired.
+    Each raises StoreError if the file cannot be used.
     """
-
-    def __init__(self, path: Path):
-        self._lock, self._path = threading.Lock(), path
-        self._in_use = StoreLock(path.parent)
-        try:
-            with self._errors(f"cannot open the store's index {path}"):
-                self._db = sqlite3.connect(path, check_same_thread=False, timeout=30.0)
-                try:
-                    self._set_up()
-                except BaseException:
-                    self._db.close()
-                    raise
-        except BaseException:
-            self._in_use.close()
-            raise
-
-    def _set_up(self) -> None:
-        migrate(self._db, self._path)
-        for (found,) in self._db.execute("PRAGMA quick_check(1)"):
-            if found != "ok":  # what of it would be read, and what be overwritten, nobody knows
-                raise sqlite3.DatabaseError(str(found).replace("\n", " "))
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")  # what was committed is on disk, not only in order
-
-    @contextmanager
-    def _errors(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            if type(error) is sqlite3.DatabaseError:  # all else that can happen has a class of its own
-                how = f"stop the server and run `nvflare-logstream repair {self._path.parent}`"
-                raise DamagedError(f"{what}: {error}; {how}") from error
-            raise StoreError(f"{what}: {error}") from error
-
-    @contextmanager
-    def _transaction(self, synced: bool = True) -> Iterator[sqlite3.Connection]:
-        with self._errors("the store's index"), self._lock, self._syncing(synced), self._db:
-            yield self._db
-
-    @contextmanager
-    def _syncing(self, synced: bool) -> Iterator[None]:
-        if synced:
-            yield
-            return
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        try:
-            yield
-        finally:
-            self._db.execute("PRAGMA synchronous=FULL")
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._db.close()
-            self._in_use.close()
 
     def save(self, streams: Iterable[Stream], listed: Mapping[StreamKey, int] | None = None) -> None:
         """Write streams, with the losses they carry.

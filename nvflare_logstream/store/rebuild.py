@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nvflare_logstream.hashing import HASH_STEP
 from nvflare_logstream.names import is_name, is_site
+from nvflare_logstream.store.file import sync_directory
 from nvflare_logstream.store.index import INDEX_FILE, Index
 from nvflare_logstream.store.lock import LOCK_FILE
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
@@ -107,6 +108,26 @@ class StoredFiles:
 def _is_ours(status: os.stat_result) -> bool:
     # Whatever else stands in the store's directory is not ours to show, or to remove one day.
     return status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
+
+
+def open_index(root: Path) -> Index:
+    """Open a store's index; make the store's directory and the index where they are not there.
+
+    Raises:
+        StoreError: if the index cannot be opened, or is one of a later release.
+        OSError: if the directory cannot be made.
+    """
+    made = [path for path in (root, *root.parents) if not path.exists()]
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in made:
+        sync_directory(path.parent)
+    is_lost = note_loss(root)
+    (root / INDEX_FILE).touch(mode=0o600)  # the files SQLite makes beside it get the same mode
+    index = Index(root / INDEX_FILE)
+    sync_directory(root)
+    if is_lost:
+        rebuild(root, index)
+    return index
 
 
 def note_loss(root: Path) -> bool:

@@ -20,11 +20,10 @@ from nvflare_logstream.names import check_name
 from nvflare_logstream.store.appending import Appending
 from nvflare_logstream.store.changes import Changes
 from nvflare_logstream.store.closing import Closing
-from nvflare_logstream.store.file import sync_directory
-from nvflare_logstream.store.index import INDEX_FILE, Index
+from nvflare_logstream.store.index import INDEX_FILE
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.quotas import FreeSpace, Quotas, Usage
-from nvflare_logstream.store.rebuild import note_loss, rebuild
+from nvflare_logstream.store.rebuild import open_index
 from nvflare_logstream.store.retention import Removal, Retention
 from nvflare_logstream.streams import UNREADABLE, Loss, State, Stream, StreamKey
 from nvflare_logstream.wire.upload import Close
@@ -64,16 +63,7 @@ class LogStore:
         uptime: Callable[[], float] = time.monotonic,
     ):
         self.root, self._clock = Path(root), clock
-        made = [path for path in (self.root, *self.root.parents) if not path.exists()]
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in made:
-            sync_directory(path.parent)
-        is_lost = note_loss(self.root)
-        (self.root / INDEX_FILE).touch(mode=0o600)  # the files SQLite makes beside it get the same mode
-        self.index = Index(self.root / INDEX_FILE)
-        sync_directory(self.root)
-        if is_lost:
-            rebuild(self.root, self.index)
+        self.index = open_index(self.root)
         self._usage = Usage(quotas, self.index.parts())
         self._free = FreeSpace(self.root, quotas.free_share, clock)
         self._loaded = LoadedStreams(self.root, self.index, self._usage, clock)
