@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,9 @@ class JobConfig:
             os.chmod(temporary, self._target.stat().st_mode & 0o777 if self._target.exists() else 0o644)
             os.replace(temporary, self._target)
         except (OSError, TypeError, ValueError, RecursionError) as error:
-            if temporary and os.path.exists(temporary):
-                os.remove(temporary)
+            if temporary:
+                with suppress(OSError):  # it may be gone, or the disk takes nothing at all
+                    os.remove(temporary)
             raise JobConfigError(f"cannot rewrite the job's client config: {error}") from error
 
 

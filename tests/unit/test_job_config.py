@@ -161,6 +161,19 @@ def test_a_write_that_fails_leaves_the_config_and_nothing_beside_it(directory, m
     assert (directory / "config_fed_client.json").read_bytes() == before and only_config_left(directory)
 
 
+def test_a_disk_that_takes_not_even_a_removal_is_a_job_config_error(directory, monkeypatch):
+    """The parent then follows the files; anything else would leave the job without."""
+    deploy(directory, [OTHER])
+    before = (directory / "config_fed_client.json").read_bytes()
+    for name in ("fsync", "remove", "unlink"):
+        monkeypatch.setattr(
+            os, name, lambda *args: (_ for _ in ()).throw(OSError(30, "Read-only file system"))
+        )
+    with pytest.raises(JobConfigError, match="Read-only"):
+        JobConfig(directory).put_streamer(ARGS)
+    assert (directory / "config_fed_client.json").read_bytes() == before
+
+
 def test_the_files_mode_is_kept(directory):
     deploy(directory)
     os.chmod(directory / "config_fed_client.json", 0o640)
