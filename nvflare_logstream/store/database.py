@@ -13,6 +13,17 @@ from nvflare_logstream.store.lock import StoreLock
 from nvflare_logstream.store.migrations import migrate
 
 
+@contextmanager
+def _errors(what: str, store_dir: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        if type(error) is sqlite3.DatabaseError:  # all else that can happen has a class of its own
+            how = f"stop the server and run `nvflare-logstream repair {store_dir}`"
+            raise DamagedError(f"{what}: {error}; {how}") from error
+        raise StoreError(f"{what}: {error}") from error
+
+
 class Database:
     """Thread-safe.
 
@@ -28,7 +39,7 @@ class Database:
         self._lock, self._path = threading.Lock(), path
         self._in_use = StoreLock(path.parent)
         try:
-            with self._errors(f"cannot open the store's index {path}"):
+            with _errors(f"cannot open the store's index {path}", str(path.parent)):
                 self._db = sqlite3.connect(path, check_same_thread=False, timeout=30.0)
                 try:
                     self._set_up()
@@ -48,18 +59,8 @@ class Database:
         self._db.execute("PRAGMA synchronous=FULL")  # what was committed is on disk, not only in order
 
     @contextmanager
-    def _errors(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            if type(error) is sqlite3.DatabaseError:  # all else that can happen has a class of its own
-                how = f"stop the server and run `nvflare-logstream repair {self._path.parent}`"
-                raise DamagedError(f"{what}: {error}; {how}") from error
-            raise StoreError(f"{what}: {error}") from error
-
-    @contextmanager
     def _transaction(self, synced: bool = True) -> Iterator[sqlite3.Connection]:
-        with self._errors("the store's index"), self._lock, self._syncing(synced), self._db:
+        with _errors("the store's index", "STORE_DIR"), self._lock, self._syncing(synced), self._db:
             yield self._db
 
     @contextmanager

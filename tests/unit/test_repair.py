@@ -96,11 +96,17 @@ def test_a_server_whose_index_is_gone_keeps_the_logs_and_their_sites_go_on(world
     assert world.info().verdict == "complete"
 
 
-def test_a_site_that_comes_again_makes_a_log_complete_whose_row_was_lost(world):
+@pytest.mark.parametrize("rotated", [0, 1000, 2500])
+def test_a_site_that_comes_again_makes_a_log_complete_whose_row_was_lost(world, rotated):
+    """It counts the stored bytes from the start of its oldest file."""
     lose(stop(world))
     start(world)
+    log = world.logs / "log.txt"
+    if rotated:
+        log.write_bytes(LINES[:rotated])
+        log.rename(world.logs / "log.txt.1")
+    log.write_bytes(LINES[rotated:])
     sender = world.sender("log.txt", "old.txt")
-    world.write(LINES[2000:])
     world.finish(sender)
     assert {world.info("log.txt").verdict, world.info("old.txt").verdict} == {"complete"}
     assert world.stored() == LINES and world.stored("old.txt") == LINES[:3000]
@@ -199,6 +205,20 @@ def test_a_damaged_index_stops_the_store_with_one_line_and_is_repaired(world, da
     world.store.close()
     assert repair(world.root).damage == "" and not list(world.root.glob(".repair-*"))
     start(world)
+
+
+def test_damage_that_comes_while_the_server_runs_is_told_without_a_path(world):
+    """Sites read what the server says of it."""
+    world.store.index._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    world.store.index._db.execute("PRAGMA cache_size=0")
+    damage_at(world.root / INDEX_FILE, 0.0, 80_000)
+    with pytest.raises(DamagedError, match="run `nvflare-logstream repair STORE_DIR`") as error:
+        world.store.streams()
+    assert str(world.root) not in str(error.value)
+    world.store.index.close()
+    repair(world.root)
+    start(world)
+    go_on(world)
 
 
 def test_what_can_be_read_of_a_damaged_index_is_kept(world):
