@@ -141,7 +141,7 @@ def _replace(root: Path, new: Path) -> Path:
 
 
 def _read(db: sqlite3.Connection) -> _Old:
-    losses, has_whole_ledger = _rows(db, SELECT_LOSSES)
+    losses, has_whole_ledger = _rows(db, SELECT_LOSSES.format(""))
     ledgers: dict[Row, list[Row]] = {}
     for loss in losses:
         ledgers.setdefault(loss[:3], []).append(loss)
@@ -171,7 +171,7 @@ def _read(db: sqlite3.Connection) -> _Old:
 def _find(db: sqlite3.Connection, key: StreamKey) -> Stream | None:
     """A stream's row, also behind a part of the index that cannot be read."""
     for row in _rows(db, SELECT_STREAMS + _ONE, *key)[0]:
-        return _stream(row, _rows(db, SELECT_LOSSES + _ONE, *key)[0])
+        return _stream(row, _rows(db, SELECT_LOSSES.format(_ONE), *key)[0])
     return None
 
 
