@@ -147,8 +147,11 @@ class FollowedStream:
         is_new = not self.trouble
         if is_new:
             self._since = now
-        reason = error.strerror if isinstance(error, OSError) else None
-        self.trouble = reason or type(error).__name__
+        self.trouble = type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            name = Path(str(error.filename)).name
+            rotated = f"{name!a}: " if name.startswith(f"{self.id.file}.") else ""
+            self.trouble = rotated + error.strerror
         self.held_until = now + (_RETRY_SOON if now - self._since < _RETRY_LATER else _RETRY_LATER)
         return is_new
 

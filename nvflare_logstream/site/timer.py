@@ -7,7 +7,7 @@ together, and at ten lines a second each travels alone.
 
 from __future__ import annotations
 
-_SHARE = 0.018  # of a core, for the requests of a log that is written all the time
+_SHARE = 0.0195  # of a core, for the requests of a log that is written all the time
 _IN_ALL = 2.0  # times what is measured: the runtime's own threads take as much again for a request
 _MOST_COST = 0.0025  # seconds of CPU; what takes longer reads a backlog, or hashes a whole log at its close
 _WEIGHT = 0.1  # of the last request in the mean of what requests cost

@@ -120,10 +120,12 @@ class Appending:
             stream, now = file.record, self._clock()
             if stream.state is not State.OPEN:
                 return stream
-            moment = time.localtime(min(max(since, stream.opened), now))
-            reason = f"{UNREADABLE}{time.strftime('%Y-%m-%d %H:%M:%S', moment)}: {why}" if why else ""
-            if why and stream.reason.startswith(UNREADABLE) and stream.reason.endswith(f": {why}"):
-                reason = stream.reason  # it was said before
+            reason, was_unreadable = stream.reason, stream.reason.startswith(UNREADABLE)
+            if not why and was_unreadable:
+                reason = ""
+            elif why and not (was_unreadable and reason.endswith(f": {why}")):  # else it was said before
+                moment = time.localtime(min(max(since, stream.opened), now))
+                reason = f"{UNREADABLE}{time.strftime('%Y-%m-%d %H:%M:%S', moment)}: {why}"
             file.update(reason=reason, last_seen=now)
             if outcome is not None:
                 file.update(state=State.STOPPED, outcome=outcome, closed=now)

@@ -41,11 +41,11 @@ def test_requests_that_cost_little_go_soon_and_dear_ones_more_rarely():
 def test_a_log_that_is_written_all_the_time_costs_a_fiftieth_of_a_core(cost):
     """The runtime's own threads take about as much for a request as the sender's thread."""
     now, requests, timer = 0.0, 0, RequestTimer()
-    while now < 60.0:
+    while now < 300.0:
         timer.sent(now, cost, full=False, server_wait=0.0)
         now, requests = timer.not_before, requests + 1
-    assert requests * 2 * cost / 60.0 <= 0.02
-    assert cost > 0.0006 or 60.0 / requests <= 0.07, "lines are young"
+    assert requests * 2 * cost / 300.0 <= 0.02
+    assert cost > 0.0006 or 300.0 / requests <= 0.07, "lines are young"
 
 
 def test_a_request_that_read_a_backlog_makes_the_next_lines_no_older():

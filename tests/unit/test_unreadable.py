@@ -239,6 +239,27 @@ def test_bad_names_beside_the_log_stop_nothing(world):
     assert standing(world) == "complete"
 
 
+def test_a_rotated_file_that_cannot_be_read_is_named_and_waited_for(world, monkeypatch):
+    """It may hold lines of the log: what follows them comes after them."""
+    sender = world.sender("log.txt")
+    run(world, sender, 3)
+    rotated, real = world.logs / "log.txt.1", os.open
+    rotated.write_bytes(b"first\n")
+    world.write(b"second\n")
+
+    def refuse(path: object, *args: int, **more: int) -> int:
+        if str(path) == str(rotated):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        run(world, sender, 20)
+        assert standing(world).endswith(": 'log.txt.1': Permission denied)")
+    run(world, sender, 6)
+    assert standing(world) == "streaming" and world.stored() == b"first\nsecond\n"
+
+
 def test_a_quiet_log_beside_a_busy_one_is_not_silent(world):
     """Requests that carry lines of the one are no signs of life of the other."""
     sender = world.sender("log.txt", "error_log.txt")

@@ -15,7 +15,7 @@ from nvflare_logstream.streams import Loss, StreamId, Verdict
 from nvflare_logstream.wire import zstd
 from nvflare_logstream.wire.fields import Fields
 from nvflare_logstream.wire.message import MAX_MESSAGE
-from nvflare_logstream.wire.upload import Close, Frame, Refusal, RequestWriter
+from nvflare_logstream.wire.upload import Close, Frame, Refusal, RequestWriter, Unreadable
 from nvflare_logstream.wire.upload_reader import decode_request
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply, decode_reply
 
@@ -34,6 +34,7 @@ FRAMES = st.builds(
 )
 CLOSES = st.builds(lambda s, n, o: Close(s, n, "ab" * 32, n // 2, o), STREAMS, OFFSETS, TEXTS)
 REFUSALS = st.builds(Refusal, STREAMS, TEXTS)
+UNREADABLE = st.builds(Unreadable, STREAMS, st.floats(0, 9e10), TEXTS, st.none() | TEXTS)
 STREAM_REPLIES = st.builds(
     StreamReply,
     STREAMS,
@@ -61,6 +62,7 @@ def request(**changes: object) -> bytes:
         ],
         "close": [{**row, "total": 8, "sha256": "00", "from": 0, "outcome": "exit code 0"}],
         "refuse": [{**row, "why": "policy"}],
+        "unread": [{**row, "since": 1.8e9, "why": "no", "outcome": "exit code 0"}],
         "data": b"abc",
     } | changes
     return msgpack.packb({name: value for name, value in fields.items() if value is not None})
@@ -83,9 +85,10 @@ def use(payload: bytes) -> None:
     st.lists(NAMES),
     st.lists(CLOSES),
     st.lists(REFUSALS),
+    st.lists(UNREADABLE),
     st.booleans(),
 )
-def test_a_request_comes_out_as_it_went_in(frames, opens, known, closes, refusals, full):
+def test_a_request_comes_out_as_it_went_in(frames, opens, known, closes, refusals, unreadable, full):
     writer = RequestWriter(1.8e9, -3600)
     for put, values in (
         (writer.frame, frames),
@@ -93,6 +96,7 @@ def test_a_request_comes_out_as_it_went_in(frames, opens, known, closes, refusal
         (writer.known, known),
         (writer.close, closes),
         (writer.refuse, refusals),
+        (writer.unreadable, unreadable),
     ):
         for value in values:
             put(value)
@@ -100,8 +104,8 @@ def test_a_request_comes_out_as_it_went_in(frames, opens, known, closes, refusal
     read = decode_request(writer.encode())
     assert list(read.frames()) == frames
     assert (read.clock, read.utc_offset, read.full) == (1.8e9, -3600, full)
-    assert (read.opens, read.known, read.closes, read.refusals) == tuple(
-        map(tuple, (opens, known, closes, refusals))
+    assert (read.opens, read.known, read.closes, read.refusals, read.unreadable) == tuple(
+        map(tuple, (opens, known, closes, refusals, unreadable))
     )
 
 
@@ -168,7 +172,7 @@ def test_junk_in_any_field_is_a_wire_error_or_valid(name, junk):
         return
 
 
-@given(st.data(), st.sampled_from(["frames", "close", "refuse", "open"]), JUNK)
+@given(st.data(), st.sampled_from(["frames", "close", "refuse", "unread", "open"]), JUNK)
 def test_junk_in_any_row_is_a_wire_error_or_valid(data, section, junk):
     name = data.draw(st.sampled_from(sorted(msgpack.unpackb(request())[section][0])))
     try:
@@ -195,6 +199,9 @@ def test_junk_in_any_row_is_a_wire_error_or_valid(data, section, junk):
         (request(**changed("open", job="..")), r"open\[0\].job: '..'"),
         (request(**changed("close", file="a/b")), r"close\[0\].file: 'a/b'"),
         (request(**changed("refuse", why="x" * 401)), r"refuse\[0\].why: "),
+        (request(**changed("unread", why="x" * 401)), r"unread\[0\].why: "),
+        (request(**changed("unread", since=-1)), r"unread\[0\].since: -1"),
+        (request(**changed("unread", outcome=5)), r"unread\[0\].outcome: 5"),
         (
             request(**changed("close", **{"from": 9})),
             r"close\[0\].from: 9 is not allowed; a whole number from 0 to 8",
