@@ -60,8 +60,10 @@ class StoredPart(NamedTuple):
 def _errors(what: str, store_dir: str) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
-        if type(error) is sqlite3.DatabaseError:  # all else that can happen has a class of its own
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        # What else can happen has a class of its own; but for text that is none.
+        is_damage = type(error) is sqlite3.DatabaseError or "decode" in str(error)
+        if is_damage:
             how = f"stop the server and run `nvflare-logstream repair {store_dir}`"
             raise DamagedError(f"{what}: {error}; {how}") from error
         raise StoreError(f"{what}: {error}") from error
