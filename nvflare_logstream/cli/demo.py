@@ -36,9 +36,11 @@ def demo(
     """
     console = Console(highlight=False)
     with _interruptible():
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until it is sure that the directory goes again
         root = Path(tempfile.mkdtemp(prefix="nvflare-logstream-demo-"))
         good = False
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             good = _run(root, console)
         except KeyboardInterrupt:
             console.print("\ninterrupted: shutting down", style="yellow")

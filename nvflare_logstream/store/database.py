@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nvflare_logstream.errors import DamagedError, StoreError
+from nvflare_logstream.lines import visible
 from nvflare_logstream.store.lock import StoreLock
 from nvflare_logstream.store.migrations import migrate
 
@@ -17,11 +18,13 @@ from nvflare_logstream.store.migrations import migrate
 def _errors(what: str, store_dir: str) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
-        if type(error) is sqlite3.DatabaseError:  # all else that can happen has a class of its own
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        said = visible(" ".join(str(error).split()))  # it may quote what is damaged
+        # What else can happen has a class of its own; but for text that is none.
+        if type(error) is sqlite3.DatabaseError or "decode" in said:
             how = f"stop the server and run `nvflare-logstream repair {store_dir}`"
-            raise DamagedError(f"{what}: {error}; {how}") from error
-        raise StoreError(f"{what}: {error}") from error
+            raise DamagedError(f"{what}: {said}; {how}") from error
+        raise StoreError(f"{what}: {said}") from error
 
 
 class Database:

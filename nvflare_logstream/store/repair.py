@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +25,7 @@ from nvflare_logstream.words import Word
 
 _ONE = " WHERE job = ? AND site = ? AND file = ?"
 _UNPROVEN = "the server's index was damaged: whether nothing was lost of this log is not known"
+_NO_TEXT = "\N{REPLACEMENT CHARACTER}"  # stands for bytes that are no text
 _BESIDE = ("-wal", "-shm", "-journal")  # what SQLite keeps beside an index
 
 
@@ -90,6 +92,7 @@ def _repair(root: Path, scratch: Path) -> Repair:
             shutil.copyfile(root / f"{INDEX_FILE}{suffix}", f"{copy}{suffix}")
     damage = _damage(copy)
     with closing(sqlite3.connect(copy)) as db:
+        db.text_factory = partial(str, encoding="utf-8", errors="replace")
         old = _read(db)
         rows, failures = _rows_of_files(root, db, old, bool(damage))
     found = {stream.key for stream, _ in rows}
@@ -118,7 +121,11 @@ def _damage(copy: Path) -> str:
     if not copy.exists():
         return "it is gone"
     try:
-        Index(copy).close()
+        with closing(Index(copy)) as index:
+            try:
+                index.find()
+            except StoreError as error:  # a row that no release wrote
+                return str(error.__cause__ or error)
     except DamagedError as error:
         return str(error.__cause__)
     return ""
@@ -188,6 +195,8 @@ def _rows(db: sqlite3.Connection, query: str, *values: str) -> tuple[list[Row], 
 
 def _stream(row: Row, ledger: list[Row]) -> Stream | None:
     """The stream of a row; None if no release wrote it so."""
+    if any(isinstance(value, str) and _NO_TEXT in value for value in row):
+        return None
     try:
         (stream,) = read_streams([row], ledger)
     except (LogStreamError, TypeError):

@@ -207,6 +207,36 @@ def test_a_damaged_index_stops_the_store_with_one_line_and_is_repaired(world, da
     start(world)
 
 
+@pytest.mark.parametrize("field", ["reason", "state", "came"])
+def test_a_row_that_is_no_text_is_told_and_made_anew(world, field, capsys):
+    """SQLite itself finds nothing wrong with it."""
+    index = stop(world)
+    with closing(sqlite3.connect(index)) as db, db:
+        db.execute(f"UPDATE streams SET {field} = CAST(x'6fff' AS TEXT) WHERE file = 'old.txt'")
+    start(world)
+    assert len(world.store.streams("job-7")) == 1
+    with pytest.raises(StoreError, match="run `nvflare-logstream repair STORE_DIR`"):
+        world.store.streams(JOB)
+    world.store.index.close()
+    assert run(["repair", str(world.root)]) == 0
+    start(world)
+    assert world.info("old.txt").end == 3000 and world.info("old.txt").verdict == "partial"
+    assert len(world.store.streams()) == 302
+    go_on(world)
+
+
+def test_a_schema_that_is_no_text_is_damage(world):
+    index = stop(world)
+    content = index.read_bytes()
+    index.write_bytes(content.replace(b"heard", bytes([0xFF]) * 5))
+    assert index.read_bytes() != content
+    with pytest.raises(DamagedError):
+        start(world)
+    repair(world.root)
+    start(world)
+    go_on(world)
+
+
 def test_damage_that_comes_while_the_server_runs_is_told_without_a_path(world):
     """Sites read what the server says of it."""
     world.store.index._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
