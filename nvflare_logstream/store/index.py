@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nvflare_logstream.errors import DamagedError, StoreError
+from nvflare_logstream.lines import visible
 from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.lock import StoreLock
 from nvflare_logstream.store.migrations import migrate
@@ -61,12 +62,12 @@ def _errors(what: str, store_dir: str) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, UnicodeDecodeError) as error:
+        said = visible(" ".join(str(error).split()))  # it may quote what is damaged
         # What else can happen has a class of its own; but for text that is none.
-        is_damage = type(error) is sqlite3.DatabaseError or "decode" in str(error)
-        if is_damage:
+        if type(error) is sqlite3.DatabaseError or "decode" in said:
             how = f"stop the server and run `nvflare-logstream repair {store_dir}`"
-            raise DamagedError(f"{what}: {error}; {how}") from error
-        raise StoreError(f"{what}: {error}") from error
+            raise DamagedError(f"{what}: {said}; {how}") from error
+        raise StoreError(f"{what}: {said}") from error
 
 
 class Index:
