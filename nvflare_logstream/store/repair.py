@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from nvflare_logstream.errors import DamagedError, LogStreamError, StoreError
+from nvflare_logstream.lines import visible
 from nvflare_logstream.store.file import digest_of, sync_directory
 from nvflare_logstream.store.index import INDEX_FILE, Heard, Index
 from nvflare_logstream.store.lock import LOCK_FILE, StoreLock
@@ -125,10 +126,14 @@ def _damage(copy: Path) -> str:
             try:
                 index.find()
             except StoreError as error:  # a row that no release wrote
-                return str(error.__cause__ or error)
+                return _in_one_line(error.__cause__ or error)
     except DamagedError as error:
-        return str(error.__cause__)
+        return _in_one_line(error.__cause__ or error)
     return ""
+
+
+def _in_one_line(error: BaseException) -> str:
+    return visible(" ".join(str(error).split()))
 
 
 def _replace(root: Path, new: Path) -> Path:
@@ -188,7 +193,7 @@ def _rows(db: sqlite3.Connection, query: str, *values: str) -> tuple[list[Row], 
     try:
         for row in db.execute(query, values):
             rows.append(row)
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return rows, False
     return rows, True
 

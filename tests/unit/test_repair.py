@@ -212,11 +212,12 @@ def test_a_row_that_is_no_text_is_told_and_made_anew(world, field, capsys):
     """SQLite itself finds nothing wrong with it."""
     index = stop(world)
     with closing(sqlite3.connect(index)) as db, db:
-        db.execute(f"UPDATE streams SET {field} = CAST(x'6fff' AS TEXT) WHERE file = 'old.txt'")
+        db.execute(f"UPDATE streams SET {field} = CAST(x'6f0a1bff' AS TEXT) WHERE file = 'old.txt'")
     start(world)
     assert len(world.store.streams("job-7")) == 1
-    with pytest.raises(StoreError, match="run `nvflare-logstream repair STORE_DIR`"):
+    with pytest.raises(StoreError, match="run `nvflare-logstream repair STORE_DIR`") as error:
         world.store.streams(JOB)
+    assert str(error.value).isprintable()
     world.store.index.close()
     assert run(["repair", str(world.root)]) == 0
     start(world)
