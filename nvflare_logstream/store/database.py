@@ -62,20 +62,9 @@ class Database:
         self._db.execute("PRAGMA synchronous=FULL")  # what was committed is on disk, not only in order
 
     @contextmanager
-    def _transaction(self, synced: bool = True) -> Iterator[sqlite3.Connection]:
-        with _errors("the store's index", "STORE_DIR"), self._lock, self._syncing(synced), self._db:
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with _errors("the store's index", "STORE_DIR"), self._lock, self._db:
             yield self._db
-
-    @contextmanager
-    def _syncing(self, synced: bool) -> Iterator[None]:
-        if synced:
-            yield
-            return
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        try:
-            yield
-        finally:
-            self._db.execute("PRAGMA synchronous=FULL")
 
     def close(self) -> None:
         """Close the file."""

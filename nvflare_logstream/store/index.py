@@ -90,15 +90,10 @@ class Index(Database):
             db.executemany(SAVE_STREAM, rows)
             db.executemany(SAVE_LOSS, losses)
 
-    def add(self, stream: Stream, *, synced: bool = True) -> None:
-        """Write a stream that is new; its site is no longer expected in its job.
-
-        Args:
-            stream: what is known of it.
-            synced: it is on disk afterwards; False for what the next write that is synced brings there.
-        """
+    def add(self, stream: Stream) -> None:
+        """Write a stream that is new; its site is no longer expected in its job."""
         key = stream.key
-        with self._transaction(synced) as db:
+        with self._transaction() as db:
             db.execute(
                 "DELETE FROM streams WHERE job = ? AND site = ? AND state = ?",
                 (key.job_id, key.site, State.EXPECTED.value),

@@ -72,7 +72,7 @@ class LoadedStreams:
             file = StreamFile(record or stored or Stream(key, opened=now, last_seen=now), self.path(key))
             file.listed = len(file.record.losses)
             if record is None:
-                self._index.add(file.record, synced=False)  # lost, its site opens it again
+                self._index.add(file.record)
                 self._usage.add(key.job_id, key.site, file.record.end)
         size = file.size()
         if size > file.record.end:  # written after the last commit, say: the sender sends it again

@@ -79,8 +79,8 @@ class Cuts:
         transaction = Index._transaction
 
         @contextmanager
-        def cut_transaction(index: Index, synced: bool = True) -> Iterator[sqlite3.Connection]:
-            with transaction(index, synced) as db:
+        def cut_transaction(index: Index) -> Iterator[sqlite3.Connection]:
+            with transaction(index) as db:
                 self.reached("index begins")
                 yield db
                 self.reached("index commits")
