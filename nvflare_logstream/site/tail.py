@@ -101,6 +101,7 @@ class Tailer:
             return
         if self._file is not None:  # it holds the place, and may have no name any more
             self._file.go_to(self._segments[-1].end, place.anchor)
+            self.open()
             return
         file = holder(self._scan(), self._segments[-1])
         if file is None:

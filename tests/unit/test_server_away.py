@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nvflare_logstream.errors import LinkError
+from nvflare_logstream.site.tail import Tailer
 from tests.unit.site_world import World
 
 
@@ -134,3 +135,18 @@ def test_a_server_that_lost_its_last_bytes_gets_them_from_a_file_that_has_no_nam
     job.world.crash_server()
     job.world.finish(sender)
     assert job.is_whole and not job.world.info().losses
+
+
+def test_what_follows_the_open_file_is_known_when_the_server_went_back_within_it(tmp_path):
+    log, tailer = tmp_path / "log.txt", Tailer(tmp_path, "log.txt")
+    log.write_bytes(b"one ")
+    chunk = tailer.read(1000)
+    log.rename(tmp_path / "log.txt.1")
+    log.write_bytes(b"unread ")
+    tailer.seek(4, chunk.cursor)
+    (tmp_path / "log.txt.1").unlink()
+    log.rename(tmp_path / "gone")  # and not deleted: its inode would be used again
+    log.write_bytes(b"three")
+    chunk = tailer.read(1000)
+    assert chunk.data == b"three" and [loss.offset for loss in chunk.losses] == [4]
+    tailer.close()
