@@ -1,7 +1,7 @@
 """How long senders should wait before their next request, so that many sites cost the server a bounded share.
 
 A small request (a few lines) costs the server about the same whatever it carries, so the wait grows with
-the number of senders: ten sites still get a line across within 0.2 s, and forty or more within some 2.5 s, as
+the number of sites: ten sites still get a line across within 0.2 s, and forty or more within some 2.5 s, as
 long as all together cost less than half a core by what a request is seen to cost; beyond, they wait longer. A
 full batch is cheap for what it carries; only many of them at once are held back, so that they share one core.
 
@@ -16,9 +16,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-_LIVELY = 10  # senders; so many still get a line across within 0.2 s
-_INTERVAL = 0.015  # seconds a sender
-_INTERVAL_OF_MORE = 0.1  # seconds for each sender beyond: all together then take some 2 % of a core
+_LIVELY = 10  # sites; so many still get a line across within 0.2 s
+_INTERVAL = 0.015  # seconds a site
+_INTERVAL_OF_MORE = 0.1  # seconds for each site beyond: all together then take some 2 % of a core
 _LONG_ENOUGH = 2.5  # seconds; lines shall not be older if the server can afford it
 _COST_IN_RUNTIME = 0.001  # seconds of CPU for a small request, beside what is measured here
 _MOST_COST = 0.02  # seconds; what takes longer compares a whole stream at its close
@@ -84,8 +84,8 @@ class Pace:
         self._next_clean = now + 1.0
 
     def _small_wait(self) -> float:
-        senders = len(self._last)
-        lively = min(senders, _LIVELY)
-        wanted = lively * _INTERVAL + (senders - lively) * _INTERVAL_OF_MORE
+        sites, senders = len(self._of_site), len(self._last)
+        lively = min(sites, _LIVELY)
+        wanted = lively * _INTERVAL + (sites - lively) * _INTERVAL_OF_MORE
         affordable = senders * (_COST_IN_RUNTIME + self._small_cost) / _SHARE
         return min(_LONGEST, max(min(wanted, _LONG_ENOUGH), affordable))

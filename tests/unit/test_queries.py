@@ -89,6 +89,7 @@ STREAMS = st.builds(
     skew=st.floats(-1e9, 1e9),
     losses=st.lists(st.builds(Loss, OFFSETS, st.none() | OFFSETS, SPOKEN), max_size=3).map(tuple),
     silent=st.booleans(),
+    came=st.just(""),  # nor this
 )
 JOBS = st.builds(JobStreams, st.just(JOB), SPOKEN, st.lists(STREAMS, max_size=3).map(tuple), TIMES)
 REQUESTS = st.one_of(

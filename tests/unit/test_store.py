@@ -31,8 +31,7 @@ from nvflare_logstream.errors import (
 )
 from nvflare_logstream.flare.job_log_receiver import JobLogReceiver
 from nvflare_logstream.site.cursor import Cursor
-from nvflare_logstream.store import closing, file
-from nvflare_logstream.store import store as store_module
+from nvflare_logstream.store import closing, file, rebuild
 from nvflare_logstream.store.index import StoredPart
 from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.migrations import STEPS
@@ -414,7 +413,7 @@ def test_a_new_files_name_is_on_disk_when_its_stream_is_committed(store, monkeyp
 
 def test_a_new_stores_own_name_is_on_disk_before_anything_is_kept_in_it(memory_path, monkeypatch):
     synced = []
-    monkeypatch.setattr(store_module, "sync_directory", synced.append)
+    monkeypatch.setattr(rebuild, "sync_directory", synced.append)
     for _ in range(2):
         LogStore(memory_path / "new" / "store").close()
     root = memory_path / "new" / "store"
@@ -667,7 +666,7 @@ def test_who_asks_for_streams_only_reads_no_ledgers(store, loaded):
         store.close_stream(key, close_of(SOURCE[:10]))
     store.commit()
     if not loaded:
-        store.release(KEY.job_id)
+        store.unload(KEY.job_id)
     brief, full = store.streams("job-1", "site-1", brief=True), store.streams("job-1", "site-1")
     assert [stream.verdict for stream in brief] == ["complete", "complete", "lost"]
     assert [stream._replace(losses=()) for stream in brief] == [stream._replace(losses=()) for stream in full]
