@@ -39,7 +39,7 @@ _SCHEDULER = {
     "args": {"max_jobs": 8, "min_schedule_interval": 1.0},
 }
 RECEIVER = {"id": "log_receiver", "path": "nvflare_logstream.JobLogReceiver"}
-_INDEX_FILES = {"index.sqlite", "index.sqlite-wal", "index.sqlite-shm"}
+_STORE_FILES = {"index.sqlite", "index.sqlite-wal", "index.sqlite-shm", ".lock"}
 _OUR_ERROR = re.compile(r"unexpected error|- (nvflare_logstream\S*|SiteLogStreamer|JobLog\w+) - ERROR")
 STREAMER = {"id": "site_log_streamer", "path": "nvflare_logstream.SiteLogStreamer"}
 SERVER_SETUP = SiteSetup([RECEIVER, _SCHEDULER])
@@ -152,7 +152,7 @@ class Lab:
         ]
         assert not running
         if self.store.exists():
-            assert {entry.name for entry in self.store.iterdir() if entry.is_file()} <= _INDEX_FILES
+            assert {entry.name for entry in self.store.iterdir() if entry.is_file()} <= _STORE_FILES
             for entry in [self.store, *self.store.rglob("*")]:
                 assert entry.stat().st_mode & 0o777 == (0o700 if entry.is_dir() else 0o600), entry
             assert not list(self.store.glob(".*"))

@@ -384,7 +384,7 @@ def test_the_readmes_commands_print_what_it_shows(lab: Lab, jobs: dict[str, Job]
     notices = lab.root / "readme.err"
     with notices.open("w") as err:
         follower = lab.command(*follow, stderr=err)
-    wait_for(lambda: notices.read_text().count("streaming") == 2, "the follower to begin", 180)
+    wait_for(lambda: notices.read_text().count(": streaming\n") == 2, "the follower to begin", 180)
     for site in ("site-1", "site-3"):
         job.signal(site)
     followed = ended(follower)
