@@ -155,7 +155,7 @@ class Lab:
             assert {entry.name for entry in self.store.iterdir() if entry.is_file()} <= _STORE_FILES
             for entry in [self.store, *self.store.rglob("*")]:
                 assert entry.stat().st_mode & 0o777 == (0o700 if entry.is_dir() else 0o600), entry
-            assert not list(self.store.glob(".*"))
+            assert {entry.name for entry in self.store.glob(".*")} <= _STORE_FILES
         for log in self.root.rglob("fed/**/*.txt"):
             for line in log.read_text(errors="replace").splitlines():
                 assert not _OUR_ERROR.search(line), f"{log}: {line}"
