@@ -109,8 +109,9 @@ class OpenFile:
 
     def newest_copy(self, chain: list[ChainFile]) -> ChainFile | None:
         """The newest other file that holds the same bytes up to the position, as far as can be seen."""
+        least = max(self.position, self._seen[0])  # one that was made earlier does not hold the rest
         for other in reversed(chain):
-            if other.inode != self.inode and other.size >= self.position and self._is_copied_to(other.path):
+            if other.inode != self.inode and other.size >= least and self._is_copied_to(other.path):
                 return other
         return None
 

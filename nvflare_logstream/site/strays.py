@@ -29,6 +29,11 @@ class Strays:
         self._copies: set[tuple[int, int]] = set()  # inodes and sizes
         self._told: set[Loss] = set()
 
+    def forget(self) -> None:
+        """Nobody knows what was taken of the entries: find everything again."""
+        self._copies.clear()
+        self._told.clear()
+
     def look(self, known: Collection[Segment]) -> list[ChainFile]:
         """The rotation chain without the copies that were found, see `scan`."""
         chain = scan(self._log, known, self._copies)

@@ -59,8 +59,7 @@ class Tailer:
         self._strays = Strays(self._path)
         self._cursor: bytes | None = b""  # at `offset`; None if a seek could not be completed
         self._losses: list[Loss] = []
-
-    # -- place -----------------------------------------------------------------------------------------------
+        self._told = 0  # how many losses were told before `_cursor`
 
     @property
     def descriptor(self) -> int | None:
@@ -82,10 +81,12 @@ class Tailer:
             OSError: if a file is there and cannot be read.
         """
         self.close()
+        self._strays.forget()
         self._ahead.go_back(self._base, self._segments, offset)
         self._segments, self._base, self._losses, self._next_inode = [], offset, [], 0
         self.offset, self._cursor = offset, None
         place = Cursor.decode(cursor)
+        self._told = place.losses if place else 0
         if place is not None and place.offset == offset:
             self._seek_to(place)
         elif (offset or cursor) and (place is not None or not self._seek_by_length()):
@@ -96,11 +97,13 @@ class Tailer:
         self._segments, self._base = list(place.segments), place.base
         if not self._segments:
             return
-        file = holder(self._scan(), self._segments[-1])
+        chain = self._scan()
+        file = holder(chain, self._segments[-1])
         if file is None:
             self._lose("the file was removed or rotated away before it was read to its end")
         elif opened := self._open(file, self._segments[-1].end, place.anchor):
             self._segments[-1] = opened.segment(self._segments[-1])
+            self._next_inode = next((other.inode for other in self._followers(chain)[0]), 0)
         else:  # it was rotated between the scan and the open
             self._seek_to(place)
 
@@ -120,7 +123,6 @@ class Tailer:
             self.close()
             return False
         self._segments, self._base = segments, 0
-        self._forget_oldest()
         return True
 
     def close(self) -> None:
@@ -152,7 +154,8 @@ class Tailer:
             self.offset += len(data)
             self._segments[-1] = self._file.segment(self._segments[-1])
         anchor = self._file.anchor if self._file else b""
-        self._cursor = Cursor(self._base, anchor, tuple(self._segments)).encode()
+        self._told += len(losses)
+        self._cursor = Cursor(self._base, anchor, tuple(self._segments), self._told).encode()
         return Chunk(start, data, self._cursor, losses)
 
     def _read_file(self, file: OpenFile, limit: int) -> bytes:
@@ -210,9 +213,6 @@ class Tailer:
     def _begin_segment(self, file: OpenFile) -> None:
         """The stream goes on at the start of the open file."""
         self._segments.append(file.segment())
-        self._forget_oldest()
-
-    def _forget_oldest(self) -> None:
         while len(self._segments) > MAX_SEGMENTS:
             self._base += self._segments.pop(0).length
 
@@ -227,18 +227,18 @@ class Tailer:
             return False
         chain = self._scan()
         followers, certain = self._followers(chain)
-        if followers and certain:
-            self._next_inode = followers[0].inode
-        if certain and not any(file.size for file in followers) and not (self._file is None and followers):
-            self._orphaned = self._file is not None and not self._file.named
+        self._orphaned = self._file is not None and not self._file.named
+        if not followers or (certain and self._file is not None and not any(file.size for file in followers)):
             check_plain(self._path)
-            if not followers and self._ahead.take(self.offset):
+            if not followers and (not certain or self._ahead.take(self.offset)):
                 self._lose()
+            self._next_inode = followers[0].inode if followers else 0
             return False
         too_many = not self._segments and len(followers) > MOST_FILES + 1
         followers = skip_empty(followers)
         if copy := self._strays.find_copy(followers[0], self._segments, chain, self.offset):
             self._losses += copy
+            self._next_inode = 0
             return True  # without it, the order of the others may be another
         if self._file is not None and self._file.has_more():
             return True  # a last line came while we looked
@@ -260,8 +260,9 @@ class Tailer:
         """The files to read after the open one, oldest first; and whether none can be missing between."""
         inodes = [file.inode for file in chain]
         if self._file is not None and self._file.inode in inodes:
-            followers = chain[inodes.index(self._file.inode) + 1 :]
-            return [file for file in followers if not was_read(file, self._segments)], True
+            at = inodes.index(self._file.inode) + 1
+            certain = not self._next_inode or self._next_inode in inodes[at:]
+            return [file for file in chain[at:] if not was_read(file, self._segments)], certain
         followers = unread(chain, self._segments)
         if self._file is None or not followers:
             return followers, True
@@ -278,8 +279,6 @@ class Tailer:
             self.close()
             self._file, self._orphaned = opened, False
         return opened
-
-    # -- the site's own digest -------------------------------------------------------------------------------
 
     def digest(self) -> tuple[str, int]:
         """Hash again, from the files, what was read so far. What is found missing, the next chunk tells.

@@ -878,3 +878,25 @@ def test_an_unread_file_that_lies_among_those_that_were_read_is_an_entry(log, ta
     log.write_bytes(b"two ")
     rest, losses = losses_at_the_end(tailer)
     assert data + rest == b"one two " and losses == [8]
+
+
+def test_a_file_that_was_seen_and_is_gone_before_it_was_read_is_an_entry(log, tailer):
+    log.write_bytes(b"one ")
+    chunk = tailer.read(ENOUGH)
+    log.rename(log.with_name("log.txt.1"))
+    log.write_bytes(b"unread ")
+    tailer.seek(4, chunk.cursor)
+    log.rename(log.with_name("gone"))  # and not deleted: its inode would be used again
+    log.write_bytes(b"three")
+    assert losses_at_the_end(tailer) == (b"three", [4])
+
+
+def test_a_copy_that_holds_less_than_was_seen_is_not_what_was_copied_before_a_truncation(log, tailer):
+    log.write_bytes(b"0123456789abcdef")
+    shutil.copyfile(log, log.with_name("log.txt.bak"))
+    append(log, b"unread")
+    assert tailer.read(10).data == b"0123456789"
+    shutil.move(log.with_name("log.txt.bak"), log.with_name("log.txt.1"))
+    os.truncate(log, 0)
+    (loss,) = tailer.read(ENOUGH).losses
+    assert loss.offset == 10 and "at least 12 bytes" in loss.reason

