@@ -129,7 +129,7 @@ class Way:
         self.log = self.world.logs / "log.txt"
         self.pieces: list[Piece] = []
         self.files: dict[str, Piece] = {}  # by name, copies included
-        self.tick = 0
+        self.tick = self.changed = 0
         self.doubt = ""  # why bytes may be missing, or be thought to be
         self.blind = ""  # why bytes may be missing although nobody can know
         self.vanished = 0  # files that came and went since the last look
@@ -213,6 +213,15 @@ class Way:
         """Two changes never bear the same time."""
         self.tick += 1
         os.utime(path, (self.tick, self.tick))
+        self.let_time_pass(path)
+
+    def let_time_pass(self, path: Path) -> None:
+        """What is done to the file now is done later than all before, by the system's own clock."""
+        status = os.stat(path)
+        while status.st_ctime_ns <= self.changed:
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+            status = os.stat(path)
+        self.changed = status.st_ctime_ns
 
     def append(self, name: str, data: bytes) -> None:
         with (self.world.logs / name).open("ab") as file:
@@ -267,6 +276,7 @@ class Way:
 
     def rename(self, old: str, new: str) -> None:
         (self.world.logs / old).rename(self.world.logs / new)
+        self.let_time_pass(self.world.logs / new)
         self.files[new] = self.files.pop(old)
 
     def empty(self) -> None:
