@@ -112,7 +112,7 @@ class Looking(Tailer):
         way.forget()
         super().seek(offset, cursor)
         way.fresh = False
-        if unknown and way.is_named(self):
+        if unknown and (way.is_named(self) or way.is_followed(self)):
             way.blind = way.blind or "a file went of which a new reader knows nothing"
 
 
@@ -195,8 +195,13 @@ class Way:
     def is_named(self, tailer: Tailer) -> bool:
         return tailer.descriptor is not None and os.stat(tailer.descriptor).st_nlink > 0
 
+    def is_followed(self, tailer: Tailer) -> bool:
+        """Whether the file that follows is known, and there: what came and went behind it leaves no trace."""
+        files = [self.world.logs / name for name in self.files]
+        return tailer._next.inode in [path.stat().st_ino for path in files]
+
     def before_look(self, tailer: Tailer) -> None:
-        is_open, named = tailer.descriptor is not None, self.is_named(tailer)
+        is_open, named = tailer.descriptor is not None, self.is_named(tailer) or self.is_followed(tailer)
         nothing_there = "log.txt" not in self.files
         if self.vanished and (named or self.nameless or nothing_there or not (is_open or tailer.offset)):
             self.blind = self.blind or "a file came and went between two looks"
