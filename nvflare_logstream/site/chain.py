@@ -32,6 +32,7 @@ class ChainFile(NamedTuple):
     path: Path
     inode: int
     size: int
+    written: int = 0  # time of the last write, in ns
 
 
 def owners(directory: Path) -> set[int]:
@@ -109,24 +110,26 @@ def _scan_once(log: Path, known: Collection[Segment], copies: Collection[tuple[i
     for suffix in suffixes:
         found = _look(log.with_name(f"{log.name}.{suffix}"), users)
         # An inode may be used again, by a file that is none of the log.
-        if found and found[0][1:] not in copies and (_is_number_or_date(suffix) or was_read(found[0], known)):
-            rotated.append((suffix, *found))
+        if found is None or (found.inode, found.size) in copies:
+            continue
+        if _is_number_or_date(suffix) or was_read(found, known):
+            rotated.append((suffix, found))
     # The log comes last: a rotation gives it away first.
     current = _look(log, users)
     chain = _in_order(rotated, known)
     if current:
-        chain = [file for file in chain if file.inode != current[0].inode] + [current[0]]
+        chain = [file for file in chain if file.inode != current.inode] + [current]
     return chain
 
 
-def _in_order(rotated: list[tuple[str, ChainFile, int]], known: Collection[Segment]) -> list[ChainFile]:
-    """Put rotated files in order, oldest first, from (suffix, file, time of its last write).
+def _in_order(rotated: list[tuple[str, ChainFile]], known: Collection[Segment]) -> list[ChainFile]:
+    """Put rotated files in order, oldest first, from (suffix, file).
 
     Some loggers give the newest backup the lowest number, some the highest: the times of the last writes
     tell. Backups named otherwise are in the order of those times.
     """
     numbered = sorted((row for row in rotated if row[0].isdecimal()), key=lambda row: -int(row[0]))
-    times = [time for _, file, time in numbered if file.size]
+    times = [file.written for _, file in numbered if file.size]
     falling = sum((after > before) - (after < before) for before, after in pairwise(times))
     # What was read comes before what was not: that says more than times, which a late line turns round.
     read = [int(row[0]) for row in numbered if was_read(row[1], known)]
@@ -135,8 +138,8 @@ def _in_order(rotated: list[tuple[str, ChainFile, int]], known: Collection[Segme
         falling = 1
     if falling < 0 or (not falling and numbered and int(numbered[0][0]) >= _DATE):
         numbered.reverse()
-    others = sorted((row for row in rotated if not row[0].isdecimal()), key=lambda row: row[2])
-    return [file for _, file, _ in numbered + others]
+    others = sorted((row for row in rotated if not row[0].isdecimal()), key=lambda row: row[1].written)
+    return [file for _, file in numbered + others]
 
 
 def _suffixes(log: Path, known: Collection[Segment]) -> list[str]:
@@ -168,8 +171,8 @@ def _is_number_or_date(suffix: str) -> bool:
     return any(map(str.isdigit, suffix)) and all(letter.isdigit() or letter in "-_.:T" for letter in suffix)
 
 
-def _look(path: Path, users: Collection[int]) -> tuple[ChainFile, int] | None:
-    """A file as it is now, with the time of its last write; None if it is gone or may not be read.
+def _look(path: Path, users: Collection[int]) -> ChainFile | None:
+    """A file as it is now; None if it is gone or may not be read.
 
     Raises:
         OSError: if nobody can say; to pass it over might lose it.
@@ -180,7 +183,7 @@ def _look(path: Path, users: Collection[int]) -> tuple[ChainFile, int] | None:
         return None
     if obstacle(status, users):
         return None
-    return ChainFile(path, status.st_ino, status.st_size), status.st_mtime_ns
+    return ChainFile(path, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def inode_of(path: Path) -> int:

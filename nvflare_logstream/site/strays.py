@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from nvflare_logstream.site.chain import ChainFile, head_of, scan, was_read
@@ -12,7 +13,8 @@ from nvflare_logstream.streams import Loss
 _SHORTEST_COPY = 16  # bytes; shorter files may be alike without being copies
 _LATE = "a rotated file was written to after the next one had been begun; that is missing"
 _UNREAD = "{} was not read: it came to lie among files that had been read before"
-_NO_DIRECTORY = "the log's directory is gone, with whatever was not read"
+_NO_DIRECTORY = "the log's directory is not there; nobody knows what the log held"
+_DISORDER = "the times of the rotated files contradict their order; what follows may be in another one"
 _COPIED = "{} begins as another file of the log; it was taken for a copy of that and left out"
 
 
@@ -70,6 +72,17 @@ class Strays:
             return False
         others = [other for other in chain if other.inode != file.inode]
         return _was_read_elsewhere(file, segments) or any(_begins(file, other) for other in others)
+
+    def find_disorder(self, files: list[ChainFile], offset: int) -> list[Loss]:
+        """Find out whether the times of the files that follow say another order than the one they are in.
+
+        Of files of which nothing was read, nothing else tells; and a clock may have been set back.
+        """
+        unread = [file for file in files if file.size]
+        rotated = sum(file.path != self._log for file in unread)
+        if rotated > 1 and any(after.written < before.written for before, after in pairwise(unread)):
+            return self._tell(Loss(offset, None, _DISORDER))
+        return []
 
     def find_missing(
         self, chain: list[ChainFile], base: int, segments: Sequence[Segment], is_open: bool

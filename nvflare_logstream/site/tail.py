@@ -131,8 +131,6 @@ class Tailer:
             self._file.close()
             self._file = None
 
-    # -- reading ---------------------------------------------------------------------------------------------
-
     def read(self, limit: int) -> Chunk | None:
         """Return up to `limit` bytes that follow, or None if nothing is new.
 
@@ -182,7 +180,8 @@ class Tailer:
             if copy is None:
                 return file  # it was rotated between the scan and the open: look again
             if all(named.inode != file.inode for named in chain):
-                self._lose("the file was copied, truncated and removed; what was written in between is gone")
+                gone = "the file was copied, truncated and removed; what was written in between is gone"
+                self._losses.append(Loss(self.offset + other.size - file.position, None, gone))
             # The copy holds all of this file's bytes, so it also stands in for them in the digest.
             self._segments[-1] = copy.segment(self._segments[-1])
             return copy
@@ -219,8 +218,6 @@ class Tailer:
     def _lose(self, reason: str = "rotation removed files before they were read") -> None:
         self._losses.append(Loss(self.offset, None, reason))
 
-    # -- from file to file -----------------------------------------------------------------------------------
-
     def _advance(self) -> bool:
         """Move to the file that follows in the rotation chain; False if there is none (yet)."""
         if self._file is not None and self._file.inode == inode_of(self._path):
@@ -250,6 +247,7 @@ class Tailer:
                 self._lose(f"there are more than {MOST_FILES} rotated files, and not all were read")
             self._next_inode = followers[1].inode if len(followers) > 1 else 0
             self._begin_segment(opened)
+            self._losses += self._strays.find_disorder(followers, self.offset)
             self._losses += self._strays.find_late_lines(chain, self._base, self._segments)
         return True  # also if a rotation came between the scan and the open: look again
 
@@ -261,7 +259,7 @@ class Tailer:
         inodes = [file.inode for file in chain]
         if self._file is not None and self._file.inode in inodes:
             at = inodes.index(self._file.inode) + 1
-            certain = not self._next_inode or self._next_inode in inodes[at:]
+            certain = not self._next_inode or self._next_inode in inodes
             return [file for file in chain[at:] if not was_read(file, self._segments)], certain
         followers = unread(chain, self._segments)
         if self._file is None or not followers:

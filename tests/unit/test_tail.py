@@ -869,6 +869,24 @@ def test_what_was_written_to_a_copied_and_truncated_log_that_was_then_deleted_is
     assert losses_at_the_end(tailer) == (b"", [10]) and data == b"0123456789"
 
 
+def test_the_entry_of_a_copied_and_deleted_log_stands_after_what_the_copy_holds(log, tailer):
+    log.write_bytes(b"0123456789")
+    data = tailer.read(4).data
+    shutil.copyfile(log, log.with_name("log.txt.1"))
+    os.truncate(log, 0)
+    log.unlink()
+    assert losses_at_the_end(tailer) == (b"456789", [10]) and data == b"0123"
+
+
+def test_an_empty_file_that_rotation_put_elsewhere_is_no_loss(log, tailer):
+    log.write_bytes(b"one ")
+    shutil.copyfile(log, log.with_name("log.txt.1"))
+    os.truncate(log, 0)
+    data = read_all(tailer)
+    log.rename(log.with_name("log.txt.2"))
+    assert losses_at_the_end(tailer) == (b"", []) and data == b"one "
+
+
 def test_an_unread_file_that_lies_among_those_that_were_read_is_an_entry(log, tailer):
     log.write_bytes(b"one ")
     data = read_all(tailer)
@@ -900,3 +918,14 @@ def test_a_copy_that_holds_less_than_was_seen_is_not_what_was_copied_before_a_tr
     os.truncate(log, 0)
     (loss,) = tailer.read(ENOUGH).losses
     assert loss.offset == 10 and "at least 12 bytes" in loss.reason
+
+
+@pytest.mark.parametrize("times", [(1000, 900, 905), (1000, 1100, 900), (1000, 900, 1100, 1200)])
+def test_unread_files_whose_times_contradict_each_other_are_an_entry(log, tailer, times):
+    """The clock was set back between two of them; they are read in one order or the other."""
+    for number, written in enumerate(times):
+        path = log.with_name(f"log.txt.{len(times) - 1 - number}") if number < len(times) - 1 else log
+        path.write_bytes(b"file %d " % number)
+        os.utime(path, (written, written))
+    data, losses = losses_at_the_end(tailer)
+    assert len(data) == 7 * len(times) and losses
