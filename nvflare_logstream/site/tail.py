@@ -224,12 +224,14 @@ class Tailer:
             return False
         chain = self._scan()
         followers, certain = self._followers(chain)
-        self._orphaned = self._file is not None and not self._file.named
+        self._orphaned = not followers and self._file is not None and not self._file.named
+        if certain:  # also if it cannot be opened now
+            self._next_inode = followers[0].inode if followers else 0
         if not followers or (certain and self._file is not None and not any(file.size for file in followers)):
             check_plain(self._path)
             if not followers and (not certain or self._ahead.take(self.offset)):
                 self._lose()
-            self._next_inode = followers[0].inode if followers else 0
+                self._next_inode = 0
             return False
         too_many = not self._segments and len(followers) > MOST_FILES + 1
         followers = skip_empty(followers)

@@ -746,6 +746,20 @@ def test_a_file_that_rotation_made_and_deleted_while_nobody_looked_is_an_entry(l
     assert (data + rest, losses) == ((b"one two three ", []) if looks else (b"one three ", [4]))
 
 
+def test_a_doubt_outlives_a_file_that_cannot_be_opened_now(log, tailer, monkeypatch):
+    log.write_bytes(b"one ")
+    data = read_all(tailer)
+    log.unlink()
+    log.with_name("log.txt.1").write_bytes(b"two ")
+    log.write_bytes(b"three")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", lambda *args: (_ for _ in ()).throw(OSError(24, "Too many open files")))
+        with pytest.raises(OSError, match="Too many"):
+            tailer.read(ENOUGH)
+    log.with_name("log.txt.1").unlink()
+    assert losses_at_the_end(tailer) == (b"three", [4]) and data == b"one "
+
+
 @pytest.mark.parametrize("more", [False, True], ids=["at the end", "before the next rotation"])
 def test_a_line_that_comes_to_a_rotated_file_after_its_successor_was_begun_is_an_entry(log, tailer, more):
     log.write_bytes(b"one ")
