@@ -859,6 +859,18 @@ def test_what_was_read_and_is_gone_when_the_receiver_goes_back_is_an_entry(log, 
     assert losses_at_the_end(tailer) == (b"three" if again else b"", [4])
 
 
+def test_a_copy_that_holds_less_than_was_read_does_not_stand_in_when_the_receiver_goes_back(log, tailer):
+    log.write_bytes(b"0123456789")
+    chunk = tailer.read(ENOUGH)
+    shutil.copyfile(log, log.with_name("log.txt.2"))
+    append(log, b"read, then gone")
+    assert read_all(tailer) == b"read, then gone"
+    log.unlink()
+    log.write_bytes(b"next")
+    tailer.seek(10, chunk.cursor)
+    assert losses_at_the_end(tailer) == (b"next", [10])
+
+
 def test_what_was_read_is_read_again_when_the_receiver_goes_back(log, tailer):
     log.write_bytes(b"one ")
     chunk = tailer.read(ENOUGH)
