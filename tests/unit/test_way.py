@@ -421,10 +421,11 @@ class Way:
             assert stored == self.truth, "complete, and not so"
         # One entry may stand for what went at several places between two looks.
         places = [key for key, _ in groupby(piece.gone for piece in self.pieces if piece.data)]
-        copied = "copy" in self.doubt  # whose time of writing may turn the order of the others
+        # The time of a copy, or of a late line, may turn the order of the others.
+        turned = "copy" in self.doubt or "late" in self.doubt
         # A request of before a crash of the server that comes late is taken for one that goes on.
         replayed = self.crashed and self.replays
-        if stream.verdict == "lost" and places.count(True) < 2 and not (copied or replayed):
+        if stream.verdict == "lost" and places.count(True) < 2 and not (turned or replayed):
             assert_explained(self.truth, stored, {loss.offset for loss in stream.lost})
         assert self.doubt or stream.verdict == "complete", f"for no reason: {stream.standing}"
 
