@@ -122,10 +122,12 @@ class Ahead:
             known[base] = segment
             base += segment.length
         known.update(self._segments)
-        self._segments = [(at, known[at]) for at in sorted(known) if at >= offset and known[at].length]
+        self._segments = [(at, known[at]) for at in sorted(known) if at + known[at].length > offset]
 
     def take(self, offset: int) -> Segment | None:
-        """What was read from `offset` on, for the last time; None if nothing was."""
-        while self._segments and self._segments[0][0] < offset:
-            self._segments.pop(0)
-        return self._segments.pop(0)[1] if self._segments else None
+        """What was read at `offset` or beyond, for the last time; None if nothing was."""
+        while self._segments:
+            at, segment = self._segments.pop(0)
+            if at + segment.length > offset:
+                return segment
+        return None

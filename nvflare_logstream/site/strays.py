@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from nvflare_logstream.site.chain import is_order_doubtful, scan, was_read
@@ -14,8 +15,8 @@ from nvflare_logstream.streams import Loss
 _SHORTEST_COPY = 16  # bytes; shorter files may be alike without being copies
 _LATE = "a rotated file was written to after the next one had been begun; that is missing"
 _UNREAD = "{} was not read: it came to lie among files that had been read before"
-_DOUBTFUL = "the rotated files may not be in order: their times of writing and of renaming differ"
-_NO_DIRECTORY = "the log's directory is gone, with whatever was not read"
+_DOUBTFUL = "the times of the rotated files contradict their order; what follows may be in another one"
+_NO_DIRECTORY = "the log's directory is not there; nobody knows what the log held"
 _COPIED = "{} begins as another file of the log; it was taken for a copy of that and left out"
 
 
@@ -80,18 +81,27 @@ class Strays:
         others = [other for other in chain if other.inode != file.inode]
         return _was_read_elsewhere(file, segments) or any(_begins(file, other) for other in others)
 
-    def find_doubt(self, chain: list[ChainFile], segments: Sequence[Segment], offset: int) -> list[Loss]:
-        """Find out whether rotated files, none of which was read, may be in another order.
+    def find_doubt(
+        self, chain: list[ChainFile], followers: list[ChainFile], segments: Sequence[Segment], offset: int
+    ) -> list[Loss]:
+        """Find out whether rotated files, of which nothing was read, may be in another order.
+
+        Nothing but times tells then, and a clock may have been set back.
 
         Args:
             chain: the files as they lie there.
+            followers: those to be read next.
             segments: what was read.
             offset: the place in the stream.
         """
-        rotated = [file for file in chain if file.path != self._log]
-        if not is_order_doubtful(rotated) or any(was_read(file, segments) for file in rotated):
-            return []
-        return self._tell(Loss(offset, None, _DOUBTFUL))
+        unread = [file for file in followers if file.size]
+        doubtful = sum(file.path != self._log for file in unread) > 1 and any(
+            after.written < before.written for before, after in pairwise(unread)
+        )
+        if not doubtful:
+            rotated = [file for file in chain if file.path != self._log]
+            doubtful = is_order_doubtful(rotated) and not any(was_read(file, segments) for file in rotated)
+        return self._tell(Loss(offset, None, _DOUBTFUL)) if doubtful else []
 
     def find_missing(
         self, chain: list[ChainFile], base: int, segments: Sequence[Segment], is_open: bool

@@ -138,8 +138,6 @@ class Tailer:
         elif self._file is not None and not self._next.inode:
             self._next.note(self._scan(), self._file, self._segments)
 
-    # -- reading ---------------------------------------------------------------------------------------------
-
     def read(self, limit: int) -> Chunk | None:
         """Return up to `limit` bytes that follow, or None if nothing is new.
 
@@ -230,20 +228,20 @@ class Tailer:
     def _lose(self, reason: str = "rotation removed files before they were read") -> None:
         self._losses.append(Loss(self.offset, None, reason))
 
-    # -- from file to file -----------------------------------------------------------------------------------
-
     def _advance(self) -> bool:
         """Move to the file that follows in the rotation chain; False if there is none (yet)."""
         if self._file is not None and self._file.inode == inode_of(self._path):
             return False
         chain = self._scan()
         followers, certain = self._next.followers(chain, self._file, self._segments)
-        self._next.orphaned = self._file is not None and not self._file.named
+        self._next.orphaned = not followers and self._file is not None and not self._file.named
+        if certain:  # also if it cannot be opened now
+            self._next.inode = followers[0].inode if followers else 0
         if not followers or (certain and self._file is not None and not any(file.size for file in followers)):
             check_plain(self._path)
             if not followers and (not certain or self._ahead.take(self.offset)):
                 self._lose()
-            self._next.inode = followers[0].inode if followers else 0
+                self._next.inode = 0
             return False
         too_many = not self._segments and len(followers) > MOST_FILES + 1
         followers = skip_empty(followers)
@@ -253,7 +251,7 @@ class Tailer:
             return True  # without it, the order of the others may be another
         if self._file is not None and self._file.has_more():
             return True  # a last line came while we looked
-        doubt = self._strays.find_doubt(chain, self._segments, self.offset)
+        doubt = self._strays.find_doubt(chain, followers, self._segments, self.offset)
         if opened := self._open(followers[0], 0):
             self._losses += doubt
             read_before = self._ahead.take(self.offset)

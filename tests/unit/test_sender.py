@@ -189,6 +189,12 @@ def test_a_loss_without_bytes_that_was_refused_is_told_again(world):
     assert world.stored() == b"one two" and world.info().verdict == "lost"
 
 
+def test_a_log_whose_directory_is_gone_before_the_first_look_is_never_complete(world):
+    world.logs.rmdir()
+    world.finish(world.sender(), ("log.txt",))
+    assert world.info().verdict == "lost" and "directory is not there" in str(world.info().losses)
+
+
 # -- what is sent, and when ----------------------------------------------------------------------------------
 
 

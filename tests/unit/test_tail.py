@@ -758,6 +758,20 @@ def test_a_file_that_rotation_made_and_deleted_while_nobody_looked_is_an_entry(l
     assert (data + rest, losses) == ((b"one two three ", []) if looks else (b"one three ", [4]))
 
 
+def test_a_doubt_outlives_a_file_that_cannot_be_opened_now(log, tailer, monkeypatch):
+    log.write_bytes(b"one ")
+    data = read_all(tailer)
+    log.unlink()
+    log.with_name("log.txt.1").write_bytes(b"two ")
+    log.write_bytes(b"three")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", lambda *args: (_ for _ in ()).throw(OSError(24, "Too many open files")))
+        with pytest.raises(OSError, match="Too many"):
+            tailer.read(ENOUGH)
+    log.with_name("log.txt.1").unlink()
+    assert losses_at_the_end(tailer) == (b"three", [4]) and data == b"one "
+
+
 @pytest.mark.parametrize("more", [False, True], ids=["at the end", "before the next rotation"])
 def test_a_line_that_comes_to_a_rotated_file_after_its_successor_was_begun_is_an_entry(log, tailer, more):
     log.write_bytes(b"one ")
@@ -857,6 +871,19 @@ def test_what_was_read_and_is_gone_when_the_receiver_goes_back_is_an_entry(log, 
     assert losses_at_the_end(tailer) == (b"three" if again else b"", [4])
 
 
+def test_a_copy_that_holds_less_than_was_read_does_not_stand_in_when_the_receiver_goes_back(log, tailer):
+    log.write_bytes(b"0123456789")
+    chunk = tailer.read(ENOUGH)
+    shutil.copyfile(log, log.with_name("log.txt.2"))
+    append(log, b"read, then gone")
+    assert read_all(tailer) == b"read, then gone"
+    log.unlink()
+    log.write_bytes(b"next")
+    tailer.close()  # else it reads on in the file that has no name any more
+    tailer.seek(10, chunk.cursor)
+    assert losses_at_the_end(tailer) == (b"next", [10])
+
+
 def test_what_was_read_is_read_again_when_the_receiver_goes_back(log, tailer):
     log.write_bytes(b"one ")
     chunk = tailer.read(ENOUGH)
@@ -879,6 +906,24 @@ def test_what_was_written_to_a_copied_and_truncated_log_that_was_then_deleted_is
     append(log, b"unread")
     log.unlink()
     assert losses_at_the_end(tailer) == (b"", [10]) and data == b"0123456789"
+
+
+def test_the_entry_of_a_copied_and_deleted_log_stands_after_what_the_copy_holds(log, tailer):
+    log.write_bytes(b"0123456789")
+    data = tailer.read(4).data
+    shutil.copyfile(log, log.with_name("log.txt.1"))
+    os.truncate(log, 0)
+    log.unlink()
+    assert losses_at_the_end(tailer) == (b"456789", [10]) and data == b"0123"
+
+
+def test_an_empty_file_that_rotation_put_elsewhere_is_no_loss(log, tailer):
+    log.write_bytes(b"one ")
+    shutil.copyfile(log, log.with_name("log.txt.1"))
+    os.truncate(log, 0)
+    data = read_all(tailer)
+    log.rename(log.with_name("log.txt.2"))
+    assert losses_at_the_end(tailer) == (b"", []) and data == b"one "
 
 
 def test_an_unread_file_that_lies_among_those_that_were_read_is_an_entry(log, tailer):
@@ -967,3 +1012,14 @@ def test_a_short_copy_of_a_log_that_is_deleted_is_left_out(log, tailer):
     log.write_bytes(b"new")
     rest, losses = losses_at_the_end(tailer)
     assert data + rest == b"0123456789abcdefmore new" and 21 in losses
+
+
+@pytest.mark.parametrize("times", [(1000, 900, 905), (1000, 1100, 900), (1000, 900, 1100, 1200)])
+def test_unread_files_whose_times_contradict_each_other_are_an_entry(log, tailer, times):
+    """The clock was set back between two of them; they are read in one order or the other."""
+    for number, written in enumerate(times):
+        path = log.with_name(f"log.txt.{len(times) - 1 - number}") if number < len(times) - 1 else log
+        path.write_bytes(b"file %d " % number)
+        os.utime(path, (written, written))
+    data, losses = losses_at_the_end(tailer)
+    assert len(data) == 7 * len(times) and losses
