@@ -79,14 +79,14 @@ def _number(file: ChainFile) -> int:
 
 def _newest_is_highest(numbered: list[ChainFile], known: Collection[Segment]) -> bool:
     """Whether the newest of some files, in the order of their numbers, is the last one."""
+    if numbered and _number(numbered[-1]) >= _DATE:
+        return True
     # What was read comes before what was not: that says more than times, which a late line turns round.
     read = [_number(file) for file in numbered if was_read(file, known)]
     rest = [_number(file) for file in numbered if file.size and _number(file) not in read]
     if read and rest and min(read) > max(rest):
         return False
     written, changed = _rising(numbered)
-    if numbered and _number(numbered[-1]) >= _DATE:
-        return True
     if (not written or written * changed < 0) and read and rest and max(read) < min(rest):
         return True
     return (written if abs(written) > abs(changed) + 1 else changed) > 0

@@ -1023,3 +1023,20 @@ def test_unread_files_whose_times_contradict_each_other_are_an_entry(log, tailer
         os.utime(path, (written, written))
     data, losses = losses_at_the_end(tailer)
     assert len(data) == 7 * len(times) and losses
+
+
+def test_a_copy_with_a_low_number_does_not_follow_the_dates_that_were_read(log, tailer):
+    log.with_name("log.txt.1").write_bytes(b"whatever it is")
+    log.write_bytes(b"the log ")
+    chunk = tailer.read(ENOUGH)
+    while more := tailer.read(ENOUGH):
+        chunk = more
+    log.rename(log.with_name("log.txt.20261121"))
+    log.with_name("log.txt.1").unlink()
+    log.with_name("log.txt.2").write_bytes(b"none of it")
+    log.write_bytes(b"next")
+    anew = Tailer(log.parent, log.name)
+    anew.seek(chunk.offset + len(chunk.data), chunk.cursor)
+    data, losses = losses_at_the_end(anew)
+    anew.close()
+    assert data == b"next" and losses
