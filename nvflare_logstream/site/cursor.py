@@ -124,6 +124,10 @@ class Ahead:
         known.update(self._segments)
         self._segments = [(at, known[at]) for at in sorted(known) if at + known[at].length > offset]
 
+    def peek(self, offset: int) -> Segment | None:
+        """What `take` would give."""
+        return next((segment for at, segment in self._segments if at + segment.length > offset), None)
+
     def take(self, offset: int) -> Segment | None:
         """What was read at `offset` or beyond, for the last time; None if nothing was."""
         while self._segments:

@@ -252,10 +252,13 @@ class Tailer:
         if self._file is not None and self._file.has_more():
             return True  # a last line came while we looked
         doubt = self._strays.find_doubt(chain, followers, self._segments, self.offset)
+        # All that may fail comes before the open: a file that is open has a segment.
+        read_before = self._ahead.peek(self.offset)
+        missing = not certain or (read_before and not holder(followers[:1], read_before))
         if opened := self._open(followers[0], 0):
             self._losses += doubt
-            read_before = self._ahead.take(self.offset)
-            if not certain or (read_before and not holder(followers[:1], read_before)):
+            self._ahead.take(self.offset)
+            if missing:
                 self._lose()
             elif too_many:
                 self._lose(f"there are more than {MOST_FILES} rotated files, and not all were read")
