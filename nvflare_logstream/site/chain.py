@@ -1,81 +1,21 @@
-"""The rotation chain: a log and its rotated files, as they lie in the directory.
-
-The job's code may put anything there. So only regular files of known owners are looked into: no symbolic link
-is followed, no named pipe or device is opened.
-"""
+"""The rotation chain: a log and its rotated files, as they lie in the directory, in order."""
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import NamedTuple
 
-from nvflare_logstream.site.cursor import Segment, fingerprint
+from nvflare_logstream.site.cursor import Segment
+from nvflare_logstream.site.plain import ChainFile, head_of, look, owners
 
 MOST_FILES = 200  # rotated files of one log that are looked into; the runtime keeps 10
 _MOST_NAMES = 200_000  # names of a directory that are looked at
 _MOST_LOOKS = 3  # looks until two agree: a rotation of a few files is over before
 _DATE = 100_000  # a number from here on is a date, such as 20261121
 _COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
-# Without O_NONBLOCK, opening a named pipe that took the file's place waits for a writer.
-_PLAINLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-
-
-class ChainFile(NamedTuple):
-    """A file of the rotation chain as a directory scan saw it."""
-
-    path: Path
-    inode: int
-    size: int
-
-
-def owners(directory: Path) -> set[int]:
-    """The users whose files are read: our own, root, and the owner of the log's directory."""
-    users = {os.geteuid(), 0}
-    with suppress(FileNotFoundError):
-        users.add(os.stat(directory).st_uid)
-    return users
-
-
-def obstacle(status: os.stat_result, users: Collection[int]) -> str:
-    """Why a file is not read, in words that follow "it is"; empty if it may be read.
-
-    Args:
-        status: of the file itself, no link followed.
-        users: whose files are read, see `owners`.
-    """
-    if stat.S_ISLNK(status.st_mode):
-        return "a symbolic link"
-    if not stat.S_ISREG(status.st_mode):
-        return "no regular file"
-    return "" if status.st_uid in users else f"a file of user {status.st_uid}"
-
-
-def open_plainly(path: Path) -> int | None:
-    """Open a file for reading; None if there is none, or none that may be read (see `obstacle`).
-
-    Raises:
-        OSError: if the file is there and cannot be read.
-    """
-    try:
-        descriptor = os.open(path, _PLAINLY)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):  # gone, a link, a socket or device
-            return None
-        raise
-    try:
-        if not obstacle(os.fstat(descriptor), owners(path.parent)):
-            return descriptor
-    except OSError:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None
 
 
 def scan(
@@ -107,36 +47,68 @@ def _scan_once(log: Path, known: Collection[Segment], copies: Collection[tuple[i
         return []
     rotated = []
     for suffix in suffixes:
-        found = _look(log.with_name(f"{log.name}.{suffix}"), users)
+        file = look(log.with_name(f"{log.name}.{suffix}"), users)
         # An inode may be used again, by a file that is none of the log.
-        if found and found[0][1:] not in copies and (_is_number_or_date(suffix) or was_read(found[0], known)):
-            rotated.append((suffix, *found))
+        if file is None or (file.inode, file.size) in copies:
+            continue
+        if _is_number_or_date(suffix) or was_read(file, known):
+            rotated.append(file)
     # The log comes last: a rotation gives it away first.
-    current = _look(log, users)
+    current = look(log, users)
     chain = _in_order(rotated, known)
     if current:
-        chain = [file for file in chain if file.inode != current[0].inode] + [current[0]]
+        chain = [file for file in chain if file.inode != current.inode] + [current]
     return chain
 
 
-def _in_order(rotated: list[tuple[str, ChainFile, int]], known: Collection[Segment]) -> list[ChainFile]:
-    """Put rotated files in order, oldest first, from (suffix, file, time of its last write).
+def _in_order(rotated: list[ChainFile], known: Collection[Segment]) -> list[ChainFile]:
+    """Put rotated files in order, oldest first.
 
-    Some loggers give the newest backup the lowest number, some the highest: the times of the last writes
-    tell. Backups named otherwise are in the order of those times.
+    Some loggers give the newest backup the lowest number, some the highest. Backups named otherwise are in
+    the order of their last writes.
     """
-    numbered = sorted((row for row in rotated if row[0].isdecimal()), key=lambda row: -int(row[0]))
-    times = [time for _, file, time in numbered if file.size]
-    falling = sum((after > before) - (after < before) for before, after in pairwise(times))
+    numbered = sorted((file for file in rotated if _number(file) >= 0), key=_number)
+    others = sorted((file for file in rotated if _number(file) < 0), key=lambda file: file.written)
+    return (numbered if _newest_is_highest(numbered, known) else numbered[::-1]) + others
+
+
+def _number(file: ChainFile) -> int:
+    suffix = file.path.name.rpartition(".")[2]
+    return int(suffix) if suffix.isdecimal() else -1
+
+
+def _newest_is_highest(numbered: list[ChainFile], known: Collection[Segment]) -> bool:
+    """Whether the newest of some files, in the order of their numbers, is the last one."""
+    if numbered and _number(numbered[-1]) >= _DATE:
+        return True
     # What was read comes before what was not: that says more than times, which a late line turns round.
-    read = [int(row[0]) for row in numbered if was_read(row[1], known)]
-    rest = [int(row[0]) for row in numbered if row[1].size and not was_read(row[1], known)]
-    if falling < 0 and read and rest and min(read) > max(rest):
-        falling = 1
-    if falling < 0 or (not falling and numbered and int(numbered[0][0]) >= _DATE):
-        numbered.reverse()
-    others = sorted((row for row in rotated if not row[0].isdecimal()), key=lambda row: row[2])
-    return [file for _, file, _ in numbered + others]
+    read = [_number(file) for file in numbered if was_read(file, known)]
+    rest = [_number(file) for file in numbered if file.size and _number(file) not in read]
+    if read and rest and min(read) > max(rest):
+        return False
+    written, changed = _rising(numbered)
+    if (not written or written * changed < 0) and read and rest and max(read) < min(rest):
+        return True
+    return (written if abs(written) > abs(changed) + 1 else changed) > 0
+
+
+def _rising(files: list[ChainFile]) -> tuple[int, int]:
+    """How far the times of the last writes rise from file to file, and those of the last changes."""
+    filled = [file for file in files if file.size]
+    pairs = list(pairwise(filled if len(filled) > 1 else files))
+    written = sum((b.written > a.written) - (b.written < a.written) for a, b in pairs)
+    return written, sum((b.changed > a.changed) - (b.changed < a.changed) for a, b in pairs)
+
+
+def is_order_doubtful(files: list[ChainFile]) -> bool:
+    """Whether the times of rotated files, of which nothing was read, tell two orders.
+
+    A rotation renames its files from the oldest to the newest, and mostly at one time. So a file that was
+    written to last, and not renamed last, got a line too late, or no rotation changed the files.
+    """
+    numbered = sorted((file for file in files if 0 <= _number(file) < _DATE), key=_number)
+    written, changed = _rising(numbered)
+    return written * changed < 0 or written > 0 == changed
 
 
 def _suffixes(log: Path, known: Collection[Segment]) -> list[str]:
@@ -168,40 +140,6 @@ def _is_number_or_date(suffix: str) -> bool:
     return any(map(str.isdigit, suffix)) and all(letter.isdigit() or letter in "-_.:T" for letter in suffix)
 
 
-def _look(path: Path, users: Collection[int]) -> tuple[ChainFile, int] | None:
-    """A file as it is now, with the time of its last write; None if it is gone or may not be read.
-
-    Raises:
-        OSError: if nobody can say; to pass it over might lose it.
-    """
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return None
-    if obstacle(status, users):
-        return None
-    return ChainFile(path, status.st_ino, status.st_size), status.st_mtime_ns
-
-
-def inode_of(path: Path) -> int:
-    """The inode that a path names; 0 if there is nothing."""
-    try:
-        return os.lstat(path).st_ino
-    except FileNotFoundError:
-        return 0
-
-
-def check_plain(path: Path) -> None:
-    """Check that a file may be read; nothing is wrong if there is none.
-
-    Raises:
-        OSError: if it may not (see `obstacle`).
-    """
-    with suppress(FileNotFoundError):
-        if what := obstacle(os.lstat(path), owners(path.parent)):
-            raise OSError(errno.EPERM, f"it is {what}, and only regular files of the job are read")
-
-
 def skip_empty(files: list[ChainFile]) -> list[ChainFile]:
     """Files without the empty ones before the first that has data, if any has.
 
@@ -214,17 +152,6 @@ def skip_empty(files: list[ChainFile]) -> list[ChainFile]:
             if status.st_size or status.st_ino != file.inode:
                 return files[number:]
     return files[first:]
-
-
-def head_of(path: Path, length: int, start: int = 0) -> str:
-    """Fingerprint of the first `length` bytes, or of those from `start` on; empty without a file."""
-    descriptor = open_plainly(path)
-    if descriptor is None:
-        return ""
-    try:
-        return fingerprint(os.pread(descriptor, length, start))
-    finally:
-        os.close(descriptor)
 
 
 def unread(chain: list[ChainFile], segments: Iterable[Segment]) -> list[ChainFile]:

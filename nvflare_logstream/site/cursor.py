@@ -60,17 +60,21 @@ class Cursor(NamedTuple):
         base: place in the stream at which `segments` begin; what lies before can no longer be read again.
         anchor: the last bytes before the place, to find out whether the file is still the same there.
         segments: the files read since `base`, oldest first; the place is the end of the last one.
+        losses: how many were told on the way. Without it, who was refused a loss would not see that.
     """
 
     base: int
     anchor: bytes
     segments: tuple[Segment, ...]
+    losses: int = 0
 
     def encode(self) -> bytes:
         """The cursor as bytes: compact JSON, because people look at it when things go wrong."""
         rows = [[s.inode, s.start, s.length, s.head, s.head_length] for s in self.segments]
         anchor = base64.b64encode(self.anchor).decode()
         fields = {"v": VERSION, "base": self.base, "anchor": anchor, "files": rows}
+        if self.losses:
+            fields["losses"] = self.losses
         return json.dumps(fields, separators=(",", ":")).encode()
 
     @property
@@ -88,14 +92,15 @@ class Cursor(NamedTuple):
             if "v" in fields and fields["v"] != VERSION:
                 return None
             segments = tuple(Segment(*row) for row in fields["files"])
-            cursor = cls(fields["base"], base64.b64decode(fields["anchor"], validate=True), segments)
+            anchor = base64.b64decode(fields["anchor"], validate=True)
+            cursor = cls(fields["base"], anchor, segments, fields.get("losses", 0))
             return cursor if cursor._is_sound() else None
         except (ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def _is_sound(self) -> bool:
         """Whether every field has the type and the range that `encode` gives it."""
-        places = [self.base, *(place for s in self.segments for place in (s.start, s.length))]
+        places = [self.base, self.losses, *(place for s in self.segments for place in (s.start, s.length))]
         return (
             all(type(place) is int and 0 <= place < _FAR for place in places)
             and all(type(s.inode) is int and isinstance(s.head, str) for s in self.segments)
@@ -117,10 +122,16 @@ class Ahead:
             known[base] = segment
             base += segment.length
         known.update(self._segments)
-        self._segments = [(at, known[at]) for at in sorted(known) if at >= offset and known[at].length]
+        self._segments = [(at, known[at]) for at in sorted(known) if at + known[at].length > offset]
+
+    def peek(self, offset: int) -> Segment | None:
+        """What `take` would give."""
+        return next((segment for at, segment in self._segments if at + segment.length > offset), None)
 
     def take(self, offset: int) -> Segment | None:
-        """What was read from `offset` on, for the last time; None if nothing was."""
-        while self._segments and self._segments[0][0] < offset:
-            self._segments.pop(0)
-        return self._segments.pop(0)[1] if self._segments else None
+        """What was read at `offset` or beyond, for the last time; None if nothing was."""
+        while self._segments:
+            at, segment = self._segments.pop(0)
+            if at + segment.length > offset:
+                return segment
+        return None

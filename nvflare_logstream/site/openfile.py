@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from nvflare_logstream.site.chain import ChainFile, open_plainly
 from nvflare_logstream.site.cursor import Segment, fingerprint
+from nvflare_logstream.site.plain import ChainFile, open_plainly
 
 HEAD = 1024  # bytes of a file's head that identify it, beside its inode
 ANCHOR = 64  # bytes before the position that are compared before each read
@@ -20,11 +20,12 @@ class OpenFile:
         descriptor, inode: of the open file, whatever its name is by now.
         position: bytes of the file that were read.
         anchor: the last bytes before the position.
+        head: the first bytes that were read, as far as they identify the file.
     """
 
     def __init__(self, descriptor: int, inode: int, position: int, head: bytes, anchor: bytes):
         self.descriptor, self.inode = descriptor, inode
-        self.position, self.anchor, self._head = position, anchor, head
+        self.position, self.anchor, self.head = position, anchor, head
         self._seen = (0, 0)  # size and mtime at the last read
 
     @classmethod
@@ -93,8 +94,8 @@ class OpenFile:
         data = data[before:]
         self._seen = (max(status.st_size, self.position + len(data)), status.st_mtime_ns)
         if data:
-            if len(self._head) < HEAD and self.position == len(self._head):
-                self._head = (self._head + data)[:HEAD]
+            if len(self.head) < HEAD and self.position == len(self.head):
+                self.head = (self.head + data)[:HEAD]
             self.anchor = (self.anchor + data[-ANCHOR:])[-ANCHOR:]
             self.position += len(data)
         return data
@@ -107,7 +108,7 @@ class OpenFile:
 
     def go_to(self, position: int, anchor: bytes) -> None:
         """Go on at a position, before which the bytes `anchor` were read."""
-        self._head = os.pread(self.descriptor, min(HEAD, position), 0)
+        self.head = os.pread(self.descriptor, min(HEAD, position), 0)
         self.position, self.anchor, self._seen = position, anchor, (0, 0)
 
     def begin_again(self) -> str:
@@ -116,13 +117,14 @@ class OpenFile:
         gone = "what was written since the last look is"
         if known > 0:  # how much was written after the last read nobody knows
             gone = f"at least {known} bytes written before it are"
-        self.position, self.anchor, self._head, self._seen = 0, b"", b"", (0, 0)
+        self.position, self.anchor, self.head, self._seen = 0, b"", b"", (0, 0)
         return f"the file was truncated in place; {gone} gone"
 
     def newest_copy(self, chain: list[ChainFile]) -> ChainFile | None:
         """The newest other file that holds the same bytes up to the position, as far as can be seen."""
+        least = max(self.position, self._seen[0])  # one that was made earlier does not hold the rest
         for other in reversed(chain):
-            if other.inode != self.inode and other.size >= self.position and self._is_copied_to(other.path):
+            if other.inode != self.inode and other.size >= least and self._is_copied_to(other.path):
                 return other
         return None
 
@@ -131,11 +133,11 @@ class OpenFile:
         if descriptor is None:
             return False
         try:
-            head = os.pread(descriptor, len(self._head), 0)
+            head = os.pread(descriptor, len(self.head), 0)
             before = os.pread(descriptor, len(self.anchor), self.position - len(self.anchor))
         finally:
             os.close(descriptor)
-        return (head, before) == (self._head, self.anchor)
+        return (head, before) == (self.head, self.anchor)
 
     def segment(self, begun: Segment | None = None) -> Segment:
         """The part of the stream that stands in this file, up to the position.
@@ -145,6 +147,6 @@ class OpenFile:
                 the file's start.
         """
         start, head, head_length = (begun.start, begun.head, begun.head_length) if begun else (0, "", -1)
-        if head_length < len(self._head):
-            head, head_length = fingerprint(self._head), len(self._head)
+        if head_length < len(self.head):
+            head, head_length = fingerprint(self.head), len(self.head)
         return Segment(self.inode, start, self.position - start, head, head_length)

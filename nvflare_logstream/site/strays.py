@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from pathlib import Path
 
-from nvflare_logstream.site.chain import ChainFile, head_of, scan, was_read
-from nvflare_logstream.site.cursor import Segment
+from nvflare_logstream.site.chain import is_order_doubtful, scan, was_read
+from nvflare_logstream.site.cursor import Segment, fingerprint
+from nvflare_logstream.site.openfile import OpenFile
+from nvflare_logstream.site.plain import ChainFile, head_of
 from nvflare_logstream.streams import Loss
 
 _SHORTEST_COPY = 16  # bytes; shorter files may be alike without being copies
 _LATE = "a rotated file was written to after the next one had been begun; that is missing"
 _UNREAD = "{} was not read: it came to lie among files that had been read before"
-_NO_DIRECTORY = "the log's directory is gone, with whatever was not read"
+_DOUBTFUL = "the times of the rotated files contradict their order; what follows may be in another one"
+_NO_DIRECTORY = "the log's directory is not there; nobody knows what the log held"
 _COPIED = "{} begins as another file of the log; it was taken for a copy of that and left out"
 
 
@@ -29,6 +33,11 @@ class Strays:
         self._copies: set[tuple[int, int]] = set()  # inodes and sizes
         self._told: set[Loss] = set()
 
+    def forget(self) -> None:
+        """Nobody knows what was taken of the entries: find everything again."""
+        self._copies.clear()
+        self._told.clear()
+
     def look(self, known: Collection[Segment]) -> list[ChainFile]:
         """The rotation chain without the copies that were found, see `scan`."""
         chain = scan(self._log, known, self._copies)
@@ -37,7 +46,12 @@ class Strays:
         return chain
 
     def find_copy(
-        self, file: ChainFile, segments: Sequence[Segment], chain: list[ChainFile], offset: int
+        self,
+        file: ChainFile,
+        segments: Sequence[Segment],
+        chain: list[ChainFile],
+        offset: int,
+        opened: OpenFile | None,
     ) -> list[Loss]:
         """Find out whether a file that follows is a copy of another one; it is not seen again then.
 
@@ -49,13 +63,14 @@ class Strays:
             segments: what was read.
             chain: all files of the log.
             offset: the place in the stream.
+            opened: the open file, which may have no name any more.
 
         Raises:
             OSError: if a file cannot be read.
         """
         if file.path == self._log or file.inode in self._log_inodes:
             return []
-        if not self._is_copy(file, segments, chain):
+        if not (self._is_copy(file, segments, chain) or (opened and _is_head(file, opened.head))):
             return []
         self._copies.add((file.inode, file.size))
         return [Loss(offset, None, _COPIED.format(file.path.name))]
@@ -65,6 +80,28 @@ class Strays:
             return False
         others = [other for other in chain if other.inode != file.inode]
         return _was_read_elsewhere(file, segments) or any(_begins(file, other) for other in others)
+
+    def find_doubt(
+        self, chain: list[ChainFile], followers: list[ChainFile], segments: Sequence[Segment], offset: int
+    ) -> list[Loss]:
+        """Find out whether rotated files, of which nothing was read, may be in another order.
+
+        Nothing but times tells then, and a clock may have been set back.
+
+        Args:
+            chain: the files as they lie there.
+            followers: those to be read next.
+            segments: what was read.
+            offset: the place in the stream.
+        """
+        unread = [file for file in followers if file.size]
+        doubtful = sum(file.path != self._log for file in unread) > 1 and any(
+            after.written < before.written for before, after in pairwise(unread)
+        )
+        if not doubtful:
+            rotated = [file for file in chain if file.path != self._log]
+            doubtful = is_order_doubtful(rotated) and not any(was_read(file, segments) for file in rotated)
+        return self._tell(Loss(offset, None, _DOUBTFUL)) if doubtful else []
 
     def find_missing(
         self, chain: list[ChainFile], base: int, segments: Sequence[Segment], is_open: bool
@@ -107,6 +144,12 @@ class Strays:
             return []
         self._told.add(loss)
         return [loss]
+
+
+def _is_head(file: ChainFile, head: bytes) -> bool:
+    """Whether all of a file is the beginning of a head."""
+    same = _SHORTEST_COPY <= file.size <= len(head)
+    return same and head_of(file.path, file.size) == fingerprint(head[: file.size])
 
 
 def _was_read_elsewhere(file: ChainFile, segments: Sequence[Segment]) -> bool:

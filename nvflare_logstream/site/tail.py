@@ -17,23 +17,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nvflare_logstream.site.chain import (
-    MOST_FILES,
-    ChainFile,
-    check_plain,
-    holder,
-    inode_of,
-    open_plainly,
-    skip_empty,
-    unread,
-    was_read,
-)
+from nvflare_logstream.site.chain import MOST_FILES, holder, skip_empty, unread
 from nvflare_logstream.site.cursor import MAX_SEGMENTS, Ahead, Cursor, Segment, merge_gone
 from nvflare_logstream.site.digest import digest_of
 from nvflare_logstream.site.openfile import OpenFile
+from nvflare_logstream.site.plain import ChainFile, check_plain, inode_of, open_plainly
 from nvflare_logstream.site.source import Chunk
 from nvflare_logstream.site.strays import Strays
+from nvflare_logstream.site.succession import Succession
 from nvflare_logstream.streams import Loss
+
+_REMOVED = "the file was copied, truncated and removed; what was written in between is gone"
 
 
 class Tailer:
@@ -53,14 +47,12 @@ class Tailer:
         self._file: OpenFile | None = None
         self._base = 0
         self._segments: list[Segment] = []
-        self._next_inode = 0  # the file known to follow ours, once a rotation was seen
-        self._orphaned = False  # the open file has no name any more, and nothing followed it at the last look
+        self._next = Succession(self._path)
         self._ahead = Ahead()
         self._strays = Strays(self._path)
         self._cursor: bytes | None = b""  # at `offset`; None if a seek could not be completed
         self._losses: list[Loss] = []
-
-    # -- place -----------------------------------------------------------------------------------------------
+        self._told = 0  # how many losses were told before `_cursor`
 
     @property
     def descriptor(self) -> int | None:
@@ -81,13 +73,15 @@ class Tailer:
         Raises:
             OSError: if a file is there and cannot be read.
         """
+        self._strays.forget()
         self._ahead.go_back(self._base, self._segments, offset)
         self.offset, self._cursor = offset, None
         found = Cursor.decode(cursor)
         place = found if found and found.offset == offset else None
+        self._told = found.losses if found else 0
         if not (place and self._file and self._file.holds(place.segments)):
             self.close()
-            self._next_inode = 0
+            self._next.inode = 0
         self._segments, self._base, self._losses = [], offset, []
         if place:
             self._seek_to(place)
@@ -101,13 +95,14 @@ class Tailer:
             return
         if self._file is not None:  # it holds the place, and may have no name any more
             self._file.go_to(self._segments[-1].end, place.anchor)
-            self.open()
+            self._next.note(self._scan(), self._file, self._segments)
             return
         file = holder(self._scan(), self._segments[-1])
         if file is None:
             self._lose("the file was removed or rotated away before it was read to its end")
         elif opened := self._open(file, self._segments[-1].end, place.anchor):
             self._segments[-1] = opened.segment(self._segments[-1])
+            self._next.note(self._scan(), self._file, self._segments)
         else:  # it was rotated between the scan and the open
             self._seek_to(place)
 
@@ -140,11 +135,8 @@ class Tailer:
         """Open the file to be read next, or note which one follows it; raises OSError as `read` does."""
         if self._file is None and self._cursor is not None:
             self._advance()
-        elif self._file is not None and not self._next_inode:
-            followers, certain = self._followers(self._scan())
-            self._next_inode = followers[0].inode if followers and certain else 0
-
-    # -- reading ---------------------------------------------------------------------------------------------
+        elif self._file is not None and not self._next.inode:
+            self._next.note(self._scan(), self._file, self._segments)
 
     def read(self, limit: int) -> Chunk | None:
         """Return up to `limit` bytes that follow, or None if nothing is new.
@@ -167,7 +159,8 @@ class Tailer:
             self.offset += len(data)
             self._segments[-1] = self._file.segment(self._segments[-1])
         anchor = self._file.anchor if self._file else b""
-        self._cursor = Cursor(self._base, anchor, tuple(self._segments)).encode()
+        self._told += len(losses)
+        self._cursor = Cursor(self._base, anchor, tuple(self._segments), self._told).encode()
         return Chunk(start, data, self._cursor, losses)
 
     def _read_file(self, file: OpenFile, limit: int) -> bytes:
@@ -194,7 +187,8 @@ class Tailer:
             if copy is None:
                 return file  # it was rotated between the scan and the open: look again
             if all(named.inode != file.inode for named in chain):
-                self._lose("the file was copied, truncated and removed; what was written in between is gone")
+                end = self.offset + other.size - file.position
+                self._losses.append(Loss(end, None, _REMOVED))
             # The copy holds all of this file's bytes, so it also stands in for them in the digest.
             self._segments[-1] = copy.segment(self._segments[-1])
             return copy
@@ -213,7 +207,7 @@ class Tailer:
             before += [other] if other.size else []
         else:
             return None  # ours was removed
-        if before and (copy := self._strays.find_copy(before[0], self._segments, chain, self.offset)):
+        if before and (copy := self._find_copy(before[0], chain)):
             self._losses += copy
             return self._step_back(file)
         earlier = self._open(before[0], 0) if before else None
@@ -234,68 +228,58 @@ class Tailer:
     def _lose(self, reason: str = "rotation removed files before they were read") -> None:
         self._losses.append(Loss(self.offset, None, reason))
 
-    # -- from file to file -----------------------------------------------------------------------------------
-
     def _advance(self) -> bool:
         """Move to the file that follows in the rotation chain; False if there is none (yet)."""
         if self._file is not None and self._file.inode == inode_of(self._path):
             return False
         chain = self._scan()
-        followers, certain = self._followers(chain)
-        if followers and certain:
-            self._next_inode = followers[0].inode
-        if certain and not any(file.size for file in followers) and not (self._file is None and followers):
-            self._orphaned = self._file is not None and not self._file.named
+        followers, certain = self._next.followers(chain, self._file, self._segments)
+        self._next.orphaned = not followers and self._file is not None and not self._file.named
+        if certain:  # also if it cannot be opened now
+            self._next.inode = followers[0].inode if followers else 0
+        if not followers or (certain and self._file is not None and not any(file.size for file in followers)):
             check_plain(self._path)
-            if not followers and self._ahead.take(self.offset):
+            if not followers and (not certain or self._ahead.take(self.offset)):
                 self._lose()
+                self._next.inode = 0
             return False
         too_many = not self._segments and len(followers) > MOST_FILES + 1
         followers = skip_empty(followers)
-        if copy := self._strays.find_copy(followers[0], self._segments, chain, self.offset):
+        if copy := self._find_copy(followers[0], chain):
             self._losses += copy
+            self._next.inode = 0
             return True  # without it, the order of the others may be another
         if self._file is not None and self._file.has_more():
             return True  # a last line came while we looked
+        doubt = self._strays.find_doubt(chain, followers, self._segments, self.offset)
+        # All that may fail comes before the open: a file that is open has a segment.
+        read_before = self._ahead.peek(self.offset)
+        missing = not certain or (read_before and not holder(followers[:1], read_before))
         if opened := self._open(followers[0], 0):
-            read_before = self._ahead.take(self.offset)
-            if not certain or (read_before and not holder(followers[:1], read_before)):
+            self._losses += doubt
+            self._ahead.take(self.offset)
+            if missing:
                 self._lose()
             elif too_many:
                 self._lose(f"there are more than {MOST_FILES} rotated files, and not all were read")
-            self._next_inode = followers[1].inode if len(followers) > 1 else 0
+            self._next.inode = followers[1].inode if len(followers) > 1 else 0
             self._begin_segment(opened)
             self._losses += self._strays.find_late_lines(chain, self._base, self._segments)
         return True  # also if a rotation came between the scan and the open: look again
 
+    def _find_copy(self, file: ChainFile, chain: list[ChainFile]) -> list[Loss]:
+        return self._strays.find_copy(file, self._segments, chain, self.offset, self._file)
+
     def _scan(self) -> list[ChainFile]:
         return self._strays.look(self._segments)
-
-    def _followers(self, chain: list[ChainFile]) -> tuple[list[ChainFile], bool]:
-        """The files to read after the open one, oldest first; and whether none can be missing between."""
-        inodes = [file.inode for file in chain]
-        if self._file is not None and self._file.inode in inodes:
-            followers = chain[inodes.index(self._file.inode) + 1 :]
-            return [file for file in followers if not was_read(file, self._segments)], True
-        followers = unread(chain, self._segments)
-        if self._file is None or not followers:
-            return followers, True
-        if self._next_inode:
-            return followers, followers[0].inode == self._next_inode
-        new = [file for file in followers if file.size or file.path == self._path]
-        # Ours was deleted and made anew: more than once, for all we know, unless we saw both.
-        seen = self._orphaned or self._file.named
-        return followers, not new or (len(new) == 1 and new[0].path == self._path and seen)
 
     def _open(self, file: ChainFile, position: int, anchor: bytes | None = None) -> OpenFile | None:
         """Open a file of the chain in place of the open one; None if its path names another file by now."""
         opened = OpenFile.open(file, position, anchor)
         if opened is not None:
             self.close()
-            self._file, self._orphaned = opened, False
+            self._file, self._next.orphaned = opened, False
         return opened
-
-    # -- the site's own digest -------------------------------------------------------------------------------
 
     def digest(self) -> tuple[str, int]:
         """Hash again, from the files, what was read so far. What is found missing, the next chunk tells.

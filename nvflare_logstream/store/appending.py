@@ -64,9 +64,11 @@ class Appending:
             new_losses = new_entries(stream.losses, losses) if losses else ()
             now = self._clock()
             data_end = offset + len(data)
-            if data_end < stream.end or (data_end == stream.end and not new_losses):
+            if data_end <= stream.end and not new_losses:
                 file.seen(now)
                 return Appended(stream.end)
+            if data_end < stream.end:  # what is missing there is missing, whoever sent what follows
+                data_end, cursor = stream.end, stream.cursor
             if stream.state is State.CLOSED:
                 new_losses = new_entries(stream.losses, (reopened(stream, may_reopen), *losses))
             new_data = data[stream.end - offset :]

@@ -166,6 +166,35 @@ def test_a_loss_in_a_batch_that_was_refused_is_told_again(world):
     assert [loss.offset for loss in world.info().losses] == [6]
 
 
+def test_a_loss_without_bytes_that_was_refused_is_told_again(world):
+    """The place in the log is the same before and after it."""
+    sender, log = world.sender("log.txt"), world.logs / "log.txt"
+    world.write(b"one ")
+    world.run(sender)
+    log.rename(world.logs / "log.txt.1")
+    world.write(b"two")
+    world.run(sender)
+    world.write(b"too late", "log.txt.1")
+    deliver, refused = world.link.deliver, []
+
+    def refuse_once(payload: bytes) -> bytes:
+        if not refused and any(frame.losses for frame in decode_request(payload).frames()):
+            refused.append(payload)
+            return Reply(error="no").encode()
+        return deliver(payload)
+
+    world.link.deliver = refuse_once
+    world.finish(sender)
+    assert refused and [loss.offset for loss in world.info().losses] == [4]
+    assert world.stored() == b"one two" and world.info().verdict == "lost"
+
+
+def test_a_log_whose_directory_is_gone_before_the_first_look_is_never_complete(world):
+    world.logs.rmdir()
+    world.finish(world.sender(), ("log.txt",))
+    assert world.info().verdict == "lost" and "directory is not there" in str(world.info().losses)
+
+
 # -- what is sent, and when ----------------------------------------------------------------------------------
 
 

@@ -752,6 +752,17 @@ def test_a_repeated_loss_is_recorded_once_and_survives_a_crash(store):
     assert store.streams()[0].losses == (loss,) and store.open(KEY).end == 10
 
 
+def test_a_loss_at_a_place_that_another_request_has_passed_is_recorded(store):
+    """An old request was delayed and came first: what the site lost since, it has lost."""
+    put(store, 0, 20)
+    before = store.info(KEY)
+    loss = Loss(10, None, "removed")
+    assert store.append(KEY, 10, b"", b"an older place", (loss,)) == 20
+    stream = store.info(KEY)
+    assert (stream.losses, stream.end, stream.cursor) == ((loss,), 20, before.cursor)
+    assert store.path(KEY).read_bytes() == SOURCE[:20]
+
+
 # -- keeping -------------------------------------------------------------------------------------------------
 
 

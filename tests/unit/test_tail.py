@@ -18,9 +18,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from nvflare_logstream.site import chain, strays, tail
-from nvflare_logstream.site.chain import ChainFile, scan
+from nvflare_logstream.site import chain, plain, strays, tail
+from nvflare_logstream.site.chain import scan
 from nvflare_logstream.site.cursor import Segment
+from nvflare_logstream.site.plain import ChainFile
 from nvflare_logstream.site.tail import Tailer
 from nvflare_logstream.streams import Loss
 
@@ -63,7 +64,7 @@ class TailMachine(RuleBasedStateMachine):
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="tail-"))
         self.path = self.directory / "log.txt"
-        self.serial, self.time = count(1), count(1)
+        self.serial, self.time, self.changed = count(1), count(1), 0
         self.written, self.delivered, self.losses = b"", b"", set()
         self.cursors = [(0, b"")]
         self.tailer = Tailer(self.directory, "log.txt")
@@ -117,6 +118,15 @@ class TailMachine(RuleBasedStateMachine):
         """Let time pass: two changes of a file never bear the same time."""
         now = next(self.time) * 1_000_000
         os.utime(path, ns=(now, now))
+        self.let_time_pass(path)
+
+    def let_time_pass(self, path: Path) -> None:
+        """What is done to the file now is done later than all before, by the system's own clock."""
+        status = os.stat(path)
+        while status.st_ctime_ns <= self.changed:
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+            status = os.stat(path)
+        self.changed = status.st_ctime_ns
 
     def is_begun(self) -> bool:
         """Whether the reader's file can still be compared with others; else what vanishes leaves no trace."""
@@ -150,6 +160,7 @@ class TailMachine(RuleBasedStateMachine):
         for number in range(self.backups - 1, 0, -1):
             if self.backup(number).exists():
                 self.backup(number).rename(self.backup(number + 1))
+                self.let_time_pass(self.backup(number + 1))
         self.doubt |= self.destroyed and not self.seen
         self.seen = False
 
@@ -162,6 +173,7 @@ class TailMachine(RuleBasedStateMachine):
     def rotate(self, successor: bool) -> None:
         self.shift()
         self.path.rename(self.backup(1))
+        self.let_time_pass(self.backup(1))
         self.renamed = True
         if successor:
             self.path.touch()
@@ -574,9 +586,9 @@ def test_a_log_that_is_no_plain_file_of_ours_is_not_read(log, tailer, monkeypatc
     else:
         log.write_bytes(b"a secret")
         strangers = log.stat().st_ino
-        real = chain.obstacle
+        real = plain.obstacle
         monkeypatch.setattr(
-            chain, "obstacle", lambda s, users: real(s, users if s.st_ino != strangers else {-1})
+            plain, "obstacle", lambda s, users: real(s, users if s.st_ino != strangers else {-1})
         )
     if late:
         assert tailer.read(ENOUGH).data == b"ore "
@@ -746,6 +758,20 @@ def test_a_file_that_rotation_made_and_deleted_while_nobody_looked_is_an_entry(l
     assert (data + rest, losses) == ((b"one two three ", []) if looks else (b"one three ", [4]))
 
 
+def test_a_doubt_outlives_a_file_that_cannot_be_opened_now(log, tailer, monkeypatch):
+    log.write_bytes(b"one ")
+    data = read_all(tailer)
+    log.unlink()
+    log.with_name("log.txt.1").write_bytes(b"two ")
+    log.write_bytes(b"three")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", lambda *args: (_ for _ in ()).throw(OSError(24, "Too many open files")))
+        with pytest.raises(OSError, match="Too many"):
+            tailer.read(ENOUGH)
+    log.with_name("log.txt.1").unlink()
+    assert losses_at_the_end(tailer) == (b"three", [4]) and data == b"one "
+
+
 @pytest.mark.parametrize("more", [False, True], ids=["at the end", "before the next rotation"])
 def test_a_line_that_comes_to_a_rotated_file_after_its_successor_was_begun_is_an_entry(log, tailer, more):
     log.write_bytes(b"one ")
@@ -845,6 +871,19 @@ def test_what_was_read_and_is_gone_when_the_receiver_goes_back_is_an_entry(log, 
     assert losses_at_the_end(tailer) == (b"three" if again else b"", [4])
 
 
+def test_a_copy_that_holds_less_than_was_read_does_not_stand_in_when_the_receiver_goes_back(log, tailer):
+    log.write_bytes(b"0123456789")
+    chunk = tailer.read(ENOUGH)
+    shutil.copyfile(log, log.with_name("log.txt.2"))
+    append(log, b"read, then gone")
+    assert read_all(tailer) == b"read, then gone"
+    log.unlink()
+    log.write_bytes(b"next")
+    tailer.close()  # else it reads on in the file that has no name any more
+    tailer.seek(10, chunk.cursor)
+    assert losses_at_the_end(tailer) == (b"next", [10])
+
+
 def test_what_was_read_is_read_again_when_the_receiver_goes_back(log, tailer):
     log.write_bytes(b"one ")
     chunk = tailer.read(ENOUGH)
@@ -869,6 +908,24 @@ def test_what_was_written_to_a_copied_and_truncated_log_that_was_then_deleted_is
     assert losses_at_the_end(tailer) == (b"", [10]) and data == b"0123456789"
 
 
+def test_the_entry_of_a_copied_and_deleted_log_stands_after_what_the_copy_holds(log, tailer):
+    log.write_bytes(b"0123456789")
+    data = tailer.read(4).data
+    shutil.copyfile(log, log.with_name("log.txt.1"))
+    os.truncate(log, 0)
+    log.unlink()
+    assert losses_at_the_end(tailer) == (b"456789", [10]) and data == b"0123"
+
+
+def test_an_empty_file_that_rotation_put_elsewhere_is_no_loss(log, tailer):
+    log.write_bytes(b"one ")
+    shutil.copyfile(log, log.with_name("log.txt.1"))
+    os.truncate(log, 0)
+    data = read_all(tailer)
+    log.rename(log.with_name("log.txt.2"))
+    assert losses_at_the_end(tailer) == (b"", []) and data == b"one "
+
+
 def test_an_unread_file_that_lies_among_those_that_were_read_is_an_entry(log, tailer):
     log.write_bytes(b"one ")
     data = read_all(tailer)
@@ -878,3 +935,108 @@ def test_an_unread_file_that_lies_among_those_that_were_read_is_an_entry(log, ta
     log.write_bytes(b"two ")
     rest, losses = losses_at_the_end(tailer)
     assert data + rest == b"one two " and losses == [8]
+
+
+def test_a_file_that_was_seen_and_is_gone_before_it_was_read_is_an_entry(log, tailer):
+    log.write_bytes(b"one ")
+    chunk = tailer.read(ENOUGH)
+    log.rename(log.with_name("log.txt.1"))
+    log.write_bytes(b"unread ")
+    tailer.seek(4, chunk.cursor)
+    log.rename(log.with_name("gone"))  # and not deleted: its inode would be used again
+    log.write_bytes(b"three")
+    assert losses_at_the_end(tailer) == (b"three", [4])
+
+
+def test_a_copy_that_holds_less_than_was_seen_is_not_what_was_copied_before_a_truncation(log, tailer):
+    log.write_bytes(b"0123456789abcdef")
+    shutil.copyfile(log, log.with_name("log.txt.bak"))
+    append(log, b"unread")
+    assert tailer.read(10).data == b"0123456789"
+    shutil.move(log.with_name("log.txt.bak"), log.with_name("log.txt.1"))
+    os.truncate(log, 0)
+    (loss,) = tailer.read(ENOUGH).losses
+    assert loss.offset == 10 and "at least 12 bytes" in loss.reason
+
+
+def test_rotated_files_whose_times_tell_two_orders_are_an_entry(log, tailer):
+    """Rising numbers, a late line, and nobody looked before: the times of writing are turned round."""
+    first, second = log.with_name("log.txt.1"), log.with_name("log.txt.2")
+    first.write_bytes(b"one ")
+    log.write_bytes(b"two ")
+    os.utime(log, (1000, 1000))
+    append(first, b"late ")
+    os.utime(first, (1001, 1001))
+    log.rename(second)
+    while second.stat().st_ctime_ns <= first.stat().st_ctime_ns:
+        os.utime(second, (1000, 1000))
+    log.write_bytes(b"three")
+    assert losses_at_the_end(tailer) == (b"one late two three", [0])
+
+
+def test_what_was_read_tells_the_order_where_the_times_do_not(log, tailer):
+    """Rising numbers; the first backup was read, then got a late line."""
+    log.write_bytes(b"one ")
+    data = read_all(tailer)
+    log.rename(log.with_name("log.txt.1"))
+    for number, seconds in ((2, 1001), (3, 1003)):
+        log.write_bytes(b"number %d " % number)
+        os.utime(log, (seconds, seconds))
+        log.rename(log.with_name(f"log.txt.{number}"))
+    os.utime(log.with_name("log.txt.1"), (1002, 1002))
+    log.write_bytes(b"the log")
+    rest, losses = losses_at_the_end(tailer)
+    assert data + rest == b"one number 2 number 3 the log" and not losses
+
+
+def test_what_is_gone_after_a_copy_is_missing_behind_the_copy(log, tailer):
+    log.write_bytes(b"0123456789abcdef")
+    data = read_all(tailer)
+    append(log, b"unread ")
+    shutil.copyfile(log, log.with_name("log.txt.1"))
+    os.truncate(log, 0)
+    append(log, b"gone")
+    log.unlink()
+    log.write_bytes(b"new")
+    rest, losses = losses_at_the_end(tailer)
+    assert data + rest == b"0123456789abcdefunread new" and losses == [23]
+
+
+def test_a_short_copy_of_a_log_that_is_deleted_is_left_out(log, tailer):
+    log.write_bytes(b"0123456789abcdef")
+    data = read_all(tailer)
+    shutil.copyfile(log, log.with_name("log.txt.1"))
+    append(log, b"more ")
+    data += read_all(tailer)
+    log.unlink()
+    log.write_bytes(b"new")
+    rest, losses = losses_at_the_end(tailer)
+    assert data + rest == b"0123456789abcdefmore new" and 21 in losses
+
+
+@pytest.mark.parametrize("times", [(1000, 900, 905), (1000, 1100, 900), (1000, 900, 1100, 1200)])
+def test_unread_files_whose_times_contradict_each_other_are_an_entry(log, tailer, times):
+    """The clock was set back between two of them; they are read in one order or the other."""
+    for number, written in enumerate(times):
+        path = log.with_name(f"log.txt.{len(times) - 1 - number}") if number < len(times) - 1 else log
+        path.write_bytes(b"file %d " % number)
+        os.utime(path, (written, written))
+    data, losses = losses_at_the_end(tailer)
+    assert len(data) == 7 * len(times) and losses
+
+
+def test_a_copy_with_a_low_number_does_not_follow_the_dates_that_were_read(log, tailer):
+    log.with_name("log.txt.1").write_bytes(b"whatever it is")
+    log.write_bytes(b"the log ")
+    chunk = tailer.read(ENOUGH)
+    while more := tailer.read(ENOUGH):
+        chunk = more
+    log.rename(log.with_name("log.txt.20261121"))
+    log.with_name("log.txt.1").unlink()
+    log.with_name("log.txt.2").write_bytes(b"none of it")
+    log.write_bytes(b"next")
+    anew = Tailer(log.parent, log.name)
+    anew.seek(chunk.offset + len(chunk.data), chunk.cursor)
+    data, losses = losses_at_the_end(anew)
+    anew.close()
+    assert data == b"next" and losses

@@ -112,7 +112,7 @@ class Looking(Tailer):
         way.forget()
         super().seek(offset, cursor)
         way.fresh = False
-        if unknown and way.is_named(self):
+        if unknown and (way.is_named(self) or way.is_followed(self)):
             way.blind = way.blind or "a file went of which a new reader knows nothing"
 
 
@@ -129,7 +129,7 @@ class Way:
         self.log = self.world.logs / "log.txt"
         self.pieces: list[Piece] = []
         self.files: dict[str, Piece] = {}  # by name, copies included
-        self.tick = 0
+        self.tick = self.changed = 0
         self.doubt = ""  # why bytes may be missing, or be thought to be
         self.blind = ""  # why bytes may be missing although nobody can know
         self.vanished = 0  # files that came and went since the last look
@@ -195,8 +195,13 @@ class Way:
     def is_named(self, tailer: Tailer) -> bool:
         return tailer.descriptor is not None and os.stat(tailer.descriptor).st_nlink > 0
 
+    def is_followed(self, tailer: Tailer) -> bool:
+        """Whether the file that follows is known, and there: what came and went behind it leaves no trace."""
+        files = [self.world.logs / name for name in self.files]
+        return tailer._next.inode in [path.stat().st_ino for path in files]
+
     def before_look(self, tailer: Tailer) -> None:
-        is_open, named = tailer.descriptor is not None, self.is_named(tailer)
+        is_open, named = tailer.descriptor is not None, self.is_named(tailer) or self.is_followed(tailer)
         nothing_there = "log.txt" not in self.files
         if self.vanished and (named or self.nameless or nothing_there or not (is_open or tailer.offset)):
             self.blind = self.blind or "a file came and went between two looks"
@@ -213,6 +218,15 @@ class Way:
         """Two changes never bear the same time."""
         self.tick += 1
         os.utime(path, (self.tick, self.tick))
+        self.let_time_pass(path)
+
+    def let_time_pass(self, path: Path) -> None:
+        """What is done to the file now is done later than all before, by the system's own clock."""
+        status = os.stat(path)
+        while status.st_ctime_ns <= self.changed:
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+            status = os.stat(path)
+        self.changed = status.st_ctime_ns
 
     def append(self, name: str, data: bytes) -> None:
         with (self.world.logs / name).open("ab") as file:
@@ -267,6 +281,7 @@ class Way:
 
     def rename(self, old: str, new: str) -> None:
         (self.world.logs / old).rename(self.world.logs / new)
+        self.let_time_pass(self.world.logs / new)
         self.files[new] = self.files.pop(old)
 
     def empty(self) -> None:
