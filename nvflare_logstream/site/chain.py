@@ -106,7 +106,7 @@ def is_order_doubtful(files: list[ChainFile]) -> bool:
     A rotation renames its files from the oldest to the newest, and mostly at one time. So a file that was
     written to last, and not renamed last, got a line too late, or no rotation changed the files.
     """
-    numbered = sorted((file for file in files if 0 <= _number(file) < _DATE), key=_number)
+    numbered = sorted((file for file in files if file.size and 0 <= _number(file) < _DATE), key=_number)
     written, changed = _rising(numbered)
     return written * changed < 0 or written > 0 == changed
 

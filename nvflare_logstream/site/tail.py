@@ -5,8 +5,7 @@ Rules (the tests drive them with random writes, rotations and restarts against a
 * The sequence is every byte ever written to the file, in the order written. A rotated file is read to its end
   before the next one is begun, mostly `log.txt.2`, `log.txt.1`, `log.txt`; none is read twice.
 * A file is known by its inode and a fingerprint of its head: the inode of a deleted one is soon used again.
-* Before new bytes are taken, the last bytes already taken (the anchor) are compared with the file. This finds
-  a truncated file even if it has already grown beyond the old position.
+* Before new bytes are taken, the last ones taken (the anchor) are compared with the file, to see truncation.
 * After a truncation the rest is read from the copy that `copytruncate` made, where there is one.
 * What cannot be read any more is reported as a `Loss`, never passed over.
 * The writer owns a renamed file until its successor has data: a late line still belongs to the old file.
@@ -25,13 +24,14 @@ from nvflare_logstream.site.plain import ChainFile, check_plain, inode_of, open_
 from nvflare_logstream.site.source import Chunk
 from nvflare_logstream.site.strays import Strays
 from nvflare_logstream.site.succession import Succession
+from nvflare_logstream.site.told import Told
 from nvflare_logstream.streams import Loss
 
 _REMOVED = "the file was copied, truncated and removed; what was written in between is gone"
 
 
 class Tailer:
-    """The source that reads a log's own files; not thread-safe, owned by the sender's thread.
+    """The source that reads a log's own files; owned by the sender's thread.
 
     Args:
         directory: the job's log directory.
@@ -52,7 +52,7 @@ class Tailer:
         self._strays = Strays(self._path)
         self._cursor: bytes | None = b""  # at `offset`; None if a seek could not be completed
         self._losses: list[Loss] = []
-        self._told = 0  # how many losses were told before `_cursor`
+        self._told = Told()
 
     @property
     def descriptor(self) -> int | None:
@@ -78,7 +78,7 @@ class Tailer:
         self.offset, self._cursor = offset, None
         found = Cursor.decode(cursor)
         place = found if found and found.offset == offset else None
-        self._told = found.losses if found else 0
+        self._told.go_back(found.losses if found else 0)
         if not (place and self._file and self._file.holds(place.segments)):
             self.close()
             self._next.inode = 0
@@ -147,20 +147,20 @@ class Tailer:
         """
         while True:
             data = self._read_file(self._file, limit) if self._file else b""
+            self._losses += self._told.due(self.offset, self._losses)
             if data or self._losses:
                 return self._chunk(data)
             if not self._advance():
                 return self._chunk(b"") if self._losses else None
 
     def _chunk(self, data: bytes) -> Chunk:
-        losses, self._losses = tuple(self._losses), []
-        start = self.offset
+        losses, self._losses, start = tuple(self._losses), [], self.offset
         if data and self._file:
             self.offset += len(data)
             self._segments[-1] = self._file.segment(self._segments[-1])
         anchor = self._file.anchor if self._file else b""
-        self._told += len(losses)
-        self._cursor = Cursor(self._base, anchor, tuple(self._segments), self._told).encode()
+        self._told.tell(losses)
+        self._cursor = Cursor(self._base, anchor, tuple(self._segments), self._told.count).encode()
         return Chunk(start, data, self._cursor, losses)
 
     def _read_file(self, file: OpenFile, limit: int) -> bytes:
@@ -187,8 +187,7 @@ class Tailer:
             if copy is None:
                 return file  # it was rotated between the scan and the open: look again
             if all(named.inode != file.inode for named in chain):
-                end = self.offset + other.size - file.position
-                self._losses.append(Loss(end, None, _REMOVED))
+                self._losses.append(Loss(self.offset + other.size - file.position, None, _REMOVED))
             # The copy holds all of this file's bytes, so it also stands in for them in the digest.
             self._segments[-1] = copy.segment(self._segments[-1])
             return copy
@@ -291,10 +290,11 @@ class Tailer:
             OSError: if a file is there and cannot be read.
         """
         self._losses += self._strays.find_missing(self._scan(), self._base, self._segments, bool(self._file))
+        self._losses += self._told.due(self.offset, self._losses, at_end=True)
         return digest_of(self._base, self._segments, self._open_holder)
 
     def _open_holder(self, segment: Segment) -> int | None:
         if self._file is not None and segment is self._segments[-1]:
             return os.dup(self._file.descriptor)
         file = holder(self._scan(), segment)
-        return None if file is None or file.size < segment.end else open_plainly(file.path)
+        return open_plainly(file.path) if file and file.size >= segment.end else None
