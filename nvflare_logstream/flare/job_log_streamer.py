@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_context import FLContext
 from nvflare.widgets.widget import Widget
 
-from nvflare_logstream.flare.cell_channel import CellLink
 from nvflare_logstream.flare.log_directory import own_log_directory
 from nvflare_logstream.flare.shared import SiteEntries, SiteEntry, shared
 from nvflare_logstream.flare.site_policy import read_policy
 from nvflare_logstream.names import DEFAULT_LOG_FILES, check_log_files, check_seconds
-from nvflare_logstream.site.sender import Sender
+
+if TYPE_CHECKING:
+    from nvflare_logstream.site.sender import Sender
 
 DEFAULT_POLL_INTERVAL = 0.5
 DEFAULT_LIVENESS_INTERVAL = 10.0
@@ -71,6 +74,10 @@ class JobLogStreamer(Widget):
             self._wanted, self._site_closes = shared.site_entries, True
 
         def make() -> Sender:
+            # Only here: they are most of what a job's process loads of us, and not every site lets logs out.
+            from nvflare_logstream.flare.cell_channel import CellLink
+            from nvflare_logstream.site.sender import Sender
+
             link = CellLink(fl_ctx.get_engine().get_cell(), job_id)
             sender = Sender(link, self._wanted.poll_interval, self._wanted.liveness_interval)
             sender.start()
@@ -78,7 +85,7 @@ class JobLogStreamer(Widget):
 
         try:
             sender = shared.job_sender.acquire(self, make)
-        except (OSError, RuntimeError) as error:  # no descriptor or no thread is left
+        except (ImportError, OSError, RuntimeError) as error:  # no descriptor or no thread is left
             self.log_warning(fl_ctx, f"job logs are not streamed while it runs: {error}")
             return
         directory = own_log_directory(workspace, job_id)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nvflare_logstream.site.sender import Sender
+if TYPE_CHECKING:
+    from nvflare_logstream.site.sender import Sender
 
 
 class SiteEntry(NamedTuple):

@@ -25,6 +25,8 @@ def loaded_by(code: str) -> set[str]:
         "import nvflare_logstream",
         "import nvflare_logstream.flare.job_log_streamer",
         "from nvflare_logstream import JobLogStreamer",
+        # What its run loads besides.
+        "import nvflare_logstream.flare.cell_channel, nvflare_logstream.site.sender",
     ],
 )
 def test_a_client_job_loads_neither_a_database_nor_the_store_nor_the_filters(code):

@@ -19,8 +19,9 @@ from nvflare.apis.fl_context import FLContext
 from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.client.port import read_reply
 from nvflare_logstream.errors import LostContactError, RetrievalError, StoreError
-from nvflare_logstream.flare import job_log_streamer, site_log_streamer
+from nvflare_logstream.flare import site_log_streamer
 from nvflare_logstream.flare.shared import shared
+from nvflare_logstream.site import sender
 from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.streams import State, StreamKey, Verdict
 from nvflare_logstream.testing import Clock
@@ -147,7 +148,8 @@ def test_a_job_streams_and_its_site_closes(federation):
     wait_for(lambda: federation.stream().end == 7)
     for streamer in jobs:
         fire(streamer, EventType.END_RUN, context(job_engine, JOB))
-    federation.log.write_bytes(LINES)  # what a job writes after its run
+    with federation.log.open("ab") as log:
+        log.write(LINES[7:])  # what a job writes after its run
     federation.site_event(EventType.JOB_COMPLETED)
 
     stream = federation.ended()
@@ -333,7 +335,7 @@ def test_a_process_without_descriptors_or_threads_sends_later(federation, monkey
 
     with monkeypatch.context() as patched:
         patched.setattr(site_log_streamer, "Sender", fails)
-        patched.setattr(job_log_streamer, "Sender", fails)
+        patched.setattr(sender, "Sender", fails)
         streamer, job_engine = JobLogStreamer(), federation.job_engine()
         fire(streamer, EventType.START_RUN, context(job_engine, JOB))
         assert f"are not streamed while it runs: {error}" in caplog.text
