@@ -73,7 +73,7 @@ class Exchange:
         """
         batch = self._unanswered.pop(0)
         self.failures, self.last_answer = 0, now
-        self._timer.sent(now, cost, batch.writer.full, server_wait)
+        self._timer.sent(now, batch.writer.raw_size, cost, batch.writer.full, server_wait)
 
     def failed(self, now: float, answered: bool = False) -> None:
         """No answer came or, with `answered`, none that says what was taken."""

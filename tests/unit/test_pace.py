@@ -21,18 +21,21 @@ from nvflare_logstream.wire.upload import Frame, RequestWriter
 # -- the site ------------------------------------------------------------------------------------------------
 
 
+MUCH = 100_000  # bytes of log in a request
+
+
 def test_the_first_request_and_the_first_after_a_quiet_time_go_at_once():
     pacer = RequestTimer()
     assert pacer.not_before <= 0
-    pacer.sent(100.0, 10.0, full=False, server_wait=0.0)
+    pacer.sent(100.0, MUCH, 10.0, full=False, server_wait=0.0)
     assert pacer.not_before < 101
 
 
 def test_requests_that_cost_little_go_soon_and_dear_ones_more_rarely():
     cheap, dear = RequestTimer(), RequestTimer()
     for now in range(30):
-        cheap.sent(float(now), 0.0001, full=False, server_wait=0.0)
-        dear.sent(float(now), 0.1, full=False, server_wait=0.0)
+        cheap.sent(float(now), MUCH, 0.0001, full=False, server_wait=0.0)
+        dear.sent(float(now), MUCH, 0.1, full=False, server_wait=0.0)
     assert cheap.not_before - 29 < 0.03
     assert 0.2 <= dear.not_before - 29 <= 0.25
 
@@ -42,25 +45,33 @@ def test_a_log_that_is_written_all_the_time_costs_a_fiftieth_of_a_core(cost):
     """The runtime's own threads take about as much for a request as the sender's thread."""
     now, requests, timer = 0.0, 0, RequestTimer()
     while now < 300.0:
-        timer.sent(now, cost, full=False, server_wait=0.0)
+        timer.sent(now, MUCH, cost, full=False, server_wait=0.0)
         now, requests = timer.not_before, requests + 1
     assert requests * 2 * cost / 300.0 <= 0.02
     assert cost > 0.0006 or 300.0 / requests <= 0.07, "lines are young"
 
 
+@pytest.mark.parametrize("lines", [1, 10, 40])
+def test_a_log_of_few_lines_sends_each_alone_whatever_a_request_costs(lines):
+    timer = RequestTimer()
+    for number in range(300):
+        timer.sent(number / lines, 100, 0.0025, full=False, server_wait=0.0)
+    assert timer.not_before - 299 / lines <= 0.04
+
+
 def test_a_request_that_read_a_backlog_makes_the_next_lines_no_older():
     timer = RequestTimer()
     for now in range(50):
-        timer.sent(float(now), 0.0005, full=False, server_wait=0.0)
-    timer.sent(50.0, 3.0, full=False, server_wait=0.0)
+        timer.sent(float(now), MUCH, 0.0005, full=False, server_wait=0.0)
+    timer.sent(50.0, MUCH, 3.0, full=False, server_wait=0.0)
     assert timer.not_before - 50 < 0.08
 
 
 def test_after_a_full_batch_the_next_goes_at_once_unless_the_server_asks_to_wait():
     pacer = RequestTimer()
-    pacer.sent(5.0, 0.1, full=True, server_wait=0.0)
+    pacer.sent(5.0, MUCH, 0.1, full=True, server_wait=0.0)
     assert pacer.not_before == 5.0
-    pacer.sent(6.0, 0.1, full=True, server_wait=2.5)
+    pacer.sent(6.0, MUCH, 0.1, full=True, server_wait=2.5)
     assert pacer.not_before == 8.5
 
 
