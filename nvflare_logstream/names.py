@@ -7,6 +7,7 @@ and refused, never changed into something else.
 from __future__ import annotations
 
 import re
+from typing import TypeGuard
 
 from nvflare_logstream.errors import ArgumentError
 
@@ -23,7 +24,7 @@ _SITE_ALLOWED = (
 )
 
 
-def is_name(value: object) -> bool:
+def is_name(value: object) -> TypeGuard[str]:
     """Whether `value` is a plain name."""
     return isinstance(value, str) and bool(_PLAIN_NAME.fullmatch(value))
 
@@ -34,12 +35,12 @@ def check_name(argument: str, value: object) -> str:
     Raises:
         ArgumentError: naming `argument`, the value and what is allowed.
     """
-    if not isinstance(value, str) or not is_name(value):
+    if not is_name(value):
         raise ArgumentError(argument, value, _ALLOWED)
     return value
 
 
-def is_site(value: object) -> bool:
+def is_site(value: object) -> TypeGuard[str]:
     """Whether `value` may name a site: one part of a path that can be shown on a terminal.
 
     The runtime and its certificates admit more than plain names, such as letters with accents or a leading
@@ -58,7 +59,7 @@ def check_site(argument: str, value: object) -> str:
     Raises:
         ArgumentError: naming `argument`, the value and what is allowed.
     """
-    if not isinstance(value, str) or not is_site(value):
+    if not is_site(value):
         raise ArgumentError(argument, value, _SITE_ALLOWED)
     return value
 

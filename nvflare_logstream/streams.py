@@ -40,6 +40,11 @@ class Verdict(Word):
     NEVER_SEEN = "never seen"
 
 
+def local_time(seconds: float) -> str:
+    """A time in seconds since the epoch, as verdicts and notes show it: by the local clock."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
 def in_words(verdict: str, reason: str) -> str:
     """A verdict, with its reason in brackets if it has one."""
     return f"{verdict} ({reason})" if reason else str(verdict)
@@ -225,6 +230,5 @@ class Stream(NamedTuple):
         if self.state is State.CLOSED:
             return (Verdict.COMPLETE, "") if self.agreed else (Verdict.PARTIAL, self.reason)
         if self.silent:
-            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.last_seen))
-            return Verdict.PARTIAL, f"site silent since {since}"
+            return Verdict.PARTIAL, f"site silent since {local_time(self.last_seen)}"
         return (Verdict.PARTIAL, self.reason) if self.reason else (Verdict.STREAMING, "")

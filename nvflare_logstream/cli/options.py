@@ -67,6 +67,10 @@ KitOption = Annotated[
         rich_help_panel=_KIT,
     ),
 ]
+IntervalOption = Annotated[
+    float,
+    typer.Option("--interval", metavar="SECONDS", parser=seconds, help="How often --watch refreshes."),
+]
 TimeoutOption = Annotated[
     float,
     typer.Option(
@@ -129,6 +133,18 @@ class Access:
             client.close()
             raise
         client.close()
+
+
+def need_refreshable(watch: bool, form: Format) -> None:
+    """Refuse --watch where its output cannot be refreshed.
+
+    Raises:
+        typer.BadParameter: for a JSON envelope.
+    """
+    need(
+        not (watch and form is Format.JSON),
+        "--watch with --format json: one envelope cannot be refreshed; use jsonl",
+    )
 
 
 def need(condition: bool, text: str) -> None:

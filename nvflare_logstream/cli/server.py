@@ -11,12 +11,12 @@ import typer
 from nvflare_logstream.cli.options import (
     Access,
     FormatOption,
+    IntervalOption,
     KitIdOption,
     KitOption,
     SchemaOption,
     TimeoutOption,
-    need,
-    seconds,
+    need_refreshable,
 )
 from nvflare_logstream.cli.output import Format, print_envelope, print_json
 
@@ -33,10 +33,7 @@ EXAMPLES = (
 
 def server(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh in place until interrupted.")] = False,
-    interval: Annotated[
-        float,
-        typer.Option("--interval", metavar="SECONDS", parser=seconds, help="How often --watch refreshes."),
-    ] = 2.0,
+    interval: IntervalOption = 2.0,
     form: FormatOption = Format.TEXT,
     kit_id: KitIdOption = None,
     startup_kit: KitOption = None,
@@ -48,10 +45,7 @@ def server(
     Whoever may view the server's status sees the totals. Names of sites, jobs and directories, and the last
     errors, are for project admins only. Rates are those of the last 10 to 20 seconds.
     """
-    need(
-        not (watch and form is Format.JSON),
-        "--watch with --format json: one envelope cannot be refreshed; use jsonl",
-    )
+    need_refreshable(watch, form)
     with Access("default", kit_id, startup_kit, connect_timeout).client() as client:
         looks = _looks(client, interval if watch else None)
         if form is Format.TEXT:

@@ -11,15 +11,15 @@ import typer
 from nvflare_logstream.cli.options import (
     Access,
     FormatOption,
+    IntervalOption,
     JobArgument,
     KitIdOption,
     KitOption,
     SchemaOption,
     StudyOption,
     TimeoutOption,
-    need,
+    need_refreshable,
     say_job,
-    seconds,
 )
 from nvflare_logstream.cli.output import Format, print_envelope, print_json
 from nvflare_logstream.cli.screen import amount, show
@@ -57,10 +57,7 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Refresh in place until the job and its logs are over.")
     ] = False,
-    interval: Annotated[
-        float,
-        typer.Option("--interval", metavar="SECONDS", parser=seconds, help="How often --watch refreshes."),
-    ] = 2.0,
+    interval: IntervalOption = 2.0,
     form: FormatOption = Format.TEXT,
     study: StudyOption = "default",
     kit_id: KitIdOption = None,
@@ -73,10 +70,7 @@ def status(
     Lag is the time since the site last sent something or said that there is nothing new. Rate is that of the
     last refresh with --watch, otherwise the average while the log was written.
     """
-    need(
-        not (watch and form is Format.JSON),
-        "--watch with --format json: one envelope cannot be refreshed; use jsonl",
-    )
+    need_refreshable(watch, form)
     with Access(study, kit_id, startup_kit, connect_timeout).client() as client:
         job_id = client.find_job(job)
         say_job(job_id, job)

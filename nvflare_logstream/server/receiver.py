@@ -214,16 +214,14 @@ class Receiver:
                     may_reopen=not peer.job_id,
                     commit=False,
                 )
-                reply = StreamReply(stream, Status.OK, end)
+                replies.add(StreamReply(stream, Status.OK, end))
                 # Once a stream has begun, its cursor shows what rotation deletes while the server is down.
                 if frame.losses or not frame.offset:
                     replies.uncommitted.add(key)
             except GapError as gap:
-                reply = StreamReply(stream, Status.GAP, gap.end, gap.cursor)
+                replies.add(StreamReply(stream, Status.GAP, gap.end, gap.cursor))
             except StoreError as error:
                 replies.refuse(stream, error)
-                continue
-            replies.add(reply)
 
     def _note_unreadable(self, request: Request, peer: Peer, replies: Replies) -> list[StreamKey]:
         """Record what the site cannot read, and return those streams of which it gives up the rest."""
@@ -258,15 +256,13 @@ class Receiver:
                 continue
             try:
                 record = self._store.close_stream(key, close)
-                reply = StreamReply(stream, Status.OK, record.end, verdict=record.verdict)
+                replies.add(StreamReply(stream, Status.OK, record.end, verdict=record.verdict))
                 closed.append(key)
                 replies.uncommitted.add(key)
             except GapError as gap:
-                reply = StreamReply(stream, Status.GAP, gap.end, gap.cursor)
+                replies.add(StreamReply(stream, Status.GAP, gap.end, gap.cursor))
             except StoreError as error:
                 replies.refuse(stream, error)
-                continue
-            replies.add(reply)
         return closed
 
     def _may_compare(self, key: StreamKey, close: Close) -> bool:

@@ -21,8 +21,6 @@ from nvflare_logstream.site.source import SourceFactory
 from nvflare_logstream.streams import StreamId, Verdict
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply
 
-_RETRY_LATER = 1.0  # seconds until what could not be read is tried again
-
 _logger = logging.getLogger(__name__)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from nvflare_logstream.streams import Loss
 
@@ -19,11 +19,10 @@ class Told:
         self._again: list[Loss] = []  # to be told again
         self.count = 0
 
-    def tell(self, losses: Iterable[Loss]) -> None:
+    def tell(self, losses: Sequence[Loss]) -> None:
         """These were told."""
-        before = len(self._losses)
         self._losses += losses
-        self.count += len(self._losses) - before
+        self.count += len(losses)
 
     def go_back(self, known: int) -> None:
         """The receiver knows of `known` losses: tell the others again."""

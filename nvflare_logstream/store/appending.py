@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from nvflare_logstream.store.file import StreamFile
 from nvflare_logstream.store.ledger import new_entries
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.quotas import FreeSpace, Usage
-from nvflare_logstream.streams import UNREADABLE, Loss, State, Stream, StreamKey
+from nvflare_logstream.streams import UNREADABLE, Loss, State, Stream, StreamKey, local_time
 
 
 class Appended(NamedTuple):
@@ -126,8 +125,7 @@ class Appending:
             if not why and was_unreadable:
                 reason = ""
             elif why and not (was_unreadable and reason.endswith(f": {why}")):  # else it was said before
-                moment = time.localtime(min(max(since, stream.opened), now))
-                reason = f"{UNREADABLE}{time.strftime('%Y-%m-%d %H:%M:%S', moment)}: {why}"
+                reason = f"{UNREADABLE}{local_time(min(max(since, stream.opened), now))}: {why}"
             file.update(reason=reason, last_seen=now)
             if outcome is not None:
                 file.update(state=State.STOPPED, outcome=outcome, closed=now)

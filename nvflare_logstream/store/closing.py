@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,7 +12,7 @@ from nvflare_logstream.store.file import StreamFile, digest_of
 from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.rebuild import is_rebuilt
-from nvflare_logstream.streams import END_UNSEEN, UNREADABLE, Loss, State, Stream, StreamKey
+from nvflare_logstream.streams import END_UNSEEN, UNREADABLE, Loss, State, Stream, StreamKey, local_time
 from nvflare_logstream.wire.upload import Close
 
 _PATIENCE = 10.0  # seconds that a repeated close waits for the first: less than a site waits for its answer
@@ -118,5 +117,4 @@ def reopened(stream: Stream, allowed: bool) -> Loss:
     # Who closed it did not see how the job ended, so its process may be alive, in a container say.
     if not allowed and not stream.outcome.startswith(END_UNSEEN):
         raise RefusedError(f"{stream.key} was closed: only the site's parent process may go on with it")
-    closed = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stream.closed))
-    return Loss(stream.end, 0, f"closed at {closed}, then the site went on with it")
+    return Loss(stream.end, 0, f"closed at {local_time(stream.closed)}, then the site went on with it")

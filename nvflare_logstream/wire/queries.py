@@ -25,6 +25,7 @@ from nvflare_logstream.wire.query_reply import (
     ReadReply,
     Reply,
     StreamsReply,
+    open_reply,
 )
 from nvflare_logstream.wire.query_values import (
     QUERY_VERSION,
@@ -273,11 +274,8 @@ def decode_reply(job_id: str, request: Request[ReplyT], value: object) -> ReplyT
     Raises:
         WireError: naming the field, its value and what is allowed.
     """
-    row = Fields(value)
-    if row.has("error"):
-        return ErrorReply.decode(row)
-    check_version(row)
-    return request.decode_reply(job_id, row)
+    row = open_reply(value)
+    return row if isinstance(row, ErrorReply) else request.decode_reply(job_id, row)
 
 
 def _filters(row: Fields) -> FilterOptions:

@@ -17,6 +17,7 @@ from nvflare_logstream.wire.job_streams import MAX_ROWS, JobStreams, decode_job,
 from nvflare_logstream.wire.message import MAX_OFFSET
 from nvflare_logstream.wire.query_values import (
     Place,
+    check_version,
     decode_place,
     decode_reading,
     encode_place,
@@ -59,6 +60,19 @@ class ErrorReply(Reply):
         code = row.text("code")
         known = ErrorCode(code) if code in _CODES else ErrorCode.INTERNAL_ERROR
         return cls(known, visible(row.text("error", _MAX_ERROR)))
+
+
+def open_reply(value: object) -> Fields | ErrorReply:
+    """The fields of a reply, or the error that it is: that is read whatever its version.
+
+    Raises:
+        WireError: naming the field, its value and what is allowed.
+    """
+    row = Fields(value)
+    if row.has("error"):
+        return ErrorReply.decode(row)
+    check_version(row)
+    return row
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from nvflare_logstream.lines import in_one_line
 from nvflare_logstream.wire.fields import Fields
 from nvflare_logstream.wire.message import MAX_OFFSET
-from nvflare_logstream.wire.query_reply import ErrorReply
+from nvflare_logstream.wire.query_reply import ErrorReply, open_reply
 from nvflare_logstream.wire.query_values import check_version, message
 from nvflare_logstream.words import Word
 
@@ -190,10 +190,9 @@ def decode_status(value: object) -> ServerStatus | ErrorReply:
     Raises:
         WireError: naming the field, its value and what is allowed.
     """
-    row = Fields(value)
-    if row.has("error"):
-        return ErrorReply.decode(row)
-    check_version(row)
+    row = open_reply(value)
+    if isinstance(row, ErrorReply):
+        return row
     upload_protocol, query_protocol = row.numbers(("upload_protocol", "query_protocol"), 1 << 31)
     return ServerStatus(
         package=_words(row, "package"),

@@ -28,6 +28,8 @@ from nvflare_logstream.wire.peer import Peer
 from nvflare_logstream.wire.upload import Close, Frame, RequestWriter
 from nvflare_logstream.wire.upload_reply import decode_reply
 
+ID = "8f3c0000-1111-2222-3333-444455556666"  # of the one job that a session lists
+
 
 class Network:
     """Cells by their full names; a name that is not among them does not answer."""
@@ -168,6 +170,38 @@ class Engine:
     @contextmanager
     def new_context(self) -> Iterator[object]:
         yield object()
+
+
+class Session:
+    """A session of the runtime that answers every command with `answer`, or raises it."""
+
+    def __init__(self, answer: Any = None, study: str = "default"):
+        self.answer, self._study = answer, study
+        self.timeouts: list[float] = []
+        self.asked: list[Any] = []
+        self.closed: list[str] = []
+        self.api = SimpleNamespace(close=lambda: self.closed.append("api"))
+
+    def set_timeout(self, seconds: float) -> None:
+        self.timeouts.append(seconds)
+
+    def _do_command(self, command: str, enforce_meta: bool, props: dict[str, Any]) -> Any:
+        self.asked.append((command, props))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def _get_dict_data(self, reply: Any) -> Any:
+        return reply
+
+    def list_jobs(self, **wanted: Any) -> list[dict[str, str]]:
+        self.asked.append(wanted)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return [{"job_id": ID, "status": "RUNNING"}]
+
+    def close(self) -> None:
+        self.closed.append("session")
 
 
 def context(engine: Engine, job_id: str = "", **props: Any) -> FLContext:

@@ -53,6 +53,7 @@ from nvflare_logstream.wire.server_status import (
     encode_status,
 )
 from nvflare_logstream.wire.upload import Close, Frame, RequestWriter
+from tests.unit.fake_runtime import Session
 
 GIB = 1 << 30
 JOB = "8f3c0000-1111-2222-3333-444455556666"
@@ -400,27 +401,6 @@ def test_nothing_that_a_server_says_can_move_the_terminal():
 
 
 # -- the port ------------------------------------------------------------------------------------------------
-
-
-class Session:
-    """A session of the runtime that answers with `answer`, or raises it."""
-
-    _study = "default"
-
-    def __init__(self, answer: Any):
-        self.answer, self.asked = answer, []
-
-    def set_timeout(self, seconds: float) -> None:
-        pass
-
-    def _do_command(self, command: str, enforce_meta: bool, props: dict[str, Any]) -> Any:
-        self.asked.append((command, props))
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-    def _get_dict_data(self, reply: Any) -> Any:
-        return reply
 
 
 def client(answer: Any) -> LogClient:

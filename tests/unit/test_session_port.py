@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from nvflare.apis.fl_exception import FLCommunicationError
@@ -21,40 +20,7 @@ from nvflare_logstream.wire.queries import (
     StreamsReply,
     StreamsRequest,
 )
-
-ID = "8f3c0000-1111-2222-3333-444455556666"
-
-
-class Session:
-    """A session of the runtime that answers every command with `answer`, or raises it."""
-
-    def __init__(self, answer: Any = None, study: str = "default"):
-        self.answer, self._study = answer, study
-        self.timeouts: list[float] = []
-        self.asked: list[Any] = []
-        self.closed: list[str] = []
-        self.api = SimpleNamespace(close=lambda: self.closed.append("api"))
-
-    def set_timeout(self, seconds: float) -> None:
-        self.timeouts.append(seconds)
-
-    def _do_command(self, command: str, enforce_meta: bool, props: dict[str, Any]) -> Any:
-        self.asked.append((command, props))
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-    def _get_dict_data(self, reply: Any) -> Any:
-        return reply
-
-    def list_jobs(self, **wanted: Any) -> list[dict[str, str]]:
-        self.asked.append(wanted)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return [{"job_id": ID, "status": "RUNNING"}]
-
-    def close(self) -> None:
-        self.closed.append("session")
+from tests.unit.fake_runtime import ID, Session
 
 
 def port(session: Session, reconnect: Callable[[], Session] | None = None) -> SessionPort:

@@ -24,6 +24,7 @@ from nvflare_logstream.site.cursor import Segment
 from nvflare_logstream.site.plain import ChainFile
 from nvflare_logstream.site.tail import Tailer
 from nvflare_logstream.streams import Loss
+from tests.unit.site_world import Changes
 
 ENOUGH = 1 << 24
 
@@ -64,7 +65,7 @@ class TailMachine(RuleBasedStateMachine):
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="tail-"))
         self.path = self.directory / "log.txt"
-        self.serial, self.time, self.changed = count(1), count(1), 0
+        self.serial, self.time, self.changes = count(1), count(1), Changes()
         self.written, self.delivered, self.losses = b"", b"", set()
         self.cursors = [(0, b"")]
         self.tailer = Tailer(self.directory, "log.txt")
@@ -118,15 +119,7 @@ class TailMachine(RuleBasedStateMachine):
         """Let time pass: two changes of a file never bear the same time."""
         now = next(self.time) * 1_000_000
         os.utime(path, ns=(now, now))
-        self.let_time_pass(path)
-
-    def let_time_pass(self, path: Path) -> None:
-        """What is done to the file now is done later than all before, by the system's own clock."""
-        status = os.stat(path)
-        while status.st_ctime_ns <= self.changed:
-            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-            status = os.stat(path)
-        self.changed = status.st_ctime_ns
+        self.changes.happen_now(path)
 
     def is_begun(self) -> bool:
         """Whether the reader's file can still be compared with others; else what vanishes leaves no trace."""
@@ -160,7 +153,7 @@ class TailMachine(RuleBasedStateMachine):
         for number in range(self.backups - 1, 0, -1):
             if self.backup(number).exists():
                 self.backup(number).rename(self.backup(number + 1))
-                self.let_time_pass(self.backup(number + 1))
+                self.changes.happen_now(self.backup(number + 1))
         self.doubt |= self.destroyed and not self.seen
         self.seen = False
 
@@ -173,7 +166,7 @@ class TailMachine(RuleBasedStateMachine):
     def rotate(self, successor: bool) -> None:
         self.shift()
         self.path.rename(self.backup(1))
-        self.let_time_pass(self.backup(1))
+        self.changes.happen_now(self.backup(1))
         self.renamed = True
         if successor:
             self.path.touch()

@@ -33,7 +33,7 @@ from nvflare_logstream.site.tail import Tailer
 from nvflare_logstream.streams import StreamId, StreamKey
 from nvflare_logstream.testing import Clock, Fault
 from tests.unit.conftest import MEMORY
-from tests.unit.site_world import JOB, SITE, World
+from tests.unit.site_world import JOB, SITE, Changes, World
 
 SHARE = 100  # runs in pytest
 KEY = StreamKey(JOB, SITE, "log.txt")
@@ -131,7 +131,7 @@ class Way:
         self.log = self.world.logs / "log.txt"
         self.pieces: list[Piece] = []
         self.files: dict[str, Piece] = {}  # by name, copies included
-        self.tick = self.changed = 0
+        self.tick, self.changes = 0, Changes()
         self.doubt = ""  # why bytes may be missing, or be thought to be
         self.copied = False  # an operator made a copy under a backup's name
         self.blind = ""  # why bytes may be missing although nobody can know
@@ -221,15 +221,7 @@ class Way:
         """Two changes never bear the same time."""
         self.tick += 1
         os.utime(path, (self.tick, self.tick))
-        self.let_time_pass(path)
-
-    def let_time_pass(self, path: Path) -> None:
-        """What is done to the file now is done later than all before, by the system's own clock."""
-        status = os.stat(path)
-        while status.st_ctime_ns <= self.changed:
-            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-            status = os.stat(path)
-        self.changed = status.st_ctime_ns
+        self.changes.happen_now(path)
 
     def append(self, name: str, data: bytes) -> None:
         with (self.world.logs / name).open("ab") as file:
@@ -284,7 +276,7 @@ class Way:
 
     def rename(self, old: str, new: str) -> None:
         (self.world.logs / old).rename(self.world.logs / new)
-        self.let_time_pass(self.world.logs / new)
+        self.changes.happen_now(self.world.logs / new)
         self.files[new] = self.files.pop(old)
 
     def empty(self) -> None:

@@ -281,8 +281,8 @@ def test_where_no_streamer_can_go_in_the_parent_follows_the_files(federation, re
     assert federation.ended().outcome == "exit code unknown"
 
 
-def test_a_job_that_ends_while_the_policy_cannot_be_read_is_finished_afterwards(federation, monkeypatch):
-    """A disk that fails, no descriptor left, a file being saved: no restart of the site is needed."""
+def end_while_the_policy_cannot_be_read(federation, monkeypatch) -> Path:
+    """A job runs and ends; returns the site's resources.json, which is broken by then."""
     monkeypatch.setattr(site_log_streamer, "_RETRY_SECONDS", 0.01)
     federation.start_server()
     federation.server.run(JOB, "site-1")
@@ -292,6 +292,12 @@ def test_a_job_that_ends_while_the_policy_cannot_be_read_is_finished_afterwards(
     resources = Path(federation.client.workspace.get_root_dir()) / "local" / "resources.json"
     resources.write_text("{")
     federation.site_event(EventType.JOB_COMPLETED)
+    return resources
+
+
+def test_a_job_that_ends_while_the_policy_cannot_be_read_is_finished_afterwards(federation, monkeypatch):
+    """A disk that fails, no descriptor left, a file being saved: no restart of the site is needed."""
+    resources = end_while_the_policy_cannot_be_read(federation, monkeypatch)
     federation.site_event(EventType.JOB_COMPLETED)
     assert federation.site._retry
     assert federation.stream() is None, "nothing leaves meanwhile"
@@ -302,15 +308,7 @@ def test_a_job_that_ends_while_the_policy_cannot_be_read_is_finished_afterwards(
 
 
 def test_a_job_that_ends_at_a_site_that_then_keeps_its_logs_is_not_sent(federation, monkeypatch):
-    monkeypatch.setattr(site_log_streamer, "_RETRY_SECONDS", 0.01)
-    federation.start_server()
-    federation.server.run(JOB, "site-1")
-    federation.start_site(ADMITTED)
-    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
-    federation.log.write_bytes(LINES)
-    resources = Path(federation.client.workspace.get_root_dir()) / "local" / "resources.json"
-    resources.write_text("{")
-    federation.site_event(EventType.JOB_COMPLETED)
+    resources = end_while_the_policy_cannot_be_read(federation, monkeypatch)
     resources.write_text(json.dumps({"allow_log_streaming": False}))
     wait_for(lambda: not federation.site._over)
     assert not federation.site._retry and federation.stream() is None
