@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice, pairwise
 from pathlib import Path
@@ -19,7 +19,7 @@ _COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
 
 
 def scan(
-    log: Path, known: Collection[Segment] = (), copies: Collection[tuple[int, int]] = ()
+    log: Path, known: Sequence[Segment] = (), copies: Collection[tuple[int, int]] = ()
 ) -> list[ChainFile]:
     """The rotation chain, oldest first. A rotation renames file by file: look until two looks agree.
 
@@ -39,7 +39,7 @@ def scan(
     return chain
 
 
-def _scan_once(log: Path, known: Collection[Segment], copies: Collection[tuple[int, int]]) -> list[ChainFile]:
+def _scan_once(log: Path, known: Sequence[Segment], copies: Collection[tuple[int, int]]) -> list[ChainFile]:
     try:
         suffixes = _suffixes(log, known)
         users = owners(log.parent)
@@ -61,7 +61,7 @@ def _scan_once(log: Path, known: Collection[Segment], copies: Collection[tuple[i
     return chain
 
 
-def _in_order(rotated: list[ChainFile], known: Collection[Segment]) -> list[ChainFile]:
+def _in_order(rotated: list[ChainFile], known: Sequence[Segment]) -> list[ChainFile]:
     """Put rotated files in order, oldest first.
 
     Some loggers give the newest backup the lowest number, some the highest. Backups named otherwise are in
@@ -77,12 +77,15 @@ def _number(file: ChainFile) -> int:
     return int(suffix) if suffix.isdecimal() else -1
 
 
-def _newest_is_highest(numbered: list[ChainFile], known: Collection[Segment]) -> bool:
+def _newest_is_highest(numbered: list[ChainFile], known: Sequence[Segment]) -> bool:
     """Whether the newest of some files, in the order of their numbers, is the last one."""
     if numbered and _number(numbered[-1]) >= _DATE:
         return True
-    # What was read comes before what was not: that says more than times, which a late line turns round.
-    read = [_number(file) for file in numbered if was_read(file, known)]
+    # What was read says more than times, which a late line turns round: it was read in order, and comes
+    # before what was not read.
+    read = [_number(file) for segment in known for file in numbered if was_read(file, [segment])]
+    if read and read[0] != read[-1]:
+        return read[0] < read[-1]
     rest = [_number(file) for file in numbered if file.size and _number(file) not in read]
     if read and rest and min(read) > max(rest):
         return False
@@ -111,7 +114,7 @@ def is_order_doubtful(files: list[ChainFile]) -> bool:
     return written * changed < 0 or written > 0 == changed
 
 
-def _suffixes(log: Path, known: Collection[Segment]) -> list[str]:
+def _suffixes(log: Path, known: Sequence[Segment]) -> list[str]:
     """What follows `<log>.` in the names of the rotated files; of too many those with the outermost numbers.
 
     The newest are among these, whichever way the numbers run.

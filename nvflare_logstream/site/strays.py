@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,7 +30,8 @@ class Strays:
     def __init__(self, log: Path):
         self._log = log
         self._log_inodes = (0, 0)  # of the log at the last looks, and before it was rotated last
-        self._copies: set[tuple[int, int]] = set()  # inodes and sizes
+        self._copies: set[tuple[int, int]] = set()  # inodes and sizes of those that were told
+        self._found: set[tuple[int, int]] = set()  # also told: the file that one is like may be gone by now
         self._told: set[Loss] = set()
 
     def forget(self) -> None:
@@ -38,7 +39,7 @@ class Strays:
         self._copies.clear()
         self._told.clear()
 
-    def look(self, known: Collection[Segment]) -> list[ChainFile]:
+    def look(self, known: Sequence[Segment]) -> list[ChainFile]:
         """The rotation chain without the copies that were found, see `scan`."""
         chain = scan(self._log, known, self._copies)
         if chain and chain[-1].path == self._log and chain[-1].inode != self._log_inodes[1]:
@@ -73,11 +74,14 @@ class Strays:
         if not (self._is_copy(file, segments, chain) or (opened and _is_head(file, opened.head))):
             return []
         self._copies.add((file.inode, file.size))
+        self._found.add((file.inode, file.size))
         return [Loss(offset, None, _COPIED.format(file.path.name))]
 
     def _is_copy(self, file: ChainFile, segments: Sequence[Segment], chain: list[ChainFile]) -> bool:
         if file.size < _SHORTEST_COPY:
             return False
+        if (file.inode, file.size) in self._found:
+            return True
         others = [other for other in chain if other.inode != file.inode]
         return _was_read_elsewhere(file, segments) or any(_begins(file, other) for other in others)
 

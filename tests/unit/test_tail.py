@@ -551,6 +551,21 @@ def test_a_copy_that_an_operator_made_is_left_alone(log, tailer, name):
     assert data + read_all(tailer) == b"one two three"
 
 
+def test_a_known_copy_stays_left_out_when_the_file_it_is_a_copy_of_has_gone(log, tailer):
+    """The receiver lost what it had not on disk, and goes back to a file that rotation removed meanwhile."""
+    log.write_bytes(b"what was written first, ")
+    shutil.copyfile(log, log.with_name("log.txt.99"))
+    append(log, b"and then ")
+    log.rename(log.with_name("log.txt.1"))
+    log.write_bytes(b"the next ")
+    chunk = tailer.read(ENOUGH)
+    assert [loss.offset for loss in chunk.losses] == [0], "an entry tells of the copy"
+    assert chunk.data + read_all(tailer) == b"what was written first, and then the next "
+    log.rename(log.with_name("log.txt.1"))
+    tailer.seek(chunk.offset + len(chunk.data), chunk.cursor)
+    assert b"first" not in read_with_losses(tailer)[0]
+
+
 # -- what else may lie there ---------------------------------------------------------------------------------
 
 

@@ -111,6 +111,8 @@ class Looking(Tailer):
     def seek(self, offset: int, cursor: bytes) -> None:
         way = self.way
         unknown = way.vanished or (way.fresh and way.at_risk)
+        if way.fresh and way.has_orphaned_copy():
+            way.blind = way.blind or "a new reader, and a copy of a file that is gone"
         way.forget()
         super().seek(offset, cursor)
         way.fresh = False
@@ -133,7 +135,7 @@ class Way:
         self.files: dict[str, Piece] = {}  # by name, copies included
         self.tick, self.changes = 0, Changes()
         self.doubt = ""  # why bytes may be missing, or be thought to be
-        self.copied = False  # an operator made a copy under a backup's name
+        self.copies: dict[Piece, Piece] = {}  # made by an operator under a backup's name, and of what
         self.blind = ""  # why bytes may be missing although nobody can know
         self.vanished = 0  # files that came and went since the last look
         self.at_risk = self.fresh = False  # bytes went that were not committed; a new reader begins
@@ -202,6 +204,11 @@ class Way:
         """Whether the file that follows is known, and there: what came and went behind it leaves no trace."""
         files = [self.world.logs / name for name in self.files]
         return tailer._next.inode in [path.stat().st_ino for path in files]
+
+    def has_orphaned_copy(self) -> bool:
+        """Whether a copy is there and the file that it was made of is not."""
+        there = self.files.values()
+        return any(copy in there and original not in there for copy, original in self.copies.items())
 
     def before_look(self, tailer: Tailer) -> None:
         is_open, named = tailer.descriptor is not None, self.is_named(tailer) or self.is_followed(tailer)
@@ -317,12 +324,13 @@ class Way:
         if len(self.files.get("log.txt", Piece()).data) >= 16 and name not in self.files:
             shutil.copyfile(self.log, self.world.logs / name)
             self.files[name] = Piece()  # none of the truth
+            self.copies[self.files[name]] = self.files["log.txt"]
             self.touch(self.world.logs / name)
-            self.doubt, self.copied = "an operator's copy has a backup's name", True
+            self.doubt = "an operator's copy has a backup's name"
 
     def truncate(self) -> None:
         if self.files.get("log.txt", Piece()).data:
-            if self.copied:
+            if self.copies:
                 self.blind = self.blind or "a copy, then a truncation: so does copytruncate"
             self.doubt = self.doubt or "truncated"
             self.empty()
@@ -486,6 +494,11 @@ FOUND = {  # runs that failed once: seed and steps
         "write 317560081, turn 2160113576, restart_sender 2555170341, fail_at_server 867932177, "
         "rotate 2145796502, turn 3100631183, write 1431375842, turn 3688645580, delete 973580045, "
         "turn 3657301796, turn 2701327445",
+    ),
+    "an operator's copy under a high number turned the order of the backups round once it was read": (
+        901621,
+        "write 3125397509, turn 3167680154, rotate 1559161841, write 3430559223, numbered_copy 773335030, "
+        "rotate 3289767937, write 833200452, rotate 2668412148",
     ),
 }
 
