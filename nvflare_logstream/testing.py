@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
@@ -123,6 +124,11 @@ class FaultyLink(Link):
         if fault is Fault.REPEAT:
             reply = self.deliver(payload)
         return reply[:-1] if fault is Fault.DAMAGE_REPLY else reply
+
+    def tell(self, payload: bytes) -> None:
+        """Send a request to which no answer is wanted: nobody learns of a fault."""
+        with suppress(LinkError):
+            self.send(payload)
 
 
 class MemorySource:

@@ -24,7 +24,7 @@ from nvflare_logstream.wire.peer import Peer
 CHANNEL = "nvflare_logstream"
 TOPIC = "stream"  # a request that waits for its reply
 _POST_TOPIC, _REPLY_TOPIC = "post", "reply"  # a request that does not, and what answers it
-_NUMBER = "nvflare_logstream_number"  # header: which request a reply belongs to
+_NUMBER = "nvflare_logstream_number"  # header: which request a reply belongs to; without it none is wanted
 _JOB = "nvflare_logstream_job"  # header: the job whose process sends; empty for a site's parent process
 _NO_CALLBACK = "no callback"  # the error text of a cell that has no receiver on the channel
 
@@ -80,21 +80,36 @@ class CellLink(Link):
         The cell has no request that does not block, so the reply comes as a message of its own: no second
         thread is needed.
         """
-        target = self._targets[0]
         self._posted, self._reply = uuid.uuid4().hex, None
         self._replied.clear()
-        message = Message({_NUMBER: self._posted, _JOB: self._job_id}, payload)
-        with _as_link_error(target):
-            problems = self._core.fire_and_forget(CHANNEL, _POST_TOPIC, target, message, optional=True)
+        target, problem = self._fire({_NUMBER: self._posted, _JOB: self._job_id}, payload)
 
         def collect() -> bytes:
-            if problems.get(target):
-                raise LinkError(f"{target}: {problems[target]}")
+            if problem:
+                raise LinkError(f"{target}: {problem}")
             if not self._replied.wait(self._timeout) or self._reply is None:
                 raise LinkError(f"{target}: no reply within {self._timeout:g} s")
             return self._reply
 
         return collect
+
+    def tell(self, payload: bytes) -> None:
+        """Send a request to which no answer is wanted: that saves each side the half of its messages.
+
+        Raises:
+            LinkError: if it cannot be sent.
+        """
+        target, problem = self._fire({_JOB: self._job_id}, payload)
+        if problem:
+            raise LinkError(f"{target}: {problem}")
+
+    def _fire(self, headers: dict[str, str], payload: bytes) -> tuple[str, str]:
+        """Send without waiting to where the last request was answered; return where, and what went wrong."""
+        target = self._targets[0]
+        with _as_link_error(target):
+            message = Message(headers, payload)
+            problems = self._core.fire_and_forget(CHANNEL, _POST_TOPIC, target, message, optional=True)
+        return target, problems.get(target) or ""
 
     def _take_reply(self, message: Message) -> None:
         if message.get_header(_NUMBER) == self._posted:  # else it comes too late: the request was sent again
@@ -132,8 +147,10 @@ def serve(cell: Any, handle: Callable[[object, Peer], bytes]) -> None:
         return Message(payload=handle(request.payload, peer_of(site, origin, request.get_header(_JOB))))
 
     def answer_posted(request: Message) -> None:
-        reply = answer(request)
-        reply.set_header(_NUMBER, request.get_header(_NUMBER))
+        reply, number = answer(request), request.get_header(_NUMBER)
+        if not number:
+            return
+        reply.set_header(_NUMBER, number)
         core.fire_and_forget(
             CHANNEL, _REPLY_TOPIC, request.get_header(MessageHeaderKey.ORIGIN), reply, optional=True
         )

@@ -25,6 +25,7 @@ class Batch:
     Attributes:
         closing: streams whose close is in it.
         given_up: streams that cannot be read, and are not tried again.
+        sent: streams of which it brings bytes or the close.
         ends: where the receiver stands in each stream once it has taken the batch.
         payload: the encoded request, once it is complete.
     """
@@ -34,6 +35,7 @@ class Batch:
         self._wall_time, self.jobs = wall_time, jobs
         self.closing: set[StreamId] = set()
         self.given_up: set[StreamId] = set()
+        self.sent: set[StreamId] = set()
         self.ends: dict[StreamId, int] = {}
         self.payload = b""
         self._opens = 0
@@ -55,27 +57,24 @@ class Batch:
             if log.outcome is not None:
                 self.given_up.add(log.stream)
 
-    def add(self, stream: FollowedStream, streams_left: int) -> bool:
+    def add(self, stream: FollowedStream, streams_left: int) -> None:
         """Add what follows in one stream, up to its share of the room; at its end also its close.
 
         Args:
             stream: one whose source is where the receiver will stand.
             streams_left: how many streams share the room that is left, this one included.
 
-        Returns:
-            Whether there was anything.
-
         Raises:
             OSError: if the log cannot be read now; what was read before it is in the batch.
         """
-        writer, source, begin = self.writer, stream.source, stream.source.offset
+        writer, source = self.writer, stream.source
         self.ends[stream.id] = source.offset
         end = writer.raw_size + max((_MOST_READ - writer.raw_size) // streams_left, MAX_FRAME)
         while True:
             room = min(MAX_FRAME, end - writer.raw_size)
             if room <= 0 or writer.size >= _MOST_SENT or writer.raw_size >= _MOST_READ:
                 writer.full = True
-                return source.offset > begin
+                return
             chunk = source.read(room)
             if chunk is None and stream.phase is Phase.CLOSING:
                 digest, begins = source.digest()
@@ -83,7 +82,9 @@ class Batch:
                 if chunk is None:
                     writer.close(Close(stream.id, source.offset, digest, begins, stream.outcome))
                     self.closing.add(stream.id)
+                    self.sent.add(stream.id)
             if chunk is None:
-                return source.offset > begin or stream.id in self.closing
+                return
             writer.frame(Frame(stream.id, chunk.offset, chunk.data, chunk.cursor, chunk.losses))
             self.ends[stream.id] = source.offset
+            self.sent.add(stream.id)

@@ -2,6 +2,7 @@
 
 * `begin` goes from IDLE to UNDER_WAY; `prepare` from there to AHEAD, while a full batch is under way.
 * `answered` goes from UNDER_WAY to IDLE, or from AHEAD to UNDER_WAY: what was prepared is the next request.
+* `told` goes from UNDER_WAY to IDLE without an answer: the next answer tells what came of it.
 * `failed` stays: a request without an answer is sent again as it was.
 * `drop` goes to IDLE from anywhere: nobody knows what the receiver took.
 """
@@ -12,6 +13,8 @@ from enum import Enum
 
 from nvflare_logstream.site.batch import Batch
 from nvflare_logstream.site.timer import RequestTimer
+
+_MOST_TOLD = 7  # requests in a row to which no answer is wanted
 
 
 class Step(Enum):
@@ -36,6 +39,8 @@ class Exchange:
     def __init__(self, now: float):
         self._unanswered: list[Batch] = []
         self._timer = RequestTimer()
+        self._told = 0  # requests since the last answer
+        self._server_wait = 0.0  # seconds of rest for which the last answer asked
         self.failures = 0
         self.last_answer = now
 
@@ -63,6 +68,22 @@ class Exchange:
         assert self.step is Step.UNDER_WAY
         self._unanswered.append(batch)
 
+    def may_tell(self, batch: Batch, now: float) -> bool:
+        """Whether a request needs no answer: it brings bytes and nothing else, and another follows soon.
+
+        An answer costs both sides as much as a request. What is lost without one leaves a gap, of which the
+        next answer tells.
+        """
+        if not batch.writer.plain or batch.writer.full or self.failures or self._told >= _MOST_TOLD:
+            return False
+        return self._timer.in_quick_succession(now)
+
+    def told(self, now: float, cost: float) -> None:
+        """The request under way was sent, and no answer comes; it took `cost` seconds of CPU."""
+        assert self.step is Step.UNDER_WAY
+        self._told += 1
+        self._sent(now, self._server_wait, cost)
+
     def answered(self, now: float, server_wait: float, cost: float = 0.0) -> None:
         """The request under way was answered.
 
@@ -71,9 +92,12 @@ class Exchange:
             server_wait: seconds of rest for which the receiver asks.
             cost: seconds of CPU that the request took.
         """
-        batch = self._unanswered.pop(0)
-        self.failures, self.last_answer = 0, now
-        self._timer.sent(now, batch.writer.raw_size, cost, batch.writer.full, server_wait)
+        self.failures, self.last_answer, self._told, self._server_wait = 0, now, 0, server_wait
+        self._sent(now, server_wait, cost)
+
+    def _sent(self, now: float, server_wait: float, cost: float) -> None:
+        writer = self._unanswered.pop(0).writer
+        self._timer.sent(now, writer.raw_size, cost, writer.full, server_wait)
 
     def failed(self, now: float, answered: bool = False) -> None:
         """No answer came or, with `answered`, none that says what was taken."""

@@ -84,6 +84,7 @@ class FollowedStream:
         held_until: monotonic time in seconds before which nothing is tried for it.
         trouble: why the log cannot be read; empty if it could be the last time.
         told: the receiver knows of the trouble.
+        unconfirmed: bytes were sent to which no answer was wanted, and no other answer has come since.
         last_said: monotonic time in seconds at which the receiver was last told anything of it.
         progress: whether the receiver gets on with it.
     """
@@ -95,7 +96,7 @@ class FollowedStream:
         self.held_until = 0.0
         self._put_off = PutOff()
         self.trouble = ""
-        self.told = False
+        self.told = self.unconfirmed = False
         self.last_said = 0.0
         self._since = self._over_since = 0.0  # when the trouble began; when the job was over
         self.progress = Progress()

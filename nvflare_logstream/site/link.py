@@ -24,3 +24,11 @@ class Link:
             A function that waits for the reply; it returns and raises what `send` does.
         """
         return partial(self.send, payload)
+
+    def tell(self, payload: bytes) -> None:
+        """Send a request to which no answer is wanted.
+
+        Raises:
+            LinkError: if it cannot be sent; nobody learns of what is lost later on the way.
+        """
+        self.send(payload)

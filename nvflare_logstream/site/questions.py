@@ -11,6 +11,7 @@ from nvflare_logstream.site.orders import FinishJob, RefuseLogs
 from nvflare_logstream.site.progress import PutOff
 from nvflare_logstream.streams import StreamId
 from nvflare_logstream.wire.upload import Refusal
+from nvflare_logstream.wire.upload_reply import Status, StreamReply
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -66,9 +67,12 @@ class Questions:
         if self.jobs.get(job.job_id) is job:
             self._ask_later(self.jobs, job.job_id, now)
 
-    def refusal_later(self, stream: StreamId, now: float) -> None:
-        """The receiver cannot judge a refusal yet."""
-        self._ask_later(self.refusals, stream, now)
+    def take_refusal(self, row: StreamReply, now: float) -> None:
+        """The receiver has taken a refusal, or cannot judge it yet."""
+        if row.status is Status.LATER:
+            self._ask_later(self.refusals, row.stream, now)
+        elif row.status is Status.REFUSED:
+            del self.refusals[row.stream]
 
     def _ask_later(self, queue: dict[_Key, _Value], key: _Key, now: float) -> None:
         """Ask for it again later, after those behind it."""

@@ -118,6 +118,8 @@ class SenderState:
         if batch.writer.full:
             self._rotate_turns()
         if batch.writer.empty:
+            self._confirm(batch, now)
+        if batch.writer.empty:
             streams_held = any(stream.held_until > now for stream in self.streams.values())
             if not streams_held and not self.questions.held_back(now):
                 self.quiet_looks += 1
@@ -130,6 +132,12 @@ class SenderState:
         batch.payload = batch.writer.encode()
         self.exchange.begin(batch)
         return batch
+
+    def _confirm(self, batch: Batch, now: float) -> None:
+        """Ask whether the receiver took what it was told: no bytes follow now whose answer would say so."""
+        for stream, _ in self._ready(now):
+            if stream.unconfirmed and stream.placed:
+                batch.open(stream, now)
 
     def prepare_batch(self, now: float, wall_time: float) -> None:
         """Prepare the request after the one under way, with the bytes that follow those in it.
@@ -161,7 +169,8 @@ class SenderState:
 
     def _add(self, stream: FollowedStream, batch: Batch, streams_left: int, now: float) -> None:
         try:
-            if batch.add(stream, streams_left):
+            batch.add(stream, streams_left)
+            if stream.id in batch.sent:
                 stream.last_said = now
             # What came between the last read and the first watch would otherwise go unnoticed.
             self.look_at_once |= self._watch(stream) or batch.writer.full
@@ -188,6 +197,12 @@ class SenderState:
         for stream in self.streams.values():
             stream.forget_place()
 
+    def told(self, batch: Batch, now: float, cost: float) -> None:
+        """A request was sent to which no answer comes; it took `cost` seconds of CPU."""
+        self.exchange.told(now, cost)
+        for stream in filter(None, map(self.streams.get, batch.sent)):
+            stream.unconfirmed = True
+
     def take_error(self, batch: Batch, now: float) -> None:
         """The receiver refused a whole request: ask where every stream of it stands, ever more rarely."""
         self.drop_requests()
@@ -200,7 +215,7 @@ class SenderState:
         ended: list[Ended] = []
         for row in reply.streams:
             if row.stream in self.questions.refusals:
-                self._take_refusal(row, now)
+                self.questions.take_refusal(row, now)
             stream = self.streams.get(row.stream)
             if stream is not None and not self._take_row(stream, row, batch, now, ended):
                 self.drop_requests()
@@ -219,7 +234,7 @@ class SenderState:
         self, stream: FollowedStream, row: StreamReply, batch: Batch, now: float, ended: list[Ended]
     ) -> bool:
         """Take what the receiver says of one stream; False if the prepared request does not fit it."""
-        expected = batch.ends.get(row.stream, stream.source.offset)
+        expected, stream.unconfirmed = batch.ends.get(row.stream, stream.source.offset), False
         if row.status is Status.REFUSED:
             ended.append(self._end(stream, Verdict.REFUSED, row.reason))
         elif row.status is Status.LATER:
@@ -256,12 +271,6 @@ class SenderState:
         except Exception as error:  # a cursor comes back from the receiver and may be anything
             stream.forget_place()
             self._hold_unreadable(stream, error, now)
-
-    def _take_refusal(self, row: StreamReply, now: float) -> None:
-        if row.status is Status.LATER:
-            self.questions.refusal_later(row.stream, now)
-        elif row.status is Status.REFUSED:
-            del self.questions.refusals[row.stream]
 
     def _take_known(self, job: FinishJob, reply: Reply, now: float) -> None:
         """The receiver said where the job's streams stand: follow those that are ours to their ends.

@@ -8,12 +8,13 @@ that some dozens of lines travel together; at ten lines a second each travels al
 from __future__ import annotations
 
 _SHARE = 0.0195  # of a core, for the requests of a log that is written all the time
-_IN_ALL = 2.0  # times what is measured: the runtime's own threads take as much again for a request
+_IN_ALL = 1.85  # times what is measured: the runtime's own threads take their part of a request
 _MOST_COST = 0.0025  # seconds of CPU; what takes longer reads a backlog, or hashes a whole log at its close
 _WEIGHT = 0.1  # of the last request in the mean of what requests cost
 _SHORTEST = 0.02  # seconds between two requests while few bytes come
 _MANY_BYTES = 60_000.0  # bytes a second from which requests go only as often as that share allows
 _MEMORY = 1.0  # seconds over which the rate is taken
+_QUICK = 0.2  # seconds between two requests, if it may go sooner than that
 _LONGEST = 0.25  # seconds; a reader who follows still sees the log run
 _LONGEST_SERVER_WAIT = 30.0  # seconds; what a server may ask for, whatever it says
 _LONGEST_RETRY = 5.0  # seconds, while no answer comes
@@ -30,7 +31,7 @@ class RequestTimer:
         self._not_before = float("-inf")
 
     def sent(self, now: float, size: int, cost: float, full: bool, server_wait: float) -> None:
-        """Note an answered request.
+        """Note a request that was sent, and answered if an answer is wanted.
 
         Args:
             now: the time.
@@ -58,6 +59,10 @@ class RequestTimer:
         """
         longest = _LONGEST_RETRY_ANSWERED if answered else _LONGEST_RETRY
         self._not_before = now + min(0.2 * 2 ** min(attempt, 10), longest)
+
+    def in_quick_succession(self, now: float) -> bool:
+        """Whether a request now comes about as soon after the last one as it may: more is being written."""
+        return now - self._last < max(_QUICK, 1.5 * (self._not_before - self._last))
 
     @property
     def not_before(self) -> float:

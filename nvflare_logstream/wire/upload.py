@@ -102,6 +102,12 @@ class RequestWriter:
         """True while there is nothing to say."""
         return len(self._fields) == 3
 
+    @property
+    def plain(self) -> bool:
+        """True while there is nothing but bytes."""
+        frames = self._fields.get("frames", ())
+        return len(self._fields) == 4 and bool(frames) and not any(row["lost"] for row in frames)
+
     def _row(self, section: str, stream: StreamId, **more: Any) -> None:
         self._fields.setdefault(section, []).append({"job": stream.job_id, "file": stream.file, **more})
 

@@ -117,6 +117,18 @@ def test_a_post_that_cannot_be_delivered_is_a_link_error(network):
         CellLink(network.cell("site-1")).post(b"hello")()
 
 
+def test_what_is_told_reaches_the_receiver_and_nothing_comes_back(network):
+    peers = serve_at(network, "server")
+    site = network.cell("site-1")
+    link, back = CellLink(site), []
+    site.callbacks["nvflare_logstream", "reply"] = back.append
+    link.tell(b"hello")
+    assert peers == [Peer("site-1")] and not back
+    del network.cells["server"]
+    with pytest.raises(LinkError, match=r"^server: target_unreachable"):
+        link.tell(b"hello")
+
+
 def test_only_the_answer_no_callback_says_that_there_is_no_receiver(network):
     cell = network.cell("server.job-1")
     assert not has_receiver(cell)

@@ -42,12 +42,12 @@ def test_requests_that_cost_little_go_soon_and_dear_ones_more_rarely():
 
 @pytest.mark.parametrize("cost", [0.0001, 0.0005, 0.001, 0.002])
 def test_a_log_that_is_written_all_the_time_costs_a_fiftieth_of_a_core(cost):
-    """The runtime's own threads take about as much for a request as the sender's thread."""
+    """The runtime's own threads take nearly as much for a request as the sender's thread: 0.85 times that."""
     now, requests, timer = 0.0, 0, RequestTimer()
     while now < 300.0:
         timer.sent(now, MUCH, cost, full=False, server_wait=0.0)
         now, requests = timer.not_before, requests + 1
-    assert requests * 2 * cost / 300.0 <= 0.02
+    assert requests * 1.85 * cost / 300.0 <= 0.02
     assert cost > 0.0006 or 300.0 / requests <= 0.07, "lines are young"
 
 

@@ -268,6 +268,46 @@ def test_without_faults_every_byte_is_sent_once(world):
     assert sum(len(frame.data) for frame in frames) == sum(map(len, written.values()))
 
 
+@pytest.mark.parametrize("lost", range(8))
+def test_a_log_written_all_the_time_needs_few_answers_and_loses_nothing_without_them(world, lost):
+    """Of eight requests in quick succession seven are told; one of them is lost on its way."""
+    sender, written, told = world.sender("log.txt"), b"", []
+    tell = world.link.tell
+
+    def lose_one(payload):
+        told.append(payload)
+        world.link.faults = [Fault.LOSE_REQUEST] * (len(told) == lost)
+        tell(payload)
+
+    world.link.tell = lose_one
+    for number in range(30):
+        world.write(b"line %d\n" % number)
+        written += b"line %d\n" % number
+        world.run(sender, turns=2)
+    assert 15 <= len(told) < len(world.link.requests)
+    world.run(sender)
+    assert world.stored() == written, "without another line the receiver is asked what it took"
+    world.finish(sender)
+    assert world.stored() == written and world.info().verdict == "complete"
+
+
+def test_a_drain_waits_for_an_answer(world):
+    """What was only told counts as taken when the receiver says so."""
+    sender, stream = world.sender("log.txt"), StreamId(JOB, "log.txt")
+    sender.turn()
+    for number in range(20):
+        world.write(b"line %d\n" % number)
+        sender.turn()
+        if sender._state.streams[stream].unconfirmed:
+            break
+    assert sender._state.streams[stream].unconfirmed
+    looks = sender._state.quiet_looks
+    sender.turn()
+    assert sender._state.quiet_looks == looks, "this turn asks"
+    world.run(sender, turns=3)
+    assert sender._state.quiet_looks > looks
+
+
 def test_many_streams_travel_in_few_requests_and_finish(memory_path):
     world = World(memory_path, files=700)
     files = [f"log-{number}.txt" for number in range(700)]
