@@ -1,14 +1,18 @@
-"""Which files follow the open one, and whether others may have come and gone between."""
+"""Which files follow the open one, and whether others may have come and gone between.
+
+A file that was seen to follow is known by its inode and the head it had then: the inode of a deleted one is
+soon used again. It is expected until it is reached, so that its going is noticed however many come before it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from nvflare_logstream.site.chain import unread, was_read
+from nvflare_logstream.site.chain import holder, unread, was_read
 from nvflare_logstream.site.cursor import Segment
-from nvflare_logstream.site.openfile import OpenFile
-from nvflare_logstream.site.plain import ChainFile
+from nvflare_logstream.site.openfile import HEAD, OpenFile
+from nvflare_logstream.site.plain import ChainFile, head_of
 
 
 class Succession:
@@ -18,13 +22,13 @@ class Succession:
         log: the log's path.
 
     Attributes:
-        inode: of the file that follows for certain; 0 if none is known.
+        expected: the files that follow for certain, as they were seen first, oldest first.
         orphaned: the open file had no name at the last look.
     """
 
     def __init__(self, log: Path):
         self._log = log
-        self.inode = 0
+        self.expected: list[Segment] = []
         self.orphaned = False
 
     def followers(
@@ -37,23 +41,43 @@ class Succession:
             file: the open one.
             segments: what was read.
         """
-        inodes = [other.inode for other in chain]
+        inodes, first = [other.inode for other in chain], self.expected[:1]
         if file is not None and file.inode in inodes:
-            certain = not self.inode or self.inode in inodes
+            certain = not first or holder(chain, first[0]) is not None
             later = chain[inodes.index(file.inode) + 1 :]
             return [other for other in later if not was_read(other, segments)], certain
         followers = unread(chain, segments)
         if file is None or not followers:
             return followers, True
-        if self.inode:
-            return followers, followers[0].inode == self.inode
+        if first:
+            return followers, holder(followers[:1], first[0]) is not None
         new = [other for other in followers if other.size or other.path == self._log]
         # Ours was deleted and made anew: more than once, for all we know, unless we saw both.
         seen = self.orphaned or file.named
         return followers, not new or (len(new) == 1 and new[0].path == self._log and seen)
 
     def note(self, chain: list[ChainFile], file: OpenFile | None, segments: Sequence[Segment]) -> None:
-        """Note the file that follows, if none is known yet."""
-        if not self.inode:
+        """Note the files that follow, if none is known yet."""
+        if not self.expected:
             followers, certain = self.followers(chain, file, segments)
-            self.inode = followers[0].inode if followers and certain else 0
+            self.expect(followers if certain else [], chain)
+
+    def expect(self, followers: Sequence[ChainFile], chain: list[ChainFile]) -> None:
+        """Note files that follow for certain; those seen before stay unless it turns out that they do not."""
+        self.expected = [
+            seen for seen in self.expected if holder([*followers], seen) or not holder(chain, seen)
+        ]
+        for file in followers:
+            if not any(holder([file], seen) for seen in self.expected):
+                length = min(file.size, HEAD)
+                self.expected.append(Segment(file.inode, 0, 0, head_of(file.path, length), length))
+
+    def reach(self, file: ChainFile, chain: list[ChainFile]) -> bool:
+        """The reader goes on to `file`; returns whether one that was seen to come before it has gone."""
+        gone = False
+        while self.expected and not holder(chain, self.expected[0]):
+            gone = True
+            del self.expected[0]
+        if self.expected and holder([file], self.expected[0]):
+            del self.expected[0]
+        return gone

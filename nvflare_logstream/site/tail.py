@@ -81,7 +81,7 @@ class Tailer:
         self._told.go_back(found.losses if found else 0)
         if not (place and self._file and self._file.holds(place.segments)):
             self.close()
-            self._next.inode = 0
+            self._next.expected = []
         self._segments, self._base, self._losses = [], offset, []
         if place:
             self._seek_to(place)
@@ -135,7 +135,7 @@ class Tailer:
         """Open the file to be read next, or note which one follows it; raises OSError as `read` does."""
         if self._file is None and self._cursor is not None:
             self._advance()
-        elif self._file is not None and not self._next.inode:
+        elif self._file is not None:
             self._next.note(self._scan(), self._file, self._segments)
 
     def read(self, limit: int) -> Chunk | None:
@@ -235,18 +235,18 @@ class Tailer:
         followers, certain = self._next.followers(chain, self._file, self._segments)
         self._next.orphaned = not followers and self._file is not None and not self._file.named
         if certain:  # also if it cannot be opened now
-            self._next.inode = followers[0].inode if followers else 0
+            self._next.expect(followers, chain)
         if not followers or (certain and self._file is not None and not any(file.size for file in followers)):
             check_plain(self._path)
             if not followers and (not certain or self._ahead.take(self.offset)):
                 self._lose()
-                self._next.inode = 0
+                self._next.expected = []
             return False
         too_many = not self._segments and len(followers) > MOST_FILES + 1
         followers = skip_empty(followers)
         if copy := self._find_copy(followers[0], chain):
             self._losses += copy
-            self._next.inode = 0
+            self._next.expected = []
             return True  # without it, the order of the others may be another
         if self._file is not None and self._file.has_more():
             return True  # a last line came while we looked
@@ -257,11 +257,10 @@ class Tailer:
         if opened := self._open(followers[0], 0):
             self._losses += doubt
             self._ahead.take(self.offset)
-            if missing:
+            if self._next.reach(followers[0], chain) or missing:
                 self._lose()
             elif too_many:
                 self._lose(f"there are more than {MOST_FILES} rotated files, and not all were read")
-            self._next.inode = followers[1].inode if len(followers) > 1 else 0
             self._begin_segment(opened)
             self._losses += self._strays.find_late_lines(chain, self._base, self._segments)
         return True  # also if a rotation came between the scan and the open: look again
