@@ -57,20 +57,31 @@ class Succession:
         return followers, not new or (len(new) == 1 and new[0].path == self._log and seen)
 
     def note(self, chain: list[ChainFile], file: OpenFile | None, segments: Sequence[Segment]) -> None:
-        """Note the files that follow, if none is known yet."""
-        if not self.expected:
-            followers, certain = self.followers(chain, file, segments)
-            self.expect(followers if certain else [], chain)
+        """Note the files that follow the open one."""
+        followers, certain = self.followers(chain, file, segments)
+        if certain:
+            self.expect(followers, chain)
 
     def expect(self, followers: Sequence[ChainFile], chain: list[ChainFile]) -> None:
-        """Note files that follow for certain; those seen before stay unless it turns out that they do not."""
-        self.expected = [
-            seen for seen in self.expected if holder([*followers], seen) or not holder(chain, seen)
-        ]
-        for file in followers:
-            if not any(holder([file], seen) for seen in self.expected):
-                length = min(file.size, HEAD)
-                self.expected.append(Segment(file.inode, 0, 0, head_of(file.path, length), length))
+        """Note files that follow for certain; those that were seen before and have gone keep their places."""
+        entries = [self._seen(file) or _look_at(file) for file in followers]
+        for number, seen in enumerate(self.expected):
+            if seen in entries or holder(chain, seen):
+                continue
+            later = [other for other in self.expected[number + 1 :] if other in entries]
+            if number and self.expected[number - 1] in entries:
+                place = entries.index(self.expected[number - 1]) + 1
+            else:
+                place = entries.index(later[0]) if later else 0
+            entries.insert(place, seen)
+        self.expected = entries
+
+    def _seen(self, file: ChainFile) -> Segment | None:
+        return next((seen for seen in self.expected if holder([file], seen)), None)
+
+    def drop(self, file: ChainFile) -> None:
+        """A file turned out to be none of the log."""
+        self.expected = [seen for seen in self.expected if not holder([file], seen)]
 
     def reach(self, file: ChainFile, chain: list[ChainFile]) -> bool:
         """The reader goes on to `file`; returns whether one that was seen to come before it has gone."""
@@ -81,3 +92,8 @@ class Succession:
         if self.expected and holder([file], self.expected[0]):
             del self.expected[0]
         return gone
+
+
+def _look_at(file: ChainFile) -> Segment:
+    length = min(file.size, HEAD)
+    return Segment(file.inode, 0, 0, head_of(file.path, length), length)

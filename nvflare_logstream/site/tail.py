@@ -81,7 +81,6 @@ class Tailer:
         self._told.go_back(found.losses if found else 0)
         if not (place and self._file and self._file.holds(place.segments)):
             self.close()
-            self._next.expected = []
         self._segments, self._base, self._losses = [], offset, []
         if place:
             self._seek_to(place)
@@ -183,11 +182,12 @@ class Tailer:
         """Go on in the copy that was made before the truncation, or else at the file's new start."""
         chain = self._scan()
         if other := file.newest_copy(chain):
+            copied = file.copied_from(other, chain)
             copy = self._open(other, file.position, file.anchor)
             if copy is None:
                 return file  # it was rotated between the scan and the open: look again
             if all(named.inode != file.inode for named in chain):
-                self._losses.append(Loss(self.offset + other.size - file.position, None, _REMOVED))
+                self._losses.append(Loss(self.offset + copied, None, _REMOVED))
             # The copy holds all of this file's bytes, so it also stands in for them in the digest.
             self._segments[-1] = copy.segment(self._segments[-1])
             return copy
@@ -246,7 +246,7 @@ class Tailer:
         followers = skip_empty(followers)
         if copy := self._find_copy(followers[0], chain):
             self._losses += copy
-            self._next.expected = []
+            self._next.drop(followers[0])
             return True  # without it, the order of the others may be another
         if self._file is not None and self._file.has_more():
             return True  # a last line came while we looked
