@@ -7,6 +7,7 @@ soon used again. It is expected until it is reached, so that its going is notice
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from nvflare_logstream.site.chain import holder, unread, was_read
@@ -56,6 +57,13 @@ class Succession:
         seen = self.orphaned or file.named
         return followers, not new or (len(new) == 1 and new[0].path == self._log and seen)
 
+    def go_to(
+        self, place: ChainFile, chain: list[ChainFile], file: OpenFile | None, segments: Sequence[Segment]
+    ) -> None:
+        """The reader has opened the file that holds its place: note the files that follow it."""
+        self.expected = self.behind(place, chain)[1]
+        self.note(chain, file, segments)
+
     def note(self, chain: list[ChainFile], file: OpenFile | None, segments: Sequence[Segment]) -> None:
         """Note the files that follow the open one."""
         followers, certain = self.followers(chain, file, segments)
@@ -81,17 +89,21 @@ class Succession:
 
     def drop(self, file: ChainFile) -> None:
         """A file turned out to be none of the log."""
-        self.expected = [seen for seen in self.expected if not holder([file], seen)]
+        self.expected = [seen for seen in self.expected if seen.inode != file.inode]
 
-    def reach(self, file: ChainFile, chain: list[ChainFile]) -> bool:
-        """The reader goes on to `file`; returns whether one that was seen to come before it has gone."""
-        gone = False
-        while self.expected and not holder(chain, self.expected[0]):
-            gone = True
-            del self.expected[0]
-        if self.expected and holder([file], self.expected[0]):
-            del self.expected[0]
-        return gone
+    def behind(self, file: ChainFile, chain: list[ChainFile]) -> tuple[bool, list[Segment]]:
+        """Whether files that came before `file` have gone, and what is expected behind it.
+
+        Raises:
+            OSError: if a file cannot be read.
+        """
+        number = next((n for n, seen in enumerate(self.expected) if holder([file], seen)), -1)
+        if number >= 0:
+            before, behind = self.expected[:number], self.expected[number + 1 :]
+        else:
+            before = list(takewhile(lambda seen: not holder(chain, seen), self.expected))
+            behind = self.expected[len(before) :]
+        return not all(holder(chain, seen) for seen in before), behind
 
 
 def _look_at(file: ChainFile) -> Segment:

@@ -101,13 +101,13 @@ class Tailer:
             self._lose("the file was removed or rotated away before it was read to its end")
         elif opened := self._open(file, self._segments[-1].end, place.anchor):
             self._segments[-1] = opened.segment(self._segments[-1])
-            self._next.note(self._scan(), self._file, self._segments)
+            self._next.go_to(file, self._scan(), self._file, self._segments)
         else:  # it was rotated between the scan and the open
             self._seek_to(place)
 
     def _seek_by_length(self) -> bool:
         """Go to the place behind the chain's first `offset` bytes; False if it holds fewer."""
-        segments, left = [], self.offset
+        segments, left, self._next.expected = [], self.offset, []
         for file in self._scan():
             length = min(left, file.size)
             if not length:
@@ -209,8 +209,7 @@ class Tailer:
         if before and (copy := self._find_copy(before[0], chain)):
             self._losses += copy
             return self._step_back(file)
-        earlier = self._open(before[0], 0) if before else None
-        if earlier:
+        if earlier := self._open(before[0], 0) if before else None:
             self._segments.pop()
             self._begin_segment(earlier)
         return earlier
@@ -253,11 +252,13 @@ class Tailer:
         doubt = self._strays.find_doubt(chain, followers, self._segments, self.offset)
         # All that may fail comes before the open: a file that is open has a segment.
         read_before = self._ahead.peek(self.offset)
-        missing = not certain or (read_before and not holder(followers[:1], read_before))
+        gone, expected = self._next.behind(followers[0], chain)
+        missing = not certain or gone or (read_before and not holder(followers[:1], read_before))
         if opened := self._open(followers[0], 0):
             self._losses += doubt
             self._ahead.take(self.offset)
-            if self._next.reach(followers[0], chain) or missing:
+            self._next.expected = expected
+            if missing:
                 self._lose()
             elif too_many:
                 self._lose(f"there are more than {MOST_FILES} rotated files, and not all were read")
