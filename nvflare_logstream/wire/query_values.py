@@ -57,16 +57,17 @@ class FilterOptions:
     def __post_init__(self) -> None:
         self.for_site(None)
 
-    def for_site(self, utc_offset: int | None) -> Filters:
+    def for_site(self, utc_offset: int | None, skew: float = 0.0) -> Filters:
         """The filters for the logs of one site.
 
         Args:
             utc_offset: the site's offset from UTC in seconds; None where it is not known.
+            skew: the site's clock minus the server's, in seconds.
         """
         values = {option.name: getattr(self, option.name) for option in fields(self)}
         for name in ("since", "until"):
             if values[name] is not None:
-                values[name] = lines.parse_since(name, values[name], utc_offset=utc_offset)
+                values[name] = lines.parse_since(name, values[name], utc_offset=utc_offset, skew=skew)
         return Filters(**values)
 
     def unbounded(self) -> FilterOptions:

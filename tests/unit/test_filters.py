@@ -268,7 +268,7 @@ def test_a_continuation_line_belongs_to_its_record():
         ("max_bytes", True),
         ("level", "LOUD"),
         ("grep", "(("),
-        ("since", "yesterday"),
+        ("since", "tomorrow"),
         ("until", "10x"),
         ("before", 5000),
     ],

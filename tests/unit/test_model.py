@@ -116,7 +116,7 @@ def test_an_empty_log_is_there_and_one_that_is_only_expected_is_not():
         ("sites", ("x" * 257,), 'a pattern such as "site-*"'),
         ("file", "../log.txt", "no path"),
         ("file", 3, "no path"),
-        ("since", "yesterday", "a time such as"),
+        ("since", "tomorrow", "a time such as"),
         ("since", 5, "a time such as"),
         ("since", "99999999999d", "a time such as"),
         ("until", "", "a time such as"),

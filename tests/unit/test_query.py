@@ -213,7 +213,7 @@ ODD = {"at": 0, "end": 5}
         ({"op": "read", "site": "site-1", "file": "a/b"}, "file"),
         ({"op": "read", **WHERE, "filters": {"tail": -1}}, "filters.tail"),
         ({"op": "read", **WHERE, "filters": {"since": 5}}, "filters.since"),
-        ({"op": "read", **WHERE, "filters": {"since": "yesterday"}}, "filters.since"),
+        ({"op": "read", **WHERE, "filters": {"since": "tomorrow"}}, "filters.since"),
         ({"op": "read", **WHERE, "filters": {"grep": "(("}}, "filters.grep"),
         ({"op": "read", **WHERE, "filters": {"before": 1001}}, "filters.before"),
         ({"op": "read", **WHERE, "whole_lines": "yes"}, "whole_lines"),
