@@ -104,8 +104,10 @@ class LogTask:
         chosen = self.query.choose(job.streams)
         sites = self._summaries(chosen, job)
         streams = {stream.site: stream for stream in chosen if stream.available}
-        if not streams and ALL_SITES not in self.query.sites:
+        none_left = not sites and bool(job.streams)
+        if none_left or (not streams and ALL_SITES not in self.query.sites):
             reasons = "; ".join(f"{name}: {site.standing}" for name, site in sites.items())
+            reasons = reasons or "--exclude-site leaves no site"
             hint = f"`nvflare-logstream status {self.job_id}` shows what there is."
             text = f"no such log for job {self.job_id}: {reasons}"
             raise RetrievalError(ErrorCode.LOG_NOT_FOUND, text, hint)

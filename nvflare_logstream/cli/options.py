@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # the runtime takes half a second to load: only once the argu
     from nvflare_logstream.client.client import LogClient
 
 _KIT = "Start-up kit"
+ALL_LINES = -1
+_LEVEL_NAMES = {"WARN": "WARNING", "ERR": "ERROR", "CRIT": "CRITICAL", "FATAL": "CRITICAL"}
 
 
 def whole_number(given: object) -> int:
@@ -30,6 +32,26 @@ def whole_number(given: object) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 15:
         raise typer.BadParameter(f"{text!r} is not allowed; a whole number from 0 on")
     return int(text)
+
+
+def tail_lines(given: object) -> int:
+    """Read the value of --tail: a number of lines, or `ALL_LINES` for "all" and "-1".
+
+    Raises:
+        typer.BadParameter: if it is neither.
+    """
+    if str(given).lower() in ("all", str(ALL_LINES)):
+        return ALL_LINES
+    try:
+        return whole_number(given)
+    except typer.BadParameter as error:
+        raise typer.BadParameter(f"{error.message}, or all") from None
+
+
+def level(given: object) -> str:
+    """Read the name of a level, in capitals or small letters, also a short or an older one."""
+    name = str(given).upper()
+    return _LEVEL_NAMES.get(name, name)
 
 
 def seconds(given: object) -> float:

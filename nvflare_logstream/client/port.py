@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError, WireError
+from nvflare_logstream.errors import ErrorCode, LostContactError, OlderPeerError, RetrievalError, WireError
 from nvflare_logstream.wire.queries import ErrorReply, ReplyT, Request, decode_reply
 from nvflare_logstream.wire.server_status import ServerStatus, decode_status
 
@@ -77,6 +77,9 @@ def read_status(answer: object) -> ServerStatus:
 def _read(decode: Callable[[], AnswerT | ErrorReply]) -> AnswerT:
     try:
         reply = decode()
+    except OlderPeerError as error:
+        hint = "Do without, or have the server's nvflare_logstream updated."
+        raise RetrievalError(ErrorCode.SERVER_TOO_OLD, str(error), hint) from error
     except WireError as error:
         raise RetrievalError(
             ErrorCode.INVALID_REPLY, f"the server's reply cannot be read: {error}"

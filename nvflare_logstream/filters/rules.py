@@ -49,6 +49,8 @@ class Filters:
     after: int = 0
     tail: int | None = None
     max_bytes: int | None = None
+    exclude: tuple[str, ...] = ()
+    head: int | None = None
     _pattern: Any = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -69,6 +71,13 @@ class Filters:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= high:
                 raise ArgumentError(name, value, f"a whole number from 0 to {high}")
+        if self.head is not None and self.tail is not None:
+            raise ArgumentError("head", self.head, "only without tail")
+        for pattern in self.exclude:
+            try:
+                re2.compile(pattern)
+            except re2.error:
+                raise ArgumentError("exclude", pattern, "a pattern in RE2 syntax") from None
         object.__setattr__(self, "_pattern", self._compile())
 
     def _compile(self) -> Any:

@@ -6,13 +6,16 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 from nvflare_logstream import lines
-from nvflare_logstream.errors import ArgumentError, WireError
+from nvflare_logstream.errors import ArgumentError, OlderPeerError, WireError
 from nvflare_logstream.filters.line_filter import MAX_BEFORE, LineState
 from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.filters.rules import MAX_CONTEXT, MAX_PATTERN, Filters
 from nvflare_logstream.wire.fields import Fields
 
 QUERY_VERSION = 1
+MAX_EXCLUDED = 100  # patterns
+MAX_FILTERS = 100  # names in a reply
+_LATER_FILTERS = ("exclude", "head")  # which the first servers that answer queries ignore
 _FAR = 1 << 62  # above every place in a log
 _COUNTS = ("skip_lines", "skip_bytes", "start", "counted", "cut")
 _FLAGS = ("json", "timed", "since_applied", "truncated")
@@ -36,7 +39,7 @@ class FilterOptions:
 
     Attributes:
         since, until: as `nvflare_logstream.lines.parse_since` reads them.
-        level, grep, ignore_case, invert, before, after, tail, max_bytes: as in
+        level, grep, ignore_case, invert, before, after, tail, max_bytes, exclude, head: as in
             `nvflare_logstream.filters.Filters`.
 
     Raises:
@@ -53,6 +56,8 @@ class FilterOptions:
     after: int = 0
     tail: int | None = None
     max_bytes: int | None = None
+    exclude: tuple[str, ...] = ()
+    head: int | None = None
 
     def __post_init__(self) -> None:
         self.for_site(None)
@@ -71,16 +76,36 @@ class FilterOptions:
         return Filters(**values)
 
     def unbounded(self) -> FilterOptions:
-        """The same filters without `tail` and `max_bytes`, which bound a log when it is first read."""
-        if self.tail is None and self.max_bytes is None:
+        """The same filters without `head`, `tail` and `max_bytes`: they bound what is read at first."""
+        if self.head is None and self.tail is None and self.max_bytes is None:
             return self
-        return replace(self, tail=None, max_bytes=None)
+        return replace(self, head=None, tail=None, max_bytes=None)
 
 
 def encode_filters(options: FilterOptions) -> dict[str, Any]:
     """Filters as they travel: only what differs from its default; 0 is a bound."""
     values = {option.name: (getattr(options, option.name), option.default) for option in fields(options)}
-    return {name: value for name, (value, default) in values.items() if value != default}
+    changed = {name: value for name, (value, default) in values.items() if value != default}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
+
+
+def heeded(options: FilterOptions) -> dict[str, Any]:
+    """The field of a reply that names the filters which it heeds, of those that some servers do not know."""
+    names = [name for name in _LATER_FILTERS if name in encode_filters(options)]
+    return {"filters": names} if names else {}
+
+
+def check_heeded(options: FilterOptions, row: Fields) -> None:
+    """Refuse a reply of a server that ignored a filter since it does not know it.
+
+    Raises:
+        OlderPeerError: naming the filters.
+    """
+    ignored = set(heeded(options).get("filters", ())) - set(row.names("filters", MAX_FILTERS))
+    if ignored:
+        raise OlderPeerError(
+            f"the server is older than this command: it has no {' and no '.join(sorted(ignored))}"
+        )
 
 
 def decode_filters(row: Fields) -> FilterOptions:
@@ -94,9 +119,14 @@ def decode_filters(row: Fields) -> FilterOptions:
     }
     flags: dict[str, Any] = {name: row.flag(name) for name in ("ignore_case", "invert")}
     context: dict[str, Any] = {name: row.number(name, MAX_CONTEXT, default=0) for name in ("before", "after")}
-    bounds: dict[str, Any] = {name: row.number(name, _FAR, default=None) for name in ("tail", "max_bytes")}
+    bounds: dict[str, Any] = {
+        name: row.number(name, _FAR, default=None) for name in ("head", "tail", "max_bytes")
+    }
+    exclude = tuple(row.rows("exclude", MAX_EXCLUDED))
+    if not all(isinstance(pattern, str) and len(pattern) <= MAX_PATTERN for pattern in exclude):
+        raise row.bad("exclude", exclude, f"patterns of at most {MAX_PATTERN} characters")
     try:
-        return FilterOptions(**texts, **flags, **context, **bounds)
+        return FilterOptions(**texts, **flags, **context, **bounds, exclude=exclude)
     except ArgumentError as error:
         raise WireError(f"{row.where}{error}") from None
 
