@@ -11,10 +11,10 @@ from nvflare_logstream.cli.output import OK, REFUSED, Format, notice, print_enve
 from nvflare_logstream.cli.printers import Printer
 from nvflare_logstream.client.merge import in_order
 from nvflare_logstream.client.model import COMPLETED, UNKNOWN, Event, EventKind, JobStreams
-from nvflare_logstream.client.query import ALL_SITES, LogQuery
+from nvflare_logstream.client.query import LogQuery
 from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.filters import FILTER_NAMES
-from nvflare_logstream.names import SERVER_SITE
+from nvflare_logstream.names import ALL_SITES, SERVER_SITE
 from nvflare_logstream.streams import Stream, Verdict, in_words
 
 if TYPE_CHECKING:

@@ -42,6 +42,7 @@ from nvflare_logstream.cli.options import (
     SchemaOption,
     StudyOption,
     TimeoutOption,
+    names,
     need,
     say_job,
 )
@@ -54,8 +55,8 @@ from nvflare_logstream.cli.printers import (
     Printer,
     TerminalPrinter,
 )
-from nvflare_logstream.client.query import ALL_SITES, TEXT_LOG, LogQuery
-from nvflare_logstream.names import SERVER_SITE
+from nvflare_logstream.client.query import TEXT_LOG, LogQuery
+from nvflare_logstream.names import ALL_SITES, SERVER_SITE
 
 EXAMPLES = (
     "nvflare-logstream logs @latest --site all --follow",
@@ -108,8 +109,8 @@ def logs(
     _check_lines(grep, exclude, head, tail, follow, ignore_case, bool(invert or before or after or context))
     default_tail = not follow and all(bound is None for bound in (head, tail, since, until, max_bytes))
     query = LogQuery(
-        sites=_names(site) or ((ALL_SITES,) if exclude_site else (SERVER_SITE,)),
-        exclude_sites=_names(exclude_site),
+        sites=names(site) or ((ALL_SITES,) if exclude_site else (SERVER_SITE,)),
+        exclude_sites=names(exclude_site),
         file=file or TEXT_LOG,
         prefer_json=file is None and form is Format.JSON and output is None,
         since=since,
@@ -169,11 +170,6 @@ def _check_lines(
     need(bool(grep or exclude) or not ignore_case, "--ignore-case: add --grep or --exclude")
     need(head is None or tail in (None, ALL_LINES), "--head and --tail: use one of them")
     need(head is None or not follow, "--head with --follow: the first lines are there already; use one")
-
-
-def _names(typed: list[str] | None) -> tuple[str, ...]:
-    """Names and patterns of sites, each typed alone or with commas between."""
-    return tuple(name.strip() for names in typed or () for name in names.split(","))
 
 
 def _terminal(

@@ -72,6 +72,12 @@ def seconds(given: object) -> float:
 JobArgument = Annotated[
     str, typer.Argument(metavar="JOB_ID", help="A job's id, the beginning of one, or @latest.")
 ]
+AnyJobArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[JOB_ID]", help="A job's id, the beginning of one, or @latest. Default: list all jobs."
+    ),
+]
 StudyOption = Annotated[
     str, typer.Option("--study", metavar="NAME", help="The study that the job was submitted to.")
 ]
@@ -157,16 +163,21 @@ class Access:
         client.close()
 
 
-def need_refreshable(watch: bool, form: Format) -> None:
+def need_refreshable(watch: bool, form: str) -> None:
     """Refuse --watch where its output cannot be refreshed.
 
     Raises:
-        typer.BadParameter: for a JSON envelope.
+        typer.BadParameter: for a JSON envelope and for CSV.
     """
     need(
-        not (watch and form is Format.JSON),
-        "--watch with --format json: one envelope cannot be refreshed; use jsonl",
+        not (watch and form in ("json", "csv")),
+        f"--watch with --format {form}: one envelope cannot be refreshed; use jsonl",
     )
+
+
+def names(typed: list[str] | None) -> tuple[str, ...]:
+    """Names and patterns of sites, each typed alone or with commas between."""
+    return tuple(name.strip() for given in typed or () for name in given.split(","))
 
 
 def need(condition: bool, text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -11,11 +10,10 @@ from nvflare_logstream import lines
 from nvflare_logstream.errors import ArgumentError
 from nvflare_logstream.filters import FILTER_NAMES, Filters
 from nvflare_logstream.filters.rules import MAX_PATTERN
-from nvflare_logstream.names import SERVER_SITE, check_name
+from nvflare_logstream.names import ALL_SITES, SERVER_SITE, check_name, fits
 from nvflare_logstream.streams import State, Stream, StreamKey
 from nvflare_logstream.wire.queries import FilterOptions
 
-ALL_SITES = "all"
 TEXT_LOG, _JSON_LOG = "log.txt", "log.json"
 _MAX_SITE = 256  # characters of a name or pattern
 _FARTHEST = 14 * 3600  # seconds between UTC and the clocks farthest from it
@@ -115,12 +113,12 @@ class LogQuery:
         return {
             entry: f"no such site in this job; {names}"
             for entry in self.sites
-            if entry != ALL_SITES and not any(_fits(site, entry) for site in known)
+            if entry != ALL_SITES and not any(fits(site, entry) for site in known)
         }
 
     def _is_about(self, site: str) -> bool:
-        wanted = any(_fits(site, entry) for entry in self.sites)
-        return wanted and not any(_fits(site, entry) for entry in self.exclude_sites)
+        wanted = any(fits(site, entry) for entry in self.sites)
+        return wanted and not any(fits(site, entry) for entry in self.exclude_sites)
 
     def _of_site(self, files: dict[str, Stream]) -> Stream:
         stream, instead = files.get(self.file), files.get(_JSON_LOG)
@@ -133,11 +131,6 @@ class LogQuery:
         reason = f"not sent by this site; it sends {', '.join(sent)}" if sent else "not sent by this site"
         key = next(iter(files.values())).key
         return Stream(StreamKey(key.job_id, key.site, self.file), state=State.EXPECTED, reason=reason)
-
-
-def _fits(site: str, pattern: str) -> bool:
-    # A site's name may itself look like a pattern.
-    return pattern in (ALL_SITES, site) or fnmatch.fnmatchcase(site, pattern)
 
 
 def _one_pattern(grep: str | tuple[str, ...] | None) -> str | None:
