@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nvflare_logstream import lines
+from nvflare_logstream.cli.options import completed
 from nvflare_logstream.cli.output import notice, print_envelope, print_json
 from nvflare_logstream.streams import Verdict, local_time
 from nvflare_logstream.wire.job_list import MAX_JOBS, JobList, JobQuestion, ListedJob, SiteVerdict
@@ -48,13 +49,19 @@ class ListFormat(Word):
 
 SitesOption = Annotated[
     list[str] | None,
-    typer.Option("--site", metavar="NAME", help="Only these sites: names or patterns, with commas between."),
+    typer.Option(
+        "--site",
+        metavar="NAME",
+        autocompletion=completed("sites"),
+        help="Only these sites: names or patterns, with commas between.",
+    ),
 ]
 VerdictOption = Annotated[
     list[str] | None,
     typer.Option(
         "--verdict",
         metavar="VERDICT",
+        autocompletion=lambda: [verdict.replace(" ", "-") for verdict in Verdict],
         help=f"Only logs with such a verdict: {', '.join(v.replace(' ', '-') for v in Verdict)}.",
     ),
 ]

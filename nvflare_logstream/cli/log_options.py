@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nvflare_logstream.cli.options import level, tail_lines, whole_number
+from nvflare_logstream.cli.options import completed, level, tail_lines, whole_number
 from nvflare_logstream.cli.printers import Colour
 
 DEFAULT_TAIL = 500  # lines, where no bound is given, as the runtime's command has it
@@ -20,6 +20,7 @@ SiteOption = Annotated[
         "--site",
         "--sites",
         metavar="NAME",
+        autocompletion=completed("sites"),
         help="A site, a pattern, server, or all; several with commas between. Default: server.",
         rich_help_panel=_WHICH,
     ),
@@ -29,6 +30,7 @@ ExcludeSiteOption = Annotated[
     typer.Option(
         "--exclude-site",
         metavar="NAME",
+        autocompletion=completed("sites"),
         help="Not this site; takes what --site takes. Without --site: all others.",
         rich_help_panel=_WHICH,
     ),
@@ -38,6 +40,7 @@ FileOption = Annotated[
     typer.Option(
         "--file",
         metavar="NAME",
+        autocompletion=completed("files"),
         help="log.txt, error_log.txt or another log that the site streams. Default: log.txt; with "
         "--format json log.json, where there is one.",
         rich_help_panel=_WHICH,
@@ -62,6 +65,7 @@ LevelOption = Annotated[
         "--level",
         metavar="LEVEL",
         parser=level,
+        autocompletion=lambda: _LEVELS.replace(",", "").replace(" or", "").split(),
         help=f"At least this level: {_LEVELS}; warn will do.",
         rich_help_panel=_WHAT,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -69,13 +69,32 @@ def seconds(given: object) -> float:
     return value
 
 
+def completed(what: str) -> Callable[[typer.Context, str], Iterable[tuple[str, str]]]:
+    """What a shell is offered for an option: "jobs", "sites" or "files", as the server knows them."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> Iterable[tuple[str, str]]:
+        from nvflare_logstream.cli import complete
+
+        found: Iterable[tuple[str, str]] = getattr(complete, what)(ctx, incomplete)
+        return found
+
+    return complete
+
+
 JobArgument = Annotated[
-    str, typer.Argument(metavar="JOB_ID", help="A job's id, the beginning of one, or @latest.")
+    str,
+    typer.Argument(
+        metavar="JOB_ID",
+        help="A job's id, the beginning of one, or @latest.",
+        autocompletion=completed("jobs"),
+    ),
 ]
 AnyJobArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[JOB_ID]", help="A job's id, the beginning of one, or @latest. Default: list all jobs."
+        metavar="[JOB_ID]",
+        autocompletion=completed("jobs"),
+        help="A job's id, the beginning of one, or @latest. Default: list all jobs.",
     ),
 ]
 StudyOption = Annotated[
