@@ -45,6 +45,8 @@ class LogQuery:
     after: int = 0
     tail: int | None = None
     max_bytes: int | None = None
+    exclude: tuple[str, ...] = ()
+    head: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.sites, (list, tuple)) or not self.sites:
