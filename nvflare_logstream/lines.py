@@ -16,9 +16,19 @@ from typing import Any
 from nvflare_logstream.errors import ArgumentError
 
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+# Names that other loggers use. What has no rank stands above all: it is rather shown than hidden.
+_UNRANKED = 60
+KNOWN_LEVELS = {
+    **LEVELS,
+    **{"NOTSET": 0, "TRACE": 5, "VERBOSE": 15, "NOTICE": 25, "SUCCESS": 25, "WARN": 30, "FATAL": 50},
+}
+# A record begins with its time. Then come, between " - ", its level, or up to three names and its level: the
+# formats of the runtime. A name in capitals behind the first one is a level, if one that nobody ranks.
+LEVEL_START = r"\[?[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}[^ \n]* - "
+LEVEL_FIRST_NAME = r"(?:[^ \n]|[ ]+(?:[^ \n-]|-[^ \n]))*[ ]* - "
+LEVEL_NAME = r"[^ \n]+ - "
 
 _TIME = re.compile(r"\[?(?P<time>\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}(?:[.,]\d+)?)")
-_LEVEL = re.compile(r" - (DEBUG|INFO|WARNING|ERROR|CRITICAL) - ")
 _UNITS = ("weeks", "days", "hours", "minutes", "seconds")  # each typed by its first letter
 _AMOUNTS = "".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?){unit[0]})?" for unit in _UNITS)
 _DURATION = re.compile(rf"-?{_AMOUNTS}(?: ago)?")
@@ -185,16 +195,42 @@ def json_time(line: str) -> datetime.datetime | None:
     return None
 
 
+def level_pattern(ranked: str, any_level: str) -> str:
+    """A pattern for the beginning of a text line with a level, in the syntax of `re` and of RE2.
+
+    Args:
+        ranked: a pattern for levels where a name may stand too: in any of four fields.
+        any_level: a pattern for what else is a level where the runtime's own format has one.
+    """
+    last = f"{LEVEL_NAME}(?:{LEVEL_NAME})?(?:{ranked})"
+    return f"{LEVEL_START}(?:(?:{ranked})|{LEVEL_FIRST_NAME}(?:(?:{any_level})|{last})) - "
+
+
+_KNOWN = "|".join(KNOWN_LEVELS)
+_LEVEL = re.compile(
+    f"{LEVEL_START}(?:(?P<a>{_KNOWN})|{LEVEL_FIRST_NAME}(?:(?P<b>[A-Z][A-Z0-9_]*|Level [0-9]+)"
+    f"|{LEVEL_NAME}(?:{LEVEL_NAME})?(?P<c>{_KNOWN}))) - "
+)
+
+
 def text_level(line: str) -> int | None:
     """The level of a text line that begins a record, or None."""
-    match = _LEVEL.search(line) if _TIME.match(line) else None
-    return LEVELS[match.group(1)] if match else None
+    match = _LEVEL.match(line)
+    return _rank(match["a"] or match["b"] or match["c"]) if match else None
 
 
 def json_level(line: str) -> int | None:
     """The level in a JSON line, or None."""
     record = _record(line) or {}
-    return LEVELS.get(str(record.get("levelname") or record.get("level") or "").upper())
+    level = record.get("levelname") or record.get("level")
+    if isinstance(level, int) and not isinstance(level, bool):
+        return level
+    return _rank(level.strip()) if isinstance(level, str) and level.strip() else None
+
+
+def _rank(level: str) -> int:
+    number = re.fullmatch(r"(?:Level )?([0-9]{1,9})", level)
+    return int(number[1]) if number else KNOWN_LEVELS.get(level.upper(), _UNRANKED)
 
 
 def visible(text: str) -> str:

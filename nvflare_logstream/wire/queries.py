@@ -149,7 +149,8 @@ class ReadRequest(Request[ReadReply]):
 
     def encode(self) -> dict[str, Any]:
         """The request as it travels."""
-        reading = {} if self.reading is None else {"reading": encode_reading(self.reading)}
+        at = None if self.reading is None else self.reading._replace(breaks=())
+        reading = {} if at is None else {"reading": encode_reading(at)}
         where = {"site": self.site, "file": self.file, "whole_lines": self.whole_lines}
         return message(op=self.operation, filters=encode_filters(self.filters), **where, **reading)
 
@@ -189,7 +190,8 @@ class FollowRequest(Request[FollowReply]):
 
     def encode(self) -> dict[str, Any]:
         """The request as it travels."""
-        places = list(map(encode_place, self.places))
+        # What a reading says of the text that came with it is of no use to the server.
+        places = [encode_place(at._replace(reading=at.reading._replace(breaks=()))) for at in self.places]
         filters = encode_filters(self.filters)
         return message(op=self.operation, places=places, filters=filters, wait=self.wait, mark=self.mark)
 

@@ -17,6 +17,7 @@ MAX_EXCLUDED = 100  # patterns
 MAX_FILTERS = 100  # names in a reply
 _LATER_FILTERS = ("exclude", "head")  # which the first servers that answer queries ignore
 _FAR = 1 << 62  # above every place in a log
+_MOST_BREAKS = 1 << 24  # more than the characters of any part
 _COUNTS = ("skip_lines", "skip_bytes", "start", "counted", "cut")
 _FLAGS = ("json", "timed", "since_applied", "truncated")
 
@@ -135,6 +136,7 @@ def encode_reading(reading: Reading) -> dict[str, Any]:
     """A reading as it travels."""
     values = reading._asdict()
     values["at"] = values.pop("offset")
+    values["breaks"] = list(reading.breaks)
     if reading.state is not None:
         values["state"] = {**reading.state._asdict(), "before": list(reading.state.before)}
     return values
@@ -167,7 +169,16 @@ def decode_reading(row: Fields) -> Reading:
         start=start,
         counted=counted,
         cut=cut,
+        left=row.number("left", _FAR, default=None),
+        breaks=_breaks(row),
     )
+
+
+def _breaks(row: Fields) -> tuple[int, ...]:
+    breaks = row.rows("breaks", _MOST_BREAKS)
+    if not all(type(place) is int and place >= 0 for place in breaks):
+        raise row.bad("breaks", breaks, "whole numbers, places in a text")
+    return tuple(breaks)
 
 
 def _line_state(row: Fields) -> LineState:
@@ -177,7 +188,7 @@ def _line_state(row: Fields) -> LineState:
     if sum(map(len, before)) > 2 * MAX_BEFORE:
         raise row.bad("before", before, f"at most {2 * MAX_BEFORE} characters")
     after = row.number("after", MAX_CONTEXT, default=0)
-    return LineState(row.flag("in_time"), row.flag("in_level"), tuple(before), after)
+    return LineState(row.flag("in_time"), row.flag("in_level"), tuple(before), after, row.flag("gap"))
 
 
 def _is_text(line: str) -> bool:
