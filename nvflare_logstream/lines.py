@@ -13,8 +13,6 @@ import json
 import re
 from typing import Any
 
-from nvflare_logstream.errors import ArgumentError
-
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 # Names that other loggers use. What has no rank stands above all: it is rather shown than hidden.
 _UNRANKED = 60
@@ -29,20 +27,8 @@ LEVEL_FIRST_NAME = r"(?:[^ \n]|[ ]+(?:[^ \n-]|-[^ \n]))*[ ]* - "
 LEVEL_NAME = r"[^ \n]+ - "
 
 _TIME = re.compile(r"\[?(?P<time>\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}(?:[.,]\d+)?)")
-_UNITS = ("weeks", "days", "hours", "minutes", "seconds")  # each typed by its first letter
-_AMOUNTS = "".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?){unit[0]})?" for unit in _UNITS)
-_DURATION = re.compile(rf"-?{_AMOUNTS}(?: ago)?")
-_EPOCH = re.compile(r"@?(\d{9,11}(?:\.\d+)?)")
-_TIME_OF_DAY = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?"
-_CLOCK = re.compile(rf"(?=.)(?:(today|yesterday)\b\s*)?({_TIME_OF_DAY})?", re.IGNORECASE)
-_AS_OF = " as of "  # between a time of day and the moment, in UTC, by which its day is found
-_ZULU = re.compile(r"\s*[zZ]$")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _TIME_KEYS = ("asctime", "timestamp", "time")
-_ALLOWED = (
-    "a time such as 2026-04-28T10:00:00, the same with Z or an offset such as +02:00, 10:00, today, "
-    "yesterday, now, seconds since 1970, or a duration such as 10m, 1h30m, 1.5h or 2w"
-)
 
 
 def parse_time(text: str) -> datetime.datetime:
@@ -70,105 +56,6 @@ def _whole_micros(text: str) -> str:
     if match is None:
         return text
     return f"{text[: match.start(1)]}{match.group(1)[:6].ljust(6, '0')}{text[match.end(1) :]}"
-
-
-def parse_since(
-    argument: str,
-    text: str,
-    *,
-    now: datetime.datetime | None = None,
-    utc_offset: int | None = None,
-    skew: float = 0.0,
-) -> datetime.datetime:
-    """Read the value of `--since` or `--until` into the clock of a site's log.
-
-    Args:
-        argument: the option's name, for the error.
-        text: a time without a zone or a time of day (the log's own clock), a time with a zone, or a duration
-            back from now.
-        now: the present in UTC, naive.
-        utc_offset: the site's offset from UTC in seconds; None where it is not known: the log's clock is then
-            taken as UTC.
-        skew: the site's clock minus the right time, in seconds.
-
-    Raises:
-        ArgumentError: if `text` is none of these.
-    """
-    if not isinstance(text, str):
-        raise ArgumentError(argument, text, _ALLOWED)
-    shift = datetime.timedelta(seconds=(utc_offset or 0) + skew)
-    present = now or datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
-    try:
-        typed, pinned = _typed(text)
-        if clock := _CLOCK.fullmatch(typed):
-            return _of_day(clock, (parse_time(pinned) if pinned else present) + shift)
-        moment = _moment(typed, present)
-        return parse_time(typed) if moment is None else moment + shift
-    except (ValueError, OverflowError):
-        raise ArgumentError(argument, text, _ALLOWED) from None
-
-
-def fixed_time(argument: str, text: str, now: float) -> str:
-    """Pin a value of `--since` or `--until` to the present: it means the same time whenever it is read.
-
-    What is the same moment everywhere becomes a time in UTC; a time of day keeps its words, since its day is
-    that of each site's own calendar; a time by the log's own clock stays as it is.
-
-    Args:
-        argument: the option's name, for the error.
-        text: as for `parse_since`.
-        now: the present, in seconds since the epoch.
-
-    Raises:
-        ArgumentError: as `parse_since`.
-    """
-    present = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).replace(tzinfo=None)
-    parse_since(argument, text, now=present)
-    typed, pinned = _typed(text)
-    if _CLOCK.fullmatch(typed):
-        return f"{typed}{_AS_OF}{pinned or f'{present.isoformat()}Z'}"
-    moment = _moment(typed, present)
-    return typed if moment is None else f"{moment.isoformat()}Z"
-
-
-def _typed(text: str) -> tuple[str, str]:
-    """What was typed, and the moment that it is pinned to, if it is."""
-    typed, pinned_to, moment = _ZULU.sub("Z", text.strip()).partition(_AS_OF)
-    if pinned_to and not (_CLOCK.fullmatch(typed) and moment.endswith("Z")):
-        raise ValueError(text)
-    return typed, moment
-
-
-def _of_day(clock: re.Match[str], present: datetime.datetime) -> datetime.datetime:
-    day, time = clock.groups()
-    hours, minutes, seconds = [*(time or "0:0").split(":"), "0"][:3]
-    midnight = datetime.datetime.combine(present, datetime.time(int(hours), int(minutes)))
-    midnight += datetime.timedelta(seconds=_below(60, seconds))
-    return midnight - datetime.timedelta(days=1) if day and day.lower() == "yesterday" else midnight
-
-
-def _below(limit: int, text: str) -> float:
-    if not (value := float(text)) < limit:
-        raise ValueError(f"{text} is out of range")
-    return value
-
-
-def _moment(text: str, present: datetime.datetime) -> datetime.datetime | None:
-    """What is the same moment at every site, in UTC; None for a time by a log's own clock."""
-    if text.lower() == "now":
-        return present
-    duration = _DURATION.fullmatch(text)
-    if duration and any(duration.groups()):
-        amounts = {unit: float(amount or 0) for unit, amount in duration.groupdict().items()}
-        return present - datetime.timedelta(**amounts)
-    if epoch := _EPOCH.fullmatch(text):
-        utc = datetime.datetime.fromtimestamp(float(epoch[1]), datetime.timezone.utc)
-        return utc.replace(tzinfo=None)
-    return parse_time(text) if _has_zone(text) else None
-
-
-def _has_zone(text: str) -> bool:
-    return re.search(r"(Z|[+-]\d{2}(:?\d{2}(:?\d{2})?)?)$", text.strip()[10:]) is not None
 
 
 def text_time(line: str) -> datetime.datetime | None:

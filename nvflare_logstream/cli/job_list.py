@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nvflare_logstream import lines
+from nvflare_logstream import typed_time
 from nvflare_logstream.cli.options import completed
 from nvflare_logstream.cli.output import notice, print_envelope, print_json
 from nvflare_logstream.streams import Verdict, local_time
@@ -104,7 +104,7 @@ def since_when(typed: str | None) -> float:
     if typed is None:
         return 0.0
     here = datetime.datetime.now().astimezone().utcoffset() or datetime.timedelta()
-    by_the_clock = lines.parse_since("since", typed, utc_offset=int(here.total_seconds()))
+    by_the_clock = typed_time.parse_since("since", typed, utc_offset=int(here.total_seconds()))
     return max(0.0, (by_the_clock - here).replace(tzinfo=datetime.timezone.utc).timestamp())
 
 

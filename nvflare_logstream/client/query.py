@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from nvflare_logstream import lines
+from nvflare_logstream import typed_time
 from nvflare_logstream.errors import ArgumentError
 from nvflare_logstream.filters import FILTER_NAMES, Filters
 from nvflare_logstream.filters.rules import MAX_PATTERN
@@ -28,7 +28,7 @@ class LogQuery:
         exclude_sites: names or patterns of sites to leave out.
         file: the log's name; where a site has no log.txt but a log.json, that is read instead.
         prefer_json: instead of a log.txt, read the log.json of each site that has one.
-        since, until: times or durations as `nvflare_logstream.lines.parse_since` reads them.
+        since, until: times or durations as `nvflare_logstream.typed_time.parse_since` reads them.
         grep: one pattern, or several of which any has to match.
         level, exclude, ignore_case, invert, before, after, head, tail, max_bytes: as in
             `nvflare_logstream.filters.Filters`.
@@ -73,8 +73,8 @@ class LogQuery:
             return
         now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
         for offset in (-_FARTHEST, _FARTHEST):
-            since = lines.parse_since("since", self.since, now=now, utc_offset=offset)
-            if since <= lines.parse_since("until", self.until, now=now, utc_offset=offset):
+            since = typed_time.parse_since("since", self.since, now=now, utc_offset=offset)
+            if since <= typed_time.parse_since("until", self.until, now=now, utc_offset=offset):
                 return
         raise ArgumentError("since", self.since, f"a time that is not after until, {self.until!r}")
 
@@ -84,8 +84,8 @@ class LogQuery:
         Args:
             now: in seconds since the epoch.
         """
-        since = self.since and lines.fixed_time("since", self.since, now)
-        until = self.until and lines.fixed_time("until", self.until, now)
+        since = self.since and typed_time.fixed_time("since", self.since, now)
+        until = self.until and typed_time.fixed_time("until", self.until, now)
         return replace(self, since=since, until=until)
 
     def filters(self) -> FilterOptions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
-from nvflare_logstream import lines
+from nvflare_logstream import typed_time
 from nvflare_logstream.errors import ArgumentError, OlderPeerError, WireError
 from nvflare_logstream.filters.line_filter import MAX_BEFORE, LineState
 from nvflare_logstream.filters.reading import Reading
@@ -39,7 +39,7 @@ class FilterOptions:
     """Filters before they are applied to a log; times are texts: only the server knows each site's time zone.
 
     Attributes:
-        since, until: as `nvflare_logstream.lines.parse_since` reads them.
+        since, until: as `nvflare_logstream.typed_time.parse_since` reads them.
         level, grep, ignore_case, invert, before, after, tail, max_bytes, exclude, head: as in
             `nvflare_logstream.filters.Filters`.
 
@@ -73,7 +73,7 @@ class FilterOptions:
         values = {option.name: getattr(self, option.name) for option in fields(self)}
         for name in ("since", "until"):
             if values[name] is not None:
-                values[name] = lines.parse_since(name, values[name], utc_offset=utc_offset, skew=skew)
+                values[name] = typed_time.parse_since(name, values[name], utc_offset=utc_offset, skew=skew)
         return Filters(**values)
 
     def unbounded(self) -> FilterOptions:

@@ -378,7 +378,9 @@ def test_the_options_become_the_question(status, monkeypatch):
     ).asked
     assert asked == JobQuestion(("site-1", "x-*"), (Verdict.NEVER_SEEN, Verdict.LOST), DAY, 7)
     monkeypatch.setattr(
-        command.lines, "parse_since", lambda name, text, utc_offset: command.datetime.datetime(1970, 1, 1)
+        command.typed_time,
+        "parse_since",
+        lambda name, text, utc_offset: command.datetime.datetime(1970, 1, 1),
     )
     assert status("--since", "x").asked.since >= 0.0
 

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from nvflare_logstream.errors import ArgumentError
-from nvflare_logstream.lines import fixed_time, parse_since
+from nvflare_logstream.typed_time import fixed_time, parse_since
 
 HOUR = 3600
 NOW = datetime.datetime(2026, 4, 28, 10, 0)  # UTC
