@@ -26,7 +26,9 @@ _COMMANDS = (
     "repair",
     "server",
     "demo",
+    "completion",
 )  # each a function in the module of its name
+_COMPLETING = "_NVFLARE_LOGSTREAM_COMPLETE"  # set by a shell that asks what may be typed next
 _BUG = (
     "This is likely a bug; please report it, with the output of the same command and "
     "NVFLARE_LOGSTREAM_DEBUG=1."
@@ -66,6 +68,10 @@ def _command_line(command: str) -> Callable[..., Any]:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; errors are answered in the format that was asked for."""
+    if _COMPLETING in os.environ:
+        from nvflare_logstream.cli.complete import answer
+
+        return answer(_COMMANDS)
     arguments = arguments or ["--help"]
     form = _format_of(arguments)
     command = next((word for word in arguments if not word.startswith("-")), "")

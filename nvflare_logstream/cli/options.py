@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # the runtime takes half a second to load: only once the argu
     from nvflare_logstream.client.client import LogClient
 
 _KIT = "Start-up kit"
+ALL_LINES = -1
+_LEVEL_NAMES = {"WARN": "WARNING", "ERR": "ERROR", "CRIT": "CRITICAL", "FATAL": "CRITICAL"}
 
 
 def whole_number(given: object) -> int:
@@ -30,6 +32,26 @@ def whole_number(given: object) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 15:
         raise typer.BadParameter(f"{text!r} is not allowed; a whole number from 0 on")
     return int(text)
+
+
+def tail_lines(given: object) -> int:
+    """Read the value of --tail: a number of lines, or `ALL_LINES` for "all" and "-1".
+
+    Raises:
+        typer.BadParameter: if it is neither.
+    """
+    if str(given).lower() in ("all", str(ALL_LINES)):
+        return ALL_LINES
+    try:
+        return whole_number(given)
+    except typer.BadParameter as error:
+        raise typer.BadParameter(f"{error.message}, or all") from None
+
+
+def level(given: object) -> str:
+    """Read the name of a level, in capitals or small letters, also a short or an older one."""
+    name = str(given).upper()
+    return _LEVEL_NAMES.get(name, name)
 
 
 def seconds(given: object) -> float:
@@ -47,8 +69,33 @@ def seconds(given: object) -> float:
     return value
 
 
+def completed(what: str) -> Callable[[typer.Context, str], Iterable[tuple[str, str]]]:
+    """What a shell is offered for an option: "jobs", "sites" or "files", as the server knows them."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> Iterable[tuple[str, str]]:
+        from nvflare_logstream.cli import complete
+
+        found: Iterable[tuple[str, str]] = getattr(complete, what)(ctx, incomplete)
+        return found
+
+    return complete
+
+
 JobArgument = Annotated[
-    str, typer.Argument(metavar="JOB_ID", help="A job's id, the beginning of one, or @latest.")
+    str,
+    typer.Argument(
+        metavar="JOB_ID",
+        help="A job's id, the beginning of one, or @latest.",
+        autocompletion=completed("jobs"),
+    ),
+]
+AnyJobArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[JOB_ID]",
+        autocompletion=completed("jobs"),
+        help="A job's id, the beginning of one, or @latest. Default: list all jobs.",
+    ),
 ]
 StudyOption = Annotated[
     str, typer.Option("--study", metavar="NAME", help="The study that the job was submitted to.")
@@ -135,16 +182,21 @@ class Access:
         client.close()
 
 
-def need_refreshable(watch: bool, form: Format) -> None:
+def need_refreshable(watch: bool, form: str) -> None:
     """Refuse --watch where its output cannot be refreshed.
 
     Raises:
-        typer.BadParameter: for a JSON envelope.
+        typer.BadParameter: for a JSON envelope and for CSV.
     """
     need(
-        not (watch and form is Format.JSON),
-        "--watch with --format json: one envelope cannot be refreshed; use jsonl",
+        not (watch and form in ("json", "csv")),
+        f"--watch with --format {form}: one envelope cannot be refreshed; use jsonl",
     )
+
+
+def names(typed: list[str] | None) -> tuple[str, ...]:
+    """Names and patterns of sites, each typed alone or with commas between."""
+    return tuple(name.strip() for given in typed or () for name in given.split(","))
 
 
 def need(condition: bool, text: str) -> None:

@@ -110,7 +110,7 @@ WRONG = [
     (("logs", "8f3c", "extra"), "extra", "unexpected extra argument"),
     (("logs", "8f3c", "--frob"), "--frob", "No such option"),
     (("logs", "8f3c", "--tail"), "--tail", "requires an argument"),
-    (("logs", "8f3c", "--tail", "-1"), "--tail", "'-1' is not allowed; a whole number from 0 on"),
+    (("logs", "8f3c", "--tail", "-2"), "--tail", "'-2' is not allowed; a whole number from 0 on"),
     (("logs", "8f3c", "--tail", "²"), "--tail", "'²' is not allowed; a whole number from 0 on"),
     (("logs", "8f3c", "--tail", "9" * 16), "--tail", "is not allowed; a whole number from 0 on"),
     (("logs", "8f3c", "--max-bytes", "1k"), "--max-bytes", "'1k' is not allowed; a whole number from 0 on"),
