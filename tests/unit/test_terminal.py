@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import os
+import pty
+import subprocess
 import sys
+import termios
 import unicodedata
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nvflare_logstream.cli import terminal
+from nvflare_logstream.cli.main import run
+from nvflare_logstream.cli.options import Access
+from nvflare_logstream.cli.printers import TerminalPrinter
+from nvflare_logstream.cli.screen import Screen
+from nvflare_logstream.cli.status_view import view
+from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.lines import in_one_line, visible
+from nvflare_logstream.streams import Loss, State, Stream, StreamKey
+from nvflare_logstream.wire.queries import (
+    DigestReply,
+    FetchReply,
+    FollowedPart,
+    FollowReply,
+    JobStreams,
+    Place,
+    ReadReply,
+    StreamsReply,
+)
+from tests.unit.test_hostile_answers import HostilePort
 
+ROOT = Path(__file__).parents[2]
+ID = "8f3c0000-1111-2222-3333-444455556666"
 EVIL = (
     "\x1b[2J\x1b]0;title\x07\x9b31m\x7f\r\x08\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
     "\u200b\u200c\u200d\u2060\ufeff\u2028\u2029\xad\U000e0001\U000e0041\U000e0100\ud800\udfff\u115f\u3164"
@@ -49,3 +80,332 @@ def test_what_is_shown_stays_as_it_is(text):
     assert visible(visible(text)) == visible(text)
     assert in_one_line(in_one_line(text)) == in_one_line(text)
     assert len(in_one_line(text).splitlines()) <= 1
+
+
+# -- every print ---------------------------------------------------------------------------------------------
+
+
+def prints_of_its_own(source: str) -> list[str]:
+    """The places of a module that write to the terminal by other ways than ours."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.stdout", "sys.stderr"):
+            found.append(ast.unparse(node))
+        elif isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            if name in ("print", "Console", "typer.echo", "typer.secho", "echo", "secho"):
+                found.append(name)
+    return found
+
+
+def test_a_print_of_its_own_is_found():
+    assert prints_of_its_own("print(1)\ntyper.echo(x)\nsys.stdout.write(y)\nscreen.print(z)\n") == [
+        "print",
+        "typer.echo",
+        "sys.stdout",
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "nvflare_logstream" / "cli").glob("*.py")), ids=lambda path: path.name
+)
+def test_every_command_prints_by_way_of_output_printers_and_screen(path):
+    allowed = {
+        "main.py": {
+            "typer.echo",
+            "sys.stdout",
+            "sys.stderr",
+        },  # the version; where a closed stream is replaced
+        "terminal.py": {"sys.stdout"},
+    }
+    assert set(prints_of_its_own(path.read_text())) <= allowed.get(path.name, set())
+
+
+def hostile_port() -> HostilePort:
+    """A server whose every word is hostile, as if nothing had been checked on its way."""
+    key = StreamKey(ID, SITE, "log.txt")
+    losses = (Loss(0, 5, EVIL),)
+    closed = Stream(key, end=5, state=State.CLOSED, agreed=True, digest=EVIL, outcome=EVIL, losses=losses)
+    stopped = Stream(key._replace(site="site-2"), end=5, state=State.STOPPED, reason=EVIL)
+    missing = Stream(key._replace(site="site-3"), state=State.REFUSED, reason=EVIL)
+    job = JobStreams(ID, f"FINISHED:{EVIL}", (closed, stopped, missing), 0.0)
+    text = f"2026-04-28 10:00:00,123 - n - ERROR - {EVIL}\n{EVIL}\n"
+    end = Reading(5, 5)
+    return HostilePort(
+        streams=lambda request: StreamsReply(job),
+        read=lambda request: ReadReply(text, end),
+        digest=lambda request: DigestReply(EVIL),
+        fetch=lambda request: FetchReply(b"12345", 5),
+        follow=lambda request: FollowReply(
+            job,
+            tuple(
+                FollowedPart(Place(*place[:2], end), text) for place in request.places if not place[2].offset
+            ),
+            request.mark,
+        ),
+    )
+
+
+@pytest.fixture
+def hostile(monkeypatch, capsys):
+    """Runs a command against such a server, on a terminal; returns what that got."""
+    port = hostile_port()
+
+    @contextmanager
+    def client(access):
+        yield port.client
+
+    def shown(*arguments: str) -> str:
+        monkeypatch.setattr(Access, "client", client)
+        monkeypatch.setenv("TERM", "dumb")
+        for stream in (sys.stdout, sys.stderr):
+            monkeypatch.setattr(stream, "isatty", lambda: True)
+        code = run(arguments)
+        said = capsys.readouterr()
+        assert code in (0, 1), said.err
+        return said.out + said.err
+
+    return shown
+
+
+def assert_harmless(shown: str) -> None:
+    assert shown and visible(shown) == shown, ascii(shown)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status", ID),
+        ("logs", ID, "--site", "all"),
+        ("logs", ID, "--site", "all", "--prefix"),
+        ("logs", ID, "--site", "all", "--merge"),
+        ("logs", ID, "--site", "all", "--follow"),
+        ("logs", ID, "--site", "site-3"),
+        ("logs", ID, "--site", f"nobody{EVIL}"),
+        ("logs", EVIL),
+        ("verify", ID),
+        ("status", ID, "--format", "json"),
+        ("logs", ID, "--site", "all", "--format", "json"),
+        ("logs", ID, "--site", "all", "--format", "jsonl"),
+        ("verify", ID, "--format", "json"),
+    ],
+    ids=lambda words: ascii(" ".join(words))[:60],
+)
+def test_nothing_that_a_server_says_is_obeyed_by_the_terminal(hostile, arguments):
+    assert_harmless(hostile(*arguments))
+
+
+def test_nothing_in_an_export_is_obeyed_by_the_terminal(hostile, tmp_path):
+    """Names of files that nobody expects, reasons in the manifest, and a manifest that is none."""
+    hidden = EVIL.replace("\ud800", "").replace("\udfff", "")
+    assert_harmless(hostile("export", ID, "-o", str(tmp_path / "export")))
+    manifest = tmp_path / "export" / "manifest.json"
+    found = json.loads(manifest.read_text())
+    for entry in found["streams"]:
+        entry["reason"] = entry["state_reason"] = entry["outcome"] = hidden
+    (manifest.parent / f"site{hidden}").mkdir()
+    (manifest.parent / f"site{hidden}" / f"log{hidden[:20]}.txt").write_text("x")
+    found["job_status"] = hidden
+    for content in (json.dumps(found), "{}", json.dumps({"format": EVIL}), hidden, json.dumps([hidden])):
+        manifest.write_text(content)
+        assert_harmless(hostile("verify", str(manifest.parent)))
+
+
+# -- nothing but ours ----------------------------------------------------------------------------------------
+
+NOISE = """
+    import logging, os, sys, threading, warnings
+    from nvflare_logstream.cli import main
+    from nvflare_logstream.errors import ErrorCode, RetrievalError
+
+    def noise(*ignored):
+        print("NOISE")
+        print("NOISE", file=sys.stderr)
+        print("NOISE", file=sys.__stdout__, flush=True)
+        print("NOISE", file=sys.__stderr__, flush=True)
+        os.write(1, b"NOISE\\n")
+        os.write(2, b"NOISE\\n")  # as grpc's core does
+        logging.getLogger("nvflare.fuel.f3.cellnet.core_cell.CoreCell").error("NOISE")
+        warnings.warn("NOISE")
+        thread = threading.Thread(target=lambda: 1 / 0)
+        thread.start()
+        thread.join()
+
+    class Client:
+        def find_job(self, text):
+            noise()
+            return text
+
+        def job(self, job_id):
+            noise()
+            raise RetrievalError(ErrorCode.JOB_NOT_FOUND, "ours")
+
+        verify = job
+        close = noise
+
+    class Runtime:  # in its place, as it takes a second to load
+        @staticmethod
+        def open_client(*access):
+            noise()
+            return Client()
+
+    sys.modules["nvflare_logstream.flare.admin_session"] = Runtime
+"""
+
+
+def in_a_process(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    script = dedent(code) + f"\nsys.argv = {['nvflare-logstream', *arguments]}\nmain.main()\n"
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "verify"])
+def test_what_the_runtime_and_python_print_does_not_reach_the_terminal(command):
+    done = in_a_process(NOISE, command, ID)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "ours\nCode: JOB_NOT_FOUND (exit 1)\n"
+
+
+def test_who_looks_for_a_bug_sees_all_of_it():
+    done = in_a_process(NOISE, "status", ID, NVFLARE_LOGSTREAM_DEBUG="1")
+    assert done.returncode == 1 and "ours" in done.stderr
+    assert done.stderr.count("NOISE") > 5 and "ZeroDivisionError" in done.stderr
+
+
+def test_a_process_of_ours_is_as_before_when_a_command_is_over(capsys, monkeypatch):
+    before = sys.stdout, sys.stderr
+    terminal.take_over()
+    assert (terminal.out(), terminal.err()) == before and sys.stdout is not before[0]
+    print("others")
+    terminal.out().write("ours")
+    terminal.give_back()
+    assert (sys.stdout, sys.stderr) == before and capsys.readouterr() == ("ours", "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_that_lacks_a_character_shows_its_number(tmp_path, encoding):
+    (tmp_path / "manifest.json").write_text("\u75c5\u9662")
+    done = in_a_process(
+        "import sys\nfrom nvflare_logstream.cli import main",
+        "verify",
+        str(tmp_path / "\u75c5"),
+        PYTHONIOENCODING=encoding,
+    )
+    assert done.returncode not in (0, 5) and "UnicodeEncodeError" not in done.stderr
+    done = in_a_process(
+        "import sys\nfrom nvflare_logstream.cli import main\n"
+        "from nvflare_logstream.cli.output import say\nmain.run = lambda words: say(words[0])",
+        "\u2713 \udcff",
+        PYTHONIOENCODING=encoding,
+    )
+    assert done.stdout.rstrip() == ("\u2713" if encoding == "utf-8" else r"\u2713") + r" \udcff", done.stderr
+
+
+def test_a_line_that_ends_with_crlf_is_shown_without_a_sign_for_it(capsys):
+    printer = TerminalPrinter(prefix=False, merged=False, headers=False, colour=True)
+    printer.text(Stream(StreamKey(ID, "site-1", "log.txt")), "one\r\n50%\r60%\r\n")
+    assert capsys.readouterr().out == "one\n50%\\x0d60%\n"
+
+
+# -- the pager -----------------------------------------------------------------------------------------------
+
+LONG = """
+    import sys
+    from nvflare_logstream.cli import main
+    from tests.unit.test_terminal import hostile_port
+
+    class Runtime:
+        open_client = staticmethod(lambda *access: hostile_port().client)
+
+    sys.modules["nvflare_logstream.flare.admin_session"] = Runtime
+"""
+PAGER = f"{sys.executable} -S -c 'import sys, os; print(os.environ[\"LESS\"], sys.stdin.read().upper())'"
+
+
+def on_a_terminal(code: str, *arguments: str, columns: int = 80, **environment: str) -> tuple[int, str]:
+    """Run a command on a terminal of its own; its exit code, and what was on the screen."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, columns)) if hasattr(termios, "tcsetwinsize") else None
+    script = dedent(code) + f"\nsys.argv = {['nvflare-logstream', *arguments]}\nmain.main()\n"
+    settings = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), **environment}
+    streams = {"stdin": subprocess.DEVNULL, "stdout": theirs, "stderr": theirs}
+    process = subprocess.Popen([sys.executable, "-c", script], env=settings, cwd=ROOT, **streams)
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 1 << 16):
+            shown += part
+    except OSError:  # nobody has the terminal any more
+        pass
+    os.close(ours)
+    return process.wait(60), shown.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("logs", ID, "--site", "all"), ("status", ID), ("verify", ID)], ids=lambda words: words[0]
+)
+def test_long_text_goes_through_the_pager_of_the_reader(arguments):
+    code, shown = on_a_terminal(LONG, *arguments, PAGER=PAGER)
+    assert code in (0, 1) and "FRX" in shown and "SITE-2" in shown and "site-2" not in shown
+    code, shown = on_a_terminal(LONG, *arguments, "--no-pager", PAGER=PAGER)
+    assert code in (0, 1) and "site-2" in shown and "FRX" not in shown
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"PAGER": "cat"}, {"PAGER": ""}, {"PAGER": PAGER, "TERM": "dumb"}, {"PAGER": "no-such-pager"}],
+    ids=str,
+)
+def test_where_there_is_no_pager_text_is_printed(settings):
+    code, shown = on_a_terminal(LONG, "logs", ID, "--site", "all", **settings)
+    assert code == 0 and "site-2" in shown and "FRX" not in shown
+
+
+@pytest.mark.parametrize("arguments", [("logs", "--follow", "--site", "all"), ("status", "--watch")], ids=str)
+def test_what_goes_on_is_never_paged(arguments):
+    code, shown = on_a_terminal(LONG, arguments[0], ID, *arguments[1:], PAGER="tr a-z A-Z")
+    assert code in (0, 1) and "site-2" in shown
+
+
+def test_a_reader_who_leaves_the_pager_is_no_error():
+    code, shown = on_a_terminal(LONG, "logs", ID, "--site", "all", PAGER="head -1")
+    assert code == 0 and "Traceback" not in shown and "Code:" not in shown
+
+
+def test_a_pipe_is_never_paged():
+    done = in_a_process(LONG, "logs", ID, "--site", "all", PAGER="tr a-z A-Z", TERM="xterm")
+    assert "site-2" in done.stdout and "SITE-2" not in done.stdout
+
+
+# -- narrow screens ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [50, 80, 120])
+def test_status_keeps_its_figures_whole_and_leaves_columns_out(columns):
+    key = StreamKey(ID, "university-hospital", "error_log.txt")
+    stream = Stream(key, end=1_234_567_890, lines=8_100_000, state=State.CLOSED, agreed=True, last_seen=1e9)
+    screen = Screen(width=columns)
+    screen.file = StringIO()
+    screen.print(view(JobStreams(ID, "RUNNING", (stream,), 1e9), None))
+    shown = screen.file.getvalue()
+    assert max(map(len, shown.splitlines())) <= columns and "…" not in shown
+    assert all(word in shown for word in ("university-hospital", "error_log.txt", "complete"))
+    row = next(line for line in shown.splitlines() if "complete" in line).split()
+    assert row[3:] == [
+        figure
+        for name, figure in (
+            ("bytes", "1,234,567,890"),
+            ("lines", "8,100,000"),
+            ("rate", "1.2 GB/s"),
+            ("seen", ""),
+        )
+        if f" {name}" in shown
+        for figure in (figure or row[-1]).split()
+    ]
+    assert ("rate" in shown) is (columns == 120)
