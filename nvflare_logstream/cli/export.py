@@ -90,7 +90,14 @@ def _progress(form: AnswerFormat) -> Iterator[Progress | None]:
         progress.TimeRemainingColumn(),
     )
     console = Screen(error=True)
-    with progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with progress.Progress(
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as bar:
         task = bar.add_task("export", total=None)
 
         def on_progress(done: int, total: int, stream: Stream) -> None:

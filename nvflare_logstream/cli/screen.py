@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.live import Live
 from rich.segment import Segment
+from rich.status import Status
 from rich.text import Text
 
 from nvflare_logstream.cli import terminal
@@ -39,6 +40,12 @@ class Screen(Console):
     def size(self, size: tuple[int, int]) -> None:
         self._width, self._height = size
 
+    def status(self, *arguments: Any, **options: Any) -> Status:
+        """As rich has it, without showing what others print meanwhile."""
+        status = super().status(*arguments, **options)
+        status._live._redirect_stdout = status._live._redirect_stderr = False
+        return status
+
     def render_str(self, text: str, **options: Any) -> Text:
         """As rich has it; escaped here already, so that a table leaves room for what is shown."""
         return super().render_str(visible(text), **options)
@@ -58,7 +65,9 @@ def show(views: Iterator[RenderableType], watch: bool) -> None:
         for view in views:
             screen.print(view)
         return
-    with Live(console=screen, auto_refresh=False, vertical_overflow="visible") as live:
+    # What others print meanwhile is not to be shown above it.
+    quiet = {"redirect_stdout": False, "redirect_stderr": False}
+    with Live(console=screen, auto_refresh=False, vertical_overflow="visible", **quiet) as live:
         for view in views:
             live.update(view, refresh=True)
 

@@ -383,6 +383,48 @@ def test_a_pipe_is_never_paged():
     assert "site-2" in done.stdout and "SITE-2" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("status", ID, "--watch"), ("export", ID, "-o", "{directory}"), ("demo",)],
+    ids=lambda words: words[0],
+)
+def test_nothing_of_others_stands_above_what_is_refreshed_in_place(arguments, tmp_path):
+    """Rich shows there what a process prints meanwhile."""
+    code = f"""{LONG}
+    noisy = hostile_port()
+    answers = noisy.answers.copy()
+
+    def noise(name):
+        def answer(request):
+            print("NOISE")
+            print("NOISE", file=sys.stderr)
+            return answers[name](request)
+        return answer
+
+    noisy.answers.update({{name: noise(name) for name in answers}})
+    Runtime.open_client = staticmethod(lambda *access: noisy.client)
+
+    class Demo:
+        def __init__(self, root, sites, console):
+            self.console = console
+        def run(self):
+            with self.console.status("busy"):
+                print("NOISE")
+            return True
+        def stop(self):
+            print("NOISE")
+
+    class Lab:
+        pass
+
+    Lab.Demo = Demo
+    sys.modules["nvflare_logstream.lab.demo"] = Lab
+    """
+    words = [word.format(directory=tmp_path / "export") for word in arguments]
+    code, shown = on_a_terminal(code, *words)
+    assert code in (0, 1) and shown and "NOISE" not in shown
+
+
 # -- narrow screens ------------------------------------------------------------------------------------------
 
 
