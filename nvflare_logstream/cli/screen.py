@@ -65,9 +65,13 @@ def show(views: Iterator[RenderableType], watch: bool) -> None:
         for view in views:
             screen.print(view)
         return
-    # What others print meanwhile is not to be shown above it.
-    quiet = {"redirect_stdout": False, "redirect_stderr": False}
-    with Live(console=screen, auto_refresh=False, vertical_overflow="visible", **quiet) as live:
+    with Live(
+        console=screen,
+        auto_refresh=False,
+        vertical_overflow="visible",
+        redirect_stdout=False,  # what others print meanwhile would stand above it
+        redirect_stderr=False,
+    ) as live:
         for view in views:
             live.update(view, refresh=True)
 

@@ -25,29 +25,12 @@ from nvflare_logstream.cli.options import Access
 from nvflare_logstream.cli.printers import TerminalPrinter
 from nvflare_logstream.cli.screen import Screen
 from nvflare_logstream.cli.status_view import view
-from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.lines import in_one_line, visible
-from nvflare_logstream.streams import Loss, State, Stream, StreamKey
-from nvflare_logstream.wire.queries import (
-    DigestReply,
-    FetchReply,
-    FollowedPart,
-    FollowReply,
-    JobStreams,
-    Place,
-    ReadReply,
-    StreamsReply,
-)
-from tests.unit.test_hostile_answers import HostilePort
+from nvflare_logstream.streams import State, Stream, StreamKey
+from nvflare_logstream.wire.job_streams import JobStreams
+from tests.unit.hostile import EVIL, ID, hostile_port
 
 ROOT = Path(__file__).parents[2]
-ID = "8f3c0000-1111-2222-3333-444455556666"
-EVIL = (
-    "\x1b[2J\x1b]0;title\x07\x9b31m\x7f\r\x08\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-    "\u200b\u200c\u200d\u2060\ufeff\u2028\u2029\xad\U000e0001\U000e0041\U000e0100\ud800\udfff\u115f\u3164"
-)
-SITE = "site-\u115f\u3164\u034f\U000e0100"  # a site's name has to be printable, which these are
-
 # -- one function --------------------------------------------------------------------------------------------
 
 
@@ -119,31 +102,6 @@ def test_every_command_prints_by_way_of_output_printers_and_screen(path):
         "terminal.py": {"sys.stdout"},
     }
     assert set(prints_of_its_own(path.read_text())) <= allowed.get(path.name, set())
-
-
-def hostile_port() -> HostilePort:
-    """A server whose every word is hostile, as if nothing had been checked on its way."""
-    key = StreamKey(ID, SITE, "log.txt")
-    losses = (Loss(0, 5, EVIL),)
-    closed = Stream(key, end=5, state=State.CLOSED, agreed=True, digest=EVIL, outcome=EVIL, losses=losses)
-    stopped = Stream(key._replace(site="site-2"), end=5, state=State.STOPPED, reason=EVIL)
-    missing = Stream(key._replace(site="site-3"), state=State.REFUSED, reason=EVIL)
-    job = JobStreams(ID, f"FINISHED:{EVIL}", (closed, stopped, missing), 0.0)
-    text = f"2026-04-28 10:00:00,123 - n - ERROR - {EVIL}\n{EVIL}\n"
-    end = Reading(5, 5)
-    return HostilePort(
-        streams=lambda request: StreamsReply(job),
-        read=lambda request: ReadReply(text, end),
-        digest=lambda request: DigestReply(EVIL),
-        fetch=lambda request: FetchReply(b"12345", 5),
-        follow=lambda request: FollowReply(
-            job,
-            tuple(
-                FollowedPart(Place(*place[:2], end), text) for place in request.places if not place[2].offset
-            ),
-            request.mark,
-        ),
-    )
 
 
 @pytest.fixture
@@ -289,22 +247,12 @@ def test_a_process_of_ours_is_as_before_when_a_command_is_over(capsys, monkeypat
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_a_terminal_that_lacks_a_character_shows_its_number(tmp_path, encoding):
-    (tmp_path / "manifest.json").write_text("\u75c5\u9662")
-    done = in_a_process(
-        "import sys\nfrom nvflare_logstream.cli import main",
-        "verify",
-        str(tmp_path / "\u75c5"),
-        PYTHONIOENCODING=encoding,
-    )
-    assert done.returncode not in (0, 5) and "UnicodeEncodeError" not in done.stderr
-    done = in_a_process(
-        "import sys\nfrom nvflare_logstream.cli import main\n"
-        "from nvflare_logstream.cli.output import say\nmain.run = lambda words: say(words[0])",
-        "\u2713 \udcff",
-        PYTHONIOENCODING=encoding,
-    )
-    assert done.stdout.rstrip() == ("\u2713" if encoding == "utf-8" else r"\u2713") + r" \udcff", done.stderr
+def test_a_terminal_that_lacks_a_character_shows_its_number(encoding):
+    done = in_a_process(LONG, "verify", ID, PYTHONIOENCODING=encoding)
+    assert done.returncode == 1 and ("✗" if encoding == "utf-8" else r"\u2717") in done.stdout, done.stderr
+    code = "import sys\nfrom nvflare_logstream.cli import main, output\nmain.run = lambda words: output.say(words[0])"
+    done = in_a_process(code, "\u2713 \udcff", PYTHONIOENCODING=encoding)
+    assert done.stdout == ("\u2713" if encoding == "utf-8" else r"\u2713") + " \\udcff\n", done.stderr
 
 
 def test_a_line_that_ends_with_crlf_is_shown_without_a_sign_for_it(capsys):
@@ -318,7 +266,7 @@ def test_a_line_that_ends_with_crlf_is_shown_without_a_sign_for_it(capsys):
 LONG = """
     import sys
     from nvflare_logstream.cli import main
-    from tests.unit.test_terminal import hostile_port
+    from tests.unit.hostile import hostile_port
 
     class Runtime:
         open_client = staticmethod(lambda *access: hostile_port().client)
@@ -376,6 +324,20 @@ def test_what_goes_on_is_never_paged(arguments):
 def test_a_reader_who_leaves_the_pager_is_no_error():
     code, shown = on_a_terminal(LONG, "logs", ID, "--site", "all", PAGER="head -1")
     assert code == 0 and "Traceback" not in shown and "Code:" not in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("logs", ID, "--site", "all"), ("logs", ID, "--site", "all", "--format", "jsonl"), ("status", ID)],
+)
+def test_a_pipe_that_is_closed_in_the_middle_is_no_error(arguments):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    script = dedent(LONG) + f"\nsys.argv = {['nvflare-logstream', *arguments]}\nmain.main()\n"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=60)
+    os.close(write_end)
+    assert done.returncode == 0 and "Traceback" not in done.stderr and "Code:" not in done.stderr
 
 
 def test_a_pipe_is_never_paged():
