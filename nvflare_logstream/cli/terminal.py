@@ -67,7 +67,7 @@ def take_over() -> None:
     """
     if _ours or os.environ.get("NVFLARE_LOGSTREAM_DEBUG"):
         return
-    nobody = _undo.enter_context(Path(os.devnull).open("w"))
+    nobody = _undo.enter_context(Path(os.devnull).open("w", encoding="utf-8", errors="replace"))
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream: TextIO = getattr(sys, name)
         stream.flush()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import logging
 import os
 import re
 import subprocess
@@ -350,7 +349,6 @@ class Connection:
 def test_a_session_is_ended_unless_that_could_wait_for_a_frozen_server(monkeypatch, error, exit_code, closed):
     connection = Connection(error)
     monkeypatch.setattr(admin_session, "open_client", lambda *access: connection)
-    monkeypatch.setattr(logging, "lastResort", logging.lastResort)  # the command takes it away
     with Path(os.devnull).open("w") as stdout:  # it is closed for good where its reader has gone
         monkeypatch.setattr(sys, "stdout", stdout)
         assert run(["status", "8f3c"]) == exit_code

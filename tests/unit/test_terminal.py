@@ -25,9 +25,19 @@ from nvflare_logstream.cli.options import Access
 from nvflare_logstream.cli.printers import TerminalPrinter
 from nvflare_logstream.cli.screen import Screen
 from nvflare_logstream.cli.status_view import view
+from nvflare_logstream.client.client import LogClient
 from nvflare_logstream.lines import in_one_line, visible
 from nvflare_logstream.streams import State, Stream, StreamKey
 from nvflare_logstream.wire.job_streams import JobStreams
+from nvflare_logstream.wire.server_status import (
+    Disk,
+    Problem,
+    QuotaUse,
+    Refused,
+    ServerStatus,
+    SiteUse,
+    StreamCounts,
+)
 from tests.unit.hostile import EVIL, ID, hostile_port
 
 ROOT = Path(__file__).parents[2]
@@ -169,6 +179,37 @@ def test_nothing_in_an_export_is_obeyed_by_the_terminal(hostile, tmp_path):
         assert_harmless(hostile("verify", str(manifest.parent)))
 
 
+def test_a_log_goes_to_a_file_whatever_is_in_it(hostile, tmp_path):
+    assert_harmless(hostile("logs", ID, "--site", "all", "-o", str(tmp_path / "logs")))
+    assert "\\udfff" in (tmp_path / "logs" / "site-2" / "log.txt").read_text()
+
+
+def test_nothing_in_the_status_of_a_server_is_obeyed_by_the_terminal(hostile, monkeypatch):
+    """As if it had not been checked when it was decoded."""
+    refused = (Refused(EVIL, 1, 1e9, EVIL),)
+    status = ServerStatus(
+        package=EVIL,
+        runtime=EVIL,
+        upload_protocol=1,
+        query_protocol=1,
+        now=1e9,
+        up=5.0,
+        streams=StreamCounts(1, 1, 1, 1, 1),
+        requests=1,
+        request_rate=1.0,
+        byte_rate=1.0,
+        disk=Disk(100, 10, 20, 10, EVIL),
+        quotas=(QuotaUse(EVIL, 95, 100, EVIL),),
+        refused=refused,
+        named=True,
+        senders=refused,
+        errors=(Problem(1e9, EVIL, EVIL, EVIL),),
+        sites=(SiteUse(EVIL, 1, 1.0, 1),),
+    )
+    monkeypatch.setattr(LogClient, "server_status", lambda client: status)
+    assert_harmless(hostile("server"))
+
+
 # -- nothing but ours ----------------------------------------------------------------------------------------
 
 NOISE = """
@@ -250,7 +291,8 @@ def test_a_process_of_ours_is_as_before_when_a_command_is_over(capsys, monkeypat
 def test_a_terminal_that_lacks_a_character_shows_its_number(encoding):
     done = in_a_process(LONG, "verify", ID, PYTHONIOENCODING=encoding)
     assert done.returncode == 1 and ("✗" if encoding == "utf-8" else r"\u2717") in done.stdout, done.stderr
-    code = "import sys\nfrom nvflare_logstream.cli import main, output\nmain.run = lambda words: output.say(words[0])"
+    imports = "import sys\nfrom nvflare_logstream.cli import main, output"
+    code = f"{imports}\nmain.run = lambda words: output.say(*words)"
     done = in_a_process(code, "\u2713 \udcff", PYTHONIOENCODING=encoding)
     assert done.stdout == ("\u2713" if encoding == "utf-8" else r"\u2713") + " \\udcff\n", done.stderr
 
