@@ -137,17 +137,18 @@ def has_receiver(cell: Any, timeout: float = 5.0) -> bool:
     return bool(reply.get_header(MessageHeaderKey.ERROR) != _NO_CALLBACK)
 
 
-def serve(cell: Any, handle: Callable[[object, Peer], bytes]) -> None:
-    """Answer requests on this cell with `handle(payload, peer)`."""
+def serve(cell: Any, handle: Callable[[object, Peer, bool], bytes]) -> None:
+    """Answer requests on this cell with `handle(payload, peer, told)`; what is told needs no answer."""
     core = cell.core_cell
 
-    def answer(request: Message) -> Message:
+    def answer(request: Message, told: bool = False) -> Message:
         site = request.get_header(CellMessageHeaderKeys.CLIENT_NAME) or ""
         origin = request.get_header(MessageHeaderKey.ORIGIN) or ""
-        return Message(payload=handle(request.payload, peer_of(site, origin, request.get_header(_JOB))))
+        return Message(payload=handle(request.payload, peer_of(site, origin, request.get_header(_JOB)), told))
 
     def answer_posted(request: Message) -> None:
-        reply, number = answer(request), request.get_header(_NUMBER)
+        number = request.get_header(_NUMBER)
+        reply = answer(request, told=not number)
         if not number:
             return
         reply.set_header(_NUMBER, number)

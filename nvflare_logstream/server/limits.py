@@ -18,7 +18,8 @@ class Limits:
     """What one site may ask.
 
     Attributes:
-        requests: most requests that are handled at a time; each process of a site has one under way.
+        requests: most requests that are handled at a time; each process of a site has one under way that
+            waits for its answer. What is only told may take up half of them.
         working: most of these that are read and stored at the same time; the others wait for them.
         asked: most streams to open, to close or to write to, jobs, and refusals in one request, each.
         hash_burst: bytes that may be hashed at once for closes; a longer stream is hashed alone.
@@ -54,13 +55,13 @@ class SiteLimits:
         self._under_way: dict[str, _Requests] = {}
         self._debts: dict[str, tuple[float, float]] = {}  # by site: bytes hashed and not yet waited for, when
 
-    def enter(self, site: str) -> None:
-        """A request of a site begins; `leave` ends it.
+    def enter(self, site: str, told: bool = False) -> None:
+        """A request of a site begins, `told` if nobody waits for its answer; `leave` ends it.
 
         Raises:
             BusyError: if too many of this site's are under way; this one is not counted then.
         """
-        most = self._limits.requests
+        most = self._limits.requests // 2 if told else self._limits.requests
         with self._lock:
             requests = self._under_way.get(site)
             if requests is None:

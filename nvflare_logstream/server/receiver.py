@@ -64,11 +64,11 @@ class Receiver:
         self._limits, self._sites = limits, SiteLimits(limits)
         self._counters = counters or Counters()
 
-    def handle(self, payload: object, peer: Peer) -> bytes:
-        """Take one request and return the reply; never raises for what came over the wire."""
+    def handle(self, payload: object, peer: Peer, told: bool = False) -> bytes:
+        """Take one request, `told` if nobody waits for the reply, and return that; never raises for it."""
         started, used = time.perf_counter(), time.thread_time()
         try:
-            self._sites.enter(peer.site)
+            self._sites.enter(peer.site, told)
             try:
                 with self._sites.work(peer.site):
                     request = decode_request(payload)

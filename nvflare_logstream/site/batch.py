@@ -26,6 +26,7 @@ class Batch:
         closing: streams whose close is in it.
         given_up: streams that cannot be read, and are not tried again.
         sent: streams of which it brings bytes or the close.
+        in_doubt: the receiver did not take all of one of them the last time: only an answer says why.
         ends: where the receiver stands in each stream once it has taken the batch.
         payload: the encoded request, once it is complete.
     """
@@ -36,6 +37,7 @@ class Batch:
         self.closing: set[StreamId] = set()
         self.given_up: set[StreamId] = set()
         self.sent: set[StreamId] = set()
+        self.in_doubt = False
         self.ends: dict[StreamId, int] = {}
         self.payload = b""
         self._opens = 0
@@ -88,3 +90,4 @@ class Batch:
             writer.frame(Frame(stream.id, chunk.offset, chunk.data, chunk.cursor, chunk.losses))
             self.ends[stream.id] = source.offset
             self.sent.add(stream.id)
+            self.in_doubt |= not stream.progress.steady

@@ -10,11 +10,13 @@
 from __future__ import annotations
 
 from enum import Enum
+from math import inf
 
 from nvflare_logstream.site.batch import Batch
 from nvflare_logstream.site.timer import RequestTimer
 
 _MOST_TOLD = 7  # requests in a row to which no answer is wanted
+_ANSWER_WITHIN = 1.0  # seconds; so old an answer may be when another request is told
 
 
 class Step(Enum):
@@ -74,9 +76,15 @@ class Exchange:
         An answer costs both sides as much as a request. What is lost without one leaves a gap, of which the
         next answer tells.
         """
-        if not batch.writer.plain or batch.writer.full or self.failures or self._told >= _MOST_TOLD:
+        if not batch.writer.plain or batch.writer.full or batch.in_doubt or self.failures:
             return False
-        return self._timer.in_quick_succession(now)
+        is_known = self._told < _MOST_TOLD and now - self.last_answer < _ANSWER_WITHIN
+        return is_known and self._timer.in_quick_succession(now)
+
+    @property
+    def longest_rest(self) -> float:
+        """Seconds without a request after which the receiver is asked what it took of those it was told."""
+        return _ANSWER_WITHIN / 2 if self._told else inf
 
     def told(self, now: float, cost: float) -> None:
         """The request under way was sent, and no answer comes; it took `cost` seconds of CPU."""

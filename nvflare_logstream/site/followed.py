@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from enum import Enum
+from math import inf
 from pathlib import Path
 
 from nvflare_logstream.site.progress import Progress, PutOff
@@ -110,6 +111,11 @@ class FollowedStream:
     def last(self) -> bool:
         """Whether the job is over, and a few requests are all that is left."""
         return self.phase in (Phase.ASKING_LAST, Phase.CLOSING)
+
+    @property
+    def hurried(self) -> bool:
+        """Whether nothing stands between it and its last requests."""
+        return self.last and not self.trouble and self._put_off.since == inf
 
     def open(self) -> None:
         """Open what is to be read next: rotation may remove it while the receiver is away."""

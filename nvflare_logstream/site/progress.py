@@ -54,6 +54,11 @@ class Progress:
         """Whether the last setback was the first in a row that costs a wait."""
         return self._setbacks == _FREE + 1
 
+    @property
+    def steady(self) -> bool:
+        """Whether nothing was sent in vain since the last progress."""
+        return not self._setbacks
+
     def reached(self, end: int) -> None:
         """The receiver has the stream's bytes up to `end`."""
         if end <= self._taken:

@@ -178,7 +178,8 @@ class Sender:
 
     def _send(self, batch: Batch) -> None:
         try:
-            if self._state.exchange.may_tell(batch, self._clock()) and not self._orders.urgent:
+            hurried = self._orders.urgent or self._state.hurried
+            if not hurried and self._state.exchange.may_tell(batch, self._clock()):
                 self._link.tell(batch.payload)
                 self._state.told(batch, self._clock(), self._cost())
                 return

@@ -86,13 +86,13 @@ class SenderState:
     @property
     def hurried(self) -> bool:
         """Whether a job is over: it is archived within a second, and a few requests are all that is left."""
-        return self.questions.hurried or any(s.last and not s.trouble for s in self.streams.values())
+        return self.questions.hurried or any(stream.hurried for stream in self.streams.values())
 
     def rest(self, now: float, poll_interval: float, asleep: float) -> float:
         """Seconds until the next look if nothing wakes the sender: `asleep` while nothing is followed."""
         if self.streams:
             silent = now - self.exchange.last_answer
-            return min(poll_interval, max(0.0, self._liveness - silent))
+            return min(poll_interval, self.exchange.longest_rest, max(0.0, self._liveness - silent))
         return poll_interval if self.questions.any_left else asleep
 
     # -- the next request ------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ class SenderState:
                 batch.open(stream, now)
         if batch.writer.full:
             self._rotate_turns()
-        if batch.writer.empty:
+        if not (jobs or self.exchange.may_tell(batch, now)):
             self._confirm(batch, now)
         if batch.writer.empty:
             streams_held = any(stream.held_until > now for stream in self.streams.values())
@@ -134,9 +134,9 @@ class SenderState:
         return batch
 
     def _confirm(self, batch: Batch, now: float) -> None:
-        """Ask whether the receiver took what it was told: no bytes follow now whose answer would say so."""
+        """Ask whether the receiver took what it was told of a log of which no bytes follow now."""
         for stream, _ in self._ready(now):
-            if stream.unconfirmed and stream.placed:
+            if stream.unconfirmed and stream.placed and stream.id not in batch.sent:
                 batch.open(stream, now)
 
     def prepare_batch(self, now: float, wall_time: float) -> None:

@@ -85,7 +85,8 @@ class Succession:
         self.expected = entries
 
     def _seen(self, file: ChainFile) -> Segment | None:
-        return next((seen for seen in self.expected if holder([file], seen)), None)
+        known = (seen for seen in self.expected if seen.inode == file.inode)
+        return next((seen for seen in known if holder([file], seen)), None)
 
     def drop(self, file: ChainFile) -> None:
         """A file turned out to be none of the log."""

@@ -57,9 +57,10 @@ class Appending:
         """
         with self._loaded.lock:
             file = self._loaded.load(key)
-            file.is_heard, stream = True, file.record
-            if offset > stream.end:
+            stream = file.record
+            if offset > stream.end:  # it is not heard of: nobody may wait for the answer
                 raise GapError(stream.end, stream.cursor)
+            file.is_heard = True
             new_losses = new_entries(stream.losses, losses) if losses else ()
             now = self._clock()
             data_end = offset + len(data)

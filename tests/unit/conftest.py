@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def wait_for(reached: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Wait until `reached()` is true, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (value := reached()):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    return value
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def serve_at(network, name):
     """Answer each request with the cell's name and what it was asked; returns the peers."""
     peers = []
 
-    def handle(payload, peer):
+    def handle(payload, peer, told):
         peers.append(peer)
         return f"{name}: ".encode() + bytes(payload)
 

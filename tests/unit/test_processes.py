@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -13,6 +12,7 @@ import pytest
 
 from nvflare_logstream.lab import processes as lab_processes
 from nvflare_logstream.lab.processes import CONSOLE, Processes
+from tests.unit.conftest import wait_for
 
 CHILD = "import time; time.sleep(600)"
 PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {CHILD!r}, 'the-job'])"
@@ -24,14 +24,6 @@ def processes():
     processes = Processes()
     yield processes
     processes.stop()
-
-
-def wait_for(reached):
-    deadline = time.monotonic() + 20
-    while not (value := reached()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return value
 
 
 def test_what_a_killed_parent_started_is_found_and_ended_and_nothing_else(processes, tmp_path):
@@ -89,3 +81,6 @@ def test_a_process_of_somebody_else_is_left_alone(processes):
         processes.stop()
         assert process.poll() is None
         process.kill()
+
+
+# IMPORT

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 import threading
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +22,7 @@ from nvflare_logstream.wire.peer import Peer
 from nvflare_logstream.wire.queries import StreamsRequest
 from nvflare_logstream.wire.upload import Close, Frame, Refusal, RequestWriter
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply, decode_reply
+from tests.unit.conftest import wait_for
 
 JOB, SITE = "job-1", "site-1"
 LOG, ERRORS, TRAIN = (StreamId(JOB, name) for name in ("log.txt", "error_log.txt", "train.log"))
@@ -448,13 +448,6 @@ def test_a_copy_that_is_compared_keeps_its_site_from_nothing_else(memory_path, m
     server.store.close()
 
 
-def wait_for(reached) -> None:
-    deadline = time.monotonic() + 20
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
 # -- who may what --------------------------------------------------------------------------------------------
 
 EVERYTHING = (LOG, Frame(LOG, 0, b"1", b"c"), close(b"1"))
@@ -585,3 +578,6 @@ def test_a_site_whose_name_is_not_allowed_is_told_so_and_stores_nothing(server, 
     reply = server.send(LOG, peer=Peer(site))
     assert reply.error.startswith("site: ") and "a site's name is" in reply.error
     assert server.store.streams() == []
+
+
+# IMPORT

@@ -187,6 +187,8 @@ class Way:
             self.doubt, self.at_risk, piece.gone = self.doubt or f"{name} went", True, True
             if not self.committed():
                 self.blind = self.blind or f"{name} went before anything was on the server's disk"
+        if self.copies and self.scheme == "copytruncate":
+            self.blind = self.blind or "a copy is there, and the one that copytruncate made went"
         if piece.late:
             self.blind = self.blind or f"{name} went, which had got a late line"
         self.vanished += not piece.seen

@@ -26,6 +26,7 @@ from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.streams import State, StreamKey, Verdict
 from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.queries import StreamsRequest
+from tests.unit.conftest import wait_for
 from tests.unit.fake_runtime import Engine, Network, context, upload
 
 JOB = "job-1"
@@ -37,14 +38,6 @@ def fire(component, event, fl_ctx):
     """As the runtime does, but an exception comes out."""
     for callback, arguments in component.get_event_handlers()[event]:
         callback(event, fl_ctx, **arguments)
-
-
-def wait_for(reached, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not (value := reached()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return value
 
 
 class Federation:
