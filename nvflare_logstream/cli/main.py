@@ -126,8 +126,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def _format_of(arguments: Sequence[str]) -> Format:
     """The format that was asked for, also where other arguments are wrong."""
-    words = " ".join(arguments).replace("--format=", "--format ").split()
-    value = words[words.index("--format") + 1] if "--format" in words[:-1] else ""
+    pairs = zip(("", *arguments), arguments, strict=False)
+    values = [word for before, word in pairs if before == "--format" or word.startswith("--format=")]
+    value = values[-1].removeprefix("--format=") if values else ""
     return Format(value) if value in ("json", "jsonl") else Format.TEXT
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import json
 import os
 import pty
+import signal
+import struct
 import subprocess
 import sys
 import termios
 import unicodedata
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import StringIO
 from pathlib import Path
 from textwrap import dedent
@@ -320,21 +323,34 @@ PAGER = f"{sys.executable} -S -c 'import sys, os; print(os.environ[\"LESS\"], sy
 
 def on_a_terminal(code: str, *arguments: str, columns: int = 80, **environment: str) -> tuple[int, str]:
     """Run a command on a terminal of its own; its exit code, and what was on the screen."""
+    ours, process = start_on_a_terminal(code, *arguments, columns=columns, **environment)
+    shown = screen_of(ours)
+    return process.wait(60), shown
+
+
+def start_on_a_terminal(
+    code: str, *arguments: str, columns: int = 80, **environment: str
+) -> tuple[int, subprocess.Popen[bytes]]:
+    """Start a command on a terminal of its own; our end of that, and the process."""
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, columns)) if hasattr(termios, "tcsetwinsize") else None
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     script = dedent(code) + f"\nsys.argv = {['nvflare-logstream', *arguments]}\nmain.main()\n"
-    settings = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), **environment}
+    settings = {**os.environ, "TERM": "xterm", **environment}
+    settings.pop("COLUMNS", None)
     streams = {"stdin": subprocess.DEVNULL, "stdout": theirs, "stderr": theirs}
     process = subprocess.Popen([sys.executable, "-c", script], env=settings, cwd=ROOT, **streams)
     os.close(theirs)
+    return ours, process
+
+
+def screen_of(terminal: int) -> str:
+    """What is written to a terminal until nobody has it any more."""
     shown = b""
-    try:
-        while part := os.read(ours, 1 << 16):
+    with suppress(OSError):
+        while part := os.read(terminal, 1 << 16):
             shown += part
-    except OSError:  # nobody has the terminal any more
-        pass
-    os.close(ours)
-    return process.wait(60), shown.decode().replace("\r\n", "\n")
+    os.close(terminal)
+    return shown.decode().replace("\r\n", "\n")
 
 
 @pytest.mark.parametrize(
@@ -355,6 +371,22 @@ def test_long_text_goes_through_the_pager_of_the_reader(arguments):
 def test_where_there_is_no_pager_text_is_printed(settings):
     code, shown = on_a_terminal(LONG, "logs", ID, "--site", "all", **settings)
     assert code == 0 and "site-2" in shown and "FRX" not in shown
+
+
+def test_an_interruption_is_for_the_pager(tmp_path):
+    """Its reader goes on reading; otherwise the shell and the pager would both have the terminal."""
+    leave = tmp_path / "leave"
+    os.mkfifo(leave)
+    script = 'import sys; sys.stdin.read(); print("READY", flush=True); open(sys.argv[1]).read()'
+    pager = f"{sys.executable} -S -c '{script}' {leave}"
+    ours, process = start_on_a_terminal(LONG, "logs", ID, "--site", "all", PAGER=pager)
+    shown = b""
+    while b"READY\r\n" not in shown:  # it has all text
+        shown += os.read(ours, 1 << 16)
+    process.send_signal(signal.SIGINT)
+    leave.write_text("q")
+    rest = screen_of(ours)
+    assert process.wait(60) == 0 and not rest
 
 
 @pytest.mark.parametrize("arguments", [("logs", "--follow", "--site", "all"), ("status", "--watch")], ids=str)
@@ -455,3 +487,12 @@ def test_status_keeps_its_figures_whole_and_leaves_columns_out(columns):
         for figure in (figure or row[-1]).split()
     ]
     assert ("rate" in shown) is (columns == 120)
+
+
+@pytest.mark.parametrize("columns", [50, 100])
+@pytest.mark.parametrize("pager", ["tr a-z A-Z", ""])
+def test_a_table_is_as_wide_as_the_terminal_whatever_stands_between(columns, pager):
+    """Also when the process's own descriptors are no terminal, as those of a command are."""
+    code, shown = on_a_terminal(LONG, "status", ID, columns=columns, PAGER=pager)
+    widths = [line.count("─") for line in shown.splitlines()]  # of the rule below the columns' names
+    assert code == 0 and columns - 25 < max(widths) <= columns
