@@ -21,7 +21,7 @@ from nvflare_logstream.cli.options import (
     need,
     say_job,
 )
-from nvflare_logstream.cli.output import Format, notice, print_envelope
+from nvflare_logstream.cli.output import OK, REFUSED, Format, notice, print_envelope
 from nvflare_logstream.streams import Stream, Verdict
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def export(
     """Copy all logs of a job into a directory, byte for byte, with a manifest of their digests and verdicts.
 
     An export that was interrupted goes on where it was when it is run again. Of a running job it is what the
-    server has now.
+    server has now. The exit code is 1 if a copy differs from what its site wrote: it was damaged on the
+    server, and the manifest says so.
     """
     need(form is not Format.JSONL, "--format jsonl: an export is one answer; use text or json")
     with Access(study, kit_id, startup_kit, connect_timeout).client() as client:
@@ -66,10 +67,13 @@ def export(
         say_job(job_id, job)
         with _progress(form) as on_progress:
             manifest = client.export(job_id, output, force, on_progress)
+    code = REFUSED if any(entry.damage for entry in manifest.streams) else OK
     if form is Format.JSON:
-        print_envelope({"job_id": job_id, "path": str(output.absolute()), **manifest.as_json()})
+        answer = {"job_id": job_id, "path": str(output.absolute()), **manifest.as_json()}
+        print_envelope({**answer, "good": not code}, code)
     else:
         _say(manifest, output)
+    raise typer.Exit(code)
 
 
 @contextmanager
@@ -103,5 +107,7 @@ def _say(manifest: Manifest, output: Path) -> None:
     print(f"exported {len(sizes)} logs of job {manifest.job_id}, {sum(sizes):,} bytes, to {output}")
     for entry in manifest.streams:
         stream = entry.stream
-        if stream.verdict is not Verdict.COMPLETE:
+        if entry.damage:
+            notice(f"{stream.site}/{stream.file}: the copy is not what the site wrote: {entry.damage}")
+        elif stream.verdict is not Verdict.COMPLETE:
             notice(f"{stream.site}/{stream.file}: {stream.standing}")

@@ -56,6 +56,30 @@ class Finding:
         return self.result in _GOOD
 
 
+def unlike_site(stream: Stream, copy: str, digest: Callable[[int], str]) -> str:
+    """How a copy of a closed stream differs from what its site wrote.
+
+    Args:
+        stream: as the server, or a manifest, describes it.
+        copy: what to call the copy.
+        digest: gives the copy's sha256 (hex) from an offset on.
+
+    Returns:
+        It in words; empty if the copy is as the site's file, or if the site has not closed the stream.
+    """
+    if stream.state is not State.CLOSED or not stream.digest:
+        return ""
+    found = digest(stream.digest_from)
+    if found == stream.digest:
+        return ""
+    return f"{_part(stream)}the site's file has sha256 {stream.digest}, {copy} {found}"
+
+
+def _part(stream: Stream) -> str:
+    """Which part of a stream its site's digest covers, where that is not all of it."""
+    return f"from byte {stream.digest_from} on, " if stream.digest_from else ""
+
+
 def verify_streams(streams: Iterable[Stream], digest: Callable[[Stream, int], str]) -> list[Finding]:
     """Compare the server's copy of every closed stream with the sha256 that its site gave at the close.
 
@@ -77,19 +101,19 @@ def _check_stream(stream: Stream, digest: Callable[[Stream, int], str]) -> tuple
     if stream.state is not State.CLOSED:
         return Result.INCOMPLETE, stream.standing
     try:
-        stored = digest(stream, stream.digest_from)
+        difference = unlike_site(stream, "the server's copy", lambda start: digest(stream, start))
     except RetrievalError as error:
         if error.code not in _OF_ONE_LOG:
             raise
         return Result.INCOMPLETE, f"cannot be compared: {error}"
-    part = f"from byte {stream.digest_from} on, " if stream.digest_from else ""
-    if stored != stream.digest:
-        text = f"{part}the site's file has sha256 {stream.digest}, the server's copy {stored}"
-        return Result.DIFFERS, text
+    if difference:
+        return Result.DIFFERS, difference
     if stream.verdict is not Verdict.COMPLETE:
         return Result.INCOMPLETE, stream.standing
-    text = f"{stream.end} bytes; {part}the site's file and the server's copy have sha256 {stored}"
-    return Result.EQUAL, text
+    if not stream.digest:
+        return Result.INCOMPLETE, "the server has no sha256 of the site's file to compare with"
+    both = f"{_part(stream)}the site's file and the server's copy have sha256 {stream.digest}"
+    return Result.EQUAL, f"{stream.end} bytes; {both}"
 
 
 def verify_export(dest: Path) -> list[Finding]:
@@ -130,6 +154,9 @@ def _check_entry(dest: Path, entry: ExportedStream) -> tuple[Result, str]:
             return Result.DIFFERS, f"{place} is a symbolic link; exported were {wanted}"
     try:
         size, digest = sha256_of(path)
+        difference = unlike_site(
+            stream, "the exported copy", lambda start: sha256_of(path, start)[1] if start else digest
+        )
     except FileNotFoundError:
         return Result.MISSING, f"exported were {wanted}"
     except OSError as error:
@@ -138,6 +165,8 @@ def _check_entry(dest: Path, entry: ExportedStream) -> tuple[Result, str]:
         return Result.DIFFERS, f"has {size} bytes, exported were {stream.end}"
     if digest != entry.sha256:
         return Result.DIFFERS, f"has sha256 {digest}, exported was {entry.sha256}"
+    if difference:
+        return Result.DIFFERS, f"matches its manifest, but {difference}"
     return Result.EQUAL, f"{wanted}; the log was {stream.standing}"
 
 

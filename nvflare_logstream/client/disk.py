@@ -104,10 +104,10 @@ def open_to_read(path: Path) -> BinaryIO:
     return file
 
 
-def sha256_of(path: Path) -> tuple[int, str]:
-    """A file's length in bytes and its sha256 (hex); OSError if it cannot be read."""
+def sha256_of(path: Path, start: int = 0) -> tuple[int, str]:
+    """A file's length in bytes and its sha256 (hex) from `start` on; OSError if it cannot be read."""
     hasher = hashlib.sha256()
     with open_to_read(path) as file:
         fd = file.fileno()
-        size = hash_range(hasher, lambda at, length: os.pread(fd, length, at), 0, os.fstat(fd).st_size)
+        size = hash_range(hasher, lambda at, length: os.pread(fd, length, at), start, os.fstat(fd).st_size)
     return size, hasher.hexdigest()

@@ -5,6 +5,8 @@ Layout: `DEST/<site>/<file>` and `DEST/manifest.json`. Rules:
 * An export covers the bytes that the streams had when it began; of a running job it is a prefix of each log.
 * A log is written as `<file>.part`, compared with the server's sha256 of the same bytes, synced, and only
   then gets its name.
+* A log that its site has closed is compared with the site's own sha256 too. A copy that was damaged on the
+  server is exported as it is, and the manifest says so: it is never called complete.
 * An interrupted export is continued from the files that it left. They are not trusted: if a log's sha256 does
   not agree in the end, that log is fetched anew.
 * Nothing is written through a symbolic link, and no file is removed but those that an export writes.
@@ -22,6 +24,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from nvflare_logstream.client.checks import unlike_site
 from nvflare_logstream.client.disk import (
     PART,
     is_regular,
@@ -72,11 +75,8 @@ def export_job(
     manifest = Manifest(job.job_id, job.status, began, False, tuple(map(ExportedStream.of, streams)))
     manifest.save(dest)
     copier = _Copier(dest, resume, fetch, digest, on_progress, sum(stream.end for stream in streams))
-    entries = (
-        replace(entry, sha256=copier.copy(entry.stream)) if entry.path else entry
-        for entry in manifest.streams
-    )
-    manifest = replace(manifest, finished=True, streams=tuple(entries))
+    entries = tuple(copier.copy(entry) if entry.path else entry for entry in manifest.streams)
+    manifest = replace(manifest, finished=True, streams=entries)
     manifest.save(dest)
     return manifest
 
@@ -147,8 +147,9 @@ class _Copier:
         self._dest, self._resume, self._fetch, self._digest = dest, resume, fetch, digest
         self._on_progress, self._total, self._done = on_progress, total, 0
 
-    def copy(self, stream: Stream) -> str:
-        """Copy one log and return its sha256."""
+    def copy(self, entry: ExportedStream) -> ExportedStream:
+        """Copy one log; its entry says then what came."""
+        stream = entry.stream
         final = self._dest / stream.site / stream.file
         part = final.with_name(stream.file + PART)
         with writing(final.parent):
@@ -163,8 +164,13 @@ class _Copier:
             raise RetrievalError(ErrorCode.LOG_CHANGED, f"{text}; it changed meanwhile, run the export again")
         with writing(final):
             rename_synced(part, final)
+            damage = unlike_site(
+                stream, "the server's copy", lambda start: sha256_of(final, start)[1] if start else copied
+            )
         self._done += stream.end
-        return copied
+        if damage:
+            stream = stream._replace(agreed=False, reason=damage)
+        return replace(entry, stream=stream, sha256=copied, damage=damage)
 
     def _recover(self, stream: Stream, final: Path, part: Path) -> int:
         """Make what is here of a log its part, also a copy that was complete before the log grew.

@@ -47,11 +47,14 @@ class ExportedStream:
             in bytes.
         path: the log's file, relative to the export's directory; None where there was nothing to export.
         sha256: of the exported copy, in hex; None without one, and while the export is under way.
+        damage: how the exported copy differs from what the site wrote, in words; empty where it does not, or
+            where nobody can know.
     """
 
     stream: Stream
     path: str | None
     sha256: str | None
+    damage: str = ""
 
     @classmethod
     def of(cls, stream: Stream) -> ExportedStream:
@@ -68,6 +71,7 @@ class ExportedStream:
             "bytes": stream.end,
             "lines": stream.lines,
             "sha256": self.sha256,
+            "damage": self.damage,
             "verdict": str(stream.verdict),
             "reason": stream.verdict_reason,
             "outcome": stream.outcome,
@@ -103,7 +107,7 @@ class ExportedStream:
             raise fields.bad("sha256", sha256, "a sha256 in hexadecimal, as there is a path")
         if sha256 is not None and not _SHA256.fullmatch(sha256):
             raise fields.bad("sha256", sha256, "null or a sha256 in hexadecimal")
-        return cls(stream, path, sha256)
+        return cls(stream, path, sha256, fields.text("damage", _MAX_TEXT, default=""))
 
 
 def _stream(job_id: str, fields: Fields) -> Stream:
@@ -132,6 +136,8 @@ def _stream(job_id: str, fields: Fields) -> Stream:
     )
     if stream.verdict is not verdict:
         raise fields.bad("verdict", verdict, f"the other fields make it {stream.verdict}")
+    if verdict is Verdict.COMPLETE and not stream.digest:
+        raise fields.bad("site_digest", stream.digest, "a complete log has the sha256 of its site's file")
     return stream
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,98 +21,19 @@ from hypothesis import strategies as st
 from nvflare_logstream import __version__, hashing
 from nvflare_logstream.client import client
 from nvflare_logstream.client.checks import Finding, Result, verify_export, verify_streams
-from nvflare_logstream.client.client import LogClient
 from nvflare_logstream.client.manifest import Manifest
-from nvflare_logstream.client.port import read_reply
 from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError
 from nvflare_logstream.filters.log import LogLines
-from nvflare_logstream.server.service import MAX_HASHING, LogService
-from nvflare_logstream.store.store import LogStore, Quotas
+from nvflare_logstream.server.service import MAX_HASHING
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
-from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.queries import (
     DigestReply,
     DigestRequest,
     FetchReply,
     FetchRequest,
-    ReplyT,
     Request,
 )
-from nvflare_logstream.wire.upload import Close
-
-JOB = "job-1"
-KEY = StreamKey(JOB, "site-1", "log.txt")
-OTHER = StreamKey(JOB, "site-2", "log.txt")
-TEXT = b"".join(b"line %d\n" % number for number in range(40))
-
-
-class Federation:
-    """A server's store, and a port to it that can be cut.
-
-    Attributes:
-        asked: every request; patience: the seconds that the server had for each.
-        parts_left: fetches after which the connection breaks.
-        change: what to make of a reply as it travels.
-    """
-
-    def __init__(self, root: Path, stream_quota: int = 1 << 30):
-        self.clock = Clock()
-        self.store = LogStore(root / "store", Quotas(stream=stream_quota), self.clock)
-        self.service = LogService(self.store, 30.0, lambda job_id: "FINISHED:COMPLETED", self.clock)
-        self.dest = root / "export"
-        self.sleep: Callable[[float], None] = lambda seconds: None
-        self.client = LogClient(self, sleep=lambda seconds: self.sleep(seconds))
-        self.asked: list[Request[Any]] = []
-        self.patience: list[float] = []
-        self.parts_left = 1 << 30
-        self.change: Callable[[Request[Any], dict[str, Any]], dict[str, Any]] = lambda request, reply: reply
-
-    # What LogClient uses of a port.
-
-    def ask(self, job_id: str, request: Request[ReplyT], seconds: float) -> ReplyT:
-        self.asked.append(request)
-        self.patience.append(seconds)
-        if isinstance(request, FetchRequest):
-            if not self.parts_left:
-                raise LostContactError(ErrorCode.CONNECTION_FAILED, "cut")
-            self.parts_left -= 1
-        reply = self.answer(request.encode(), job_id)
-        return read_reply(job_id, request, self.change(request, reply))
-
-    def job_ids(self, prefix: str | None) -> list[str]:
-        raise NotImplementedError
-
-    def reconnect(self) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
-
-    def answer(self, request: dict[str, Any], job_id: str = JOB) -> dict[str, Any]:
-        """The server's reply, as both travel."""
-        reply = self.service.answer(job_id, json.loads(json.dumps(request)))
-        decoded: dict[str, Any] = json.loads(json.dumps(reply))
-        return decoded
-
-    # Filling and looking.
-
-    def add(self, key: StreamKey, data: bytes, losses: tuple[Loss, ...] = ()) -> None:
-        self.store.append(key, self.store.open(key, 3600, 0.5).end, data, b"cursor", losses)
-
-    def end(self, key: StreamKey, content: bytes, digest_from: int = 0) -> None:
-        digest = hashlib.sha256(content[digest_from:]).hexdigest()
-        self.store.close_stream(key, Close(None, len(content), digest, digest_from, "exit code 0"))
-
-    def export(self, **options: Any) -> Manifest:
-        return self.client.export(JOB, self.dest, **options)
-
-    def fetched(self) -> list[tuple[str, int]]:
-        requests = [request for request in self.asked if isinstance(request, FetchRequest)]
-        return [(request.site, request.offset) for request in requests]
-
-    def content(self) -> dict[str, bytes]:
-        files = [path for path in self.dest.rglob("*") if path.is_file() and path.name != "manifest.json"]
-        return {str(path.relative_to(self.dest)): path.read_bytes() for path in files}
+from tests.unit.export_world import JOB, KEY, OTHER, TEXT, Federation
 
 
 @pytest.fixture
@@ -213,6 +134,53 @@ def test_progress_counts_the_bytes_of_all_streams(fed, monkeypatch):
     first = [done for done, _ in told if done <= size]
     assert told[0][0] == size and first == [size], "what was there counts at once"
     assert told[-1] == (2 * size, 2 * size) and told == sorted(told)
+
+
+@pytest.mark.parametrize("digest_from", [0, 7, len(TEXT)])
+@pytest.mark.parametrize("place", [0, 6, 7, 100])
+def test_a_copy_that_was_damaged_on_the_server_is_never_complete(fed, place, digest_from):
+    """What the site's digest covers is compared, at the export and whenever it is checked."""
+    fed.add(KEY, TEXT)
+    fed.end(KEY, TEXT, digest_from)
+    with fed.store.path(KEY).open("r+b") as file:
+        file.seek(place)
+        file.write(b"\x00\x01\x02\x03")
+    (entry,) = fed.export().streams
+    is_seen = place + 4 > digest_from
+    assert fed.content()["site-1/log.txt"][place : place + 4] == b"\x00\x01\x02\x03"
+    assert entry.stream.verdict == ("partial" if is_seen else "complete")
+    written = json.loads((fed.dest / "manifest.json").read_text())["streams"][0]
+    (finding,) = verify_export(fed.dest)
+    assert finding.good is not is_seen and bool(entry.damage) is is_seen and "damage" in written
+    if is_seen:
+        said = hashlib.sha256(TEXT[digest_from:]).hexdigest()
+        assert said in entry.stream.standing and said in written["damage"] and said in finding.detail
+        assert finding.result == "differs" and "matches its manifest, but" in finding.detail
+        assert written["verdict"] == "partial"
+
+
+def test_a_damaged_copy_of_a_log_with_losses_is_found_too(fed):
+    fed.add(KEY, TEXT, (Loss(3, 4, "deleted"),))
+    fed.end(KEY, TEXT)
+    fed.store.path(KEY).write_bytes(TEXT.swapcase())
+    (entry,) = fed.export().streams
+    assert entry.stream.verdict == "lost" and not entry.stream.agreed and entry.damage
+    assert Manifest.load(fed.dest).streams == (entry,)
+    assert results(verify_export(fed.dest)) == {"site-1/log.txt": "differs"}
+
+
+def test_a_manifest_that_blesses_a_damaged_copy_is_not_believed(fed):
+    """As an earlier release wrote them."""
+    fed.add(KEY, TEXT)
+    fed.end(KEY, TEXT)
+    fed.export()
+    (fed.dest / "site-1" / "log.txt").write_bytes(TEXT.swapcase())
+    manifest = json.loads((fed.dest / "manifest.json").read_text())
+    manifest["streams"][0]["sha256"] = hashlib.sha256(TEXT.swapcase()).hexdigest()
+    del manifest["streams"][0]["damage"]
+    (fed.dest / "manifest.json").write_text(json.dumps(manifest))
+    (finding,) = verify_export(fed.dest)
+    assert finding.result == "differs" and "matches its manifest, but" in finding.detail
 
 
 # -- going on with one that was interrupted ------------------------------------------------------------------
@@ -683,6 +651,7 @@ MALFORMED = [
     ("streams[0].losses", [[-1, 2, "y"]]),
     ("streams[0].total", -2),
     ("streams[0].closed", "never"),
+    ("streams[0].damage", 3),
 ]
 
 
