@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nvflare_logstream import lines
 from nvflare_logstream.cli.options import (
     Access,
     FormatOption,
@@ -86,7 +87,7 @@ def _progress(form: Format) -> Iterator[Progress | None]:
     from rich.console import Console
 
     columns = (
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),  # a site may be called "[bold]"
         progress.BarColumn(),
         progress.DownloadColumn(),
         progress.TransferSpeedColumn(),
@@ -104,10 +105,14 @@ def _progress(form: Format) -> Iterator[Progress | None]:
 
 def _say(manifest: Manifest, output: Path) -> None:
     sizes = [entry.stream.end for entry in manifest.streams if entry.path]
-    print(f"exported {len(sizes)} logs of job {manifest.job_id}, {sum(sizes):,} bytes, to {output}")
+    place = lines.in_one_line(str(output))
+    print(f"exported {len(sizes)} logs of job {manifest.job_id}, {sum(sizes):,} bytes, to {place}")
     for entry in manifest.streams:
         stream = entry.stream
         if entry.damage:
-            notice(f"{stream.site}/{stream.file}: the copy is not what the site wrote: {entry.damage}")
+            told = f"the copy is not what the site wrote: {entry.damage}"
         elif stream.verdict is not Verdict.COMPLETE:
-            notice(f"{stream.site}/{stream.file}: {stream.standing}")
+            told = stream.standing
+        else:
+            continue
+        notice(lines.in_one_line(f"{stream.site}/{stream.file}: {told}"))

@@ -51,7 +51,7 @@ def verify(
     as it should be.
     """
     need(form is not Format.JSONL, "--format jsonl: a check is one answer; use text or json")
-    if Path(target).is_dir():
+    if _is_directory(target):
         subject, findings = {"path": str(Path(target).absolute())}, verify_export(Path(target))
     else:
         with Access(study, kit_id, startup_kit, connect_timeout).client() as client:
@@ -64,11 +64,18 @@ def verify(
         rows = [{**asdict(finding), "good": finding.good} for finding in findings]
         print_envelope({**subject, "good": not code, "findings": rows}, code)
     else:
-        _show(findings, bad)
+        _show(findings, bad, "job_id" in subject)
     raise typer.Exit(code)
 
 
-def _show(findings: list[Finding], bad: list[Finding]) -> None:
+def _is_directory(text: str) -> bool:
+    try:
+        return Path(text).is_dir()
+    except OSError:  # a name that no file can have
+        return False
+
+
+def _show(findings: list[Finding], bad: list[Finding], of_server: bool) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -76,13 +83,21 @@ def _show(findings: list[Finding], bad: list[Finding]) -> None:
     for finding in findings:
         mark = Text("✓", style="green") if finding.good else Text("✗", style="bold red")
         # File names and a manifest's texts are others': shown, and never sent to the terminal raw.
-        name = (lines.visible(f"{finding.site}/{finding.file}"), "bold")
-        # Of equal copies the digest adds nothing.
-        detail = "" if finding.result is Result.EQUAL else f": {lines.visible(finding.detail)}"
-        console.print(Text.assemble(mark, " ", name, f" {finding.result}{detail}"))
+        name = (lines.in_one_line(finding.name), "bold")
+        console.print(Text.assemble(mark, " ", name, " ", lines.in_one_line(_in_words(finding, of_server))))
     if not findings:
-        console.print("there is nothing to check: the server has no log of this job", style="red")
+        owner = "the server has no log of this job" if of_server else "the manifest names no log"
+        console.print(f"there is nothing to check: {owner}", style="red")
     elif bad:
-        console.print(f"{len(bad)} of {len(findings)} logs are not as they should be", style="red")
+        what = "logs" if of_server else "files"
+        console.print(f"{len(bad)} of {len(findings)} {what} are not as they should be", style="red")
     else:
-        console.print(f"all {len(findings)} logs are as they should be", style="green")
+        are = "are as they should be" if of_server else "match their manifest"
+        console.print(f"all {len(findings)} logs {are}", style="green")
+
+
+def _in_words(finding: Finding, of_server: bool) -> str:
+    if finding.result is not Result.EQUAL:
+        return f"{finding.result}: {finding.detail}"
+    # Of equal copies the digest adds nothing.
+    return str(finding.result) if of_server else f"matches its manifest: {finding.standing}"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nvflare_logstream.client.disk import sha256_of
+from nvflare_logstream.client.disk import files_below, sha256_of
 from nvflare_logstream.client.manifest import MANIFEST, ExportedStream, Manifest
 from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.streams import State, Stream, Verdict
@@ -40,12 +39,25 @@ _GOOD = (Result.EQUAL, Result.REFUSED, Result.NOT_EXPORTED)
 
 @dataclass(frozen=True)
 class Finding:
-    """What the check of one log found; `detail` says it in plain words."""
+    """What the check of one log found.
+
+    Attributes:
+        site: empty for a file that stands beside the sites' directories.
+        file: the log's name, or the path of what the manifest does not have.
+        detail: the result in plain words.
+        standing: of an exported log, its verdict when it was exported, with the reason.
+    """
 
     site: str
     file: str
     result: Result
     detail: str
+    standing: str = ""
+
+    @property
+    def name(self) -> str:
+        """Where the file is, or would be, in an export."""
+        return f"{self.site}/{self.file}" if self.site else self.file
 
     @property
     def good(self) -> bool:
@@ -130,16 +142,24 @@ def verify_export(dest: Path) -> list[Finding]:
             f"{dest / MANIFEST}: finished: the export was interrupted; run it again into the same directory"
         )
         raise RetrievalError(ErrorCode.EXPORT_UNFINISHED, text)
-    findings = [
-        Finding(entry.stream.site, entry.stream.file, *_check_entry(dest, entry))
+    logs = [
+        Finding(entry.stream.site, entry.stream.file, *_check_entry(dest, entry), entry.stream.standing)
         for entry in manifest.streams
     ]
-    exported = {entry.path for entry in manifest.streams}
-    for site in sorted({entry.stream.site for entry in manifest.streams}):
-        for file in sorted(_files(dest / site)):
-            if f"{site}/{file}" not in exported:
-                findings.append(Finding(site, file, Result.UNEXPECTED, "the manifest does not have it"))
-    return findings
+    return [*logs, *_unexpected(dest, manifest)]
+
+
+def _unexpected(dest: Path, manifest: Manifest) -> Iterator[Finding]:
+    """What stands in an export's directory and not in its manifest."""
+    known = {MANIFEST}
+    for entry in manifest.streams:
+        if entry.path:
+            known |= {entry.path, entry.stream.site}  # a link in the place of the directory was found already
+    for path, problem in sorted(files_below(dest)):
+        if path not in known:
+            *site, file = path.split("/", 1)
+            detail = f"cannot be read: {problem}" if problem else "the manifest does not have it"
+            yield Finding("".join(site), file, Result.UNEXPECTED, detail)
 
 
 def _check_entry(dest: Path, entry: ExportedStream) -> tuple[Result, str]:
@@ -149,10 +169,10 @@ def _check_entry(dest: Path, entry: ExportedStream) -> tuple[Result, str]:
             return Result.REFUSED, stream.verdict_reason
         return Result.NOT_EXPORTED, stream.standing
     path, wanted = dest / entry.path, f"{stream.end} bytes with sha256 {entry.sha256}"
-    for place in (path.parent, path):
-        if place.is_symlink():
-            return Result.DIFFERS, f"{place} is a symbolic link; exported were {wanted}"
     try:
+        for place in (path.parent, path):
+            if place.is_symlink():
+                return Result.DIFFERS, f"{place} is a symbolic link; exported were {wanted}"
         size, digest = sha256_of(path)
         difference = unlike_site(
             stream, "the exported copy", lambda start: sha256_of(path, start)[1] if start else digest
@@ -168,13 +188,3 @@ def _check_entry(dest: Path, entry: ExportedStream) -> tuple[Result, str]:
     if difference:
         return Result.DIFFERS, f"matches its manifest, but {difference}"
     return Result.EQUAL, f"{wanted}; the log was {stream.standing}"
-
-
-def _files(directory: Path) -> Iterator[str]:
-    """The paths, relative to `directory`, of everything below it but directories; links are not followed."""
-    if directory.is_symlink():
-        return
-    for place, names, files in os.walk(directory):
-        links = [name for name in names if (Path(place) / name).is_symlink()]
-        for name in files + links:
-            yield str((Path(place) / name).relative_to(directory))

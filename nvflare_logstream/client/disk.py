@@ -104,6 +104,33 @@ def open_to_read(path: Path) -> BinaryIO:
     return file
 
 
+def files_below(directory: Path) -> Iterator[tuple[str, str]]:
+    """Everything below a directory but directories; links are not followed.
+
+    A directory that cannot be looked into is there too.
+
+    Returns:
+        Pairs: the path from `directory` on, in which bytes that are no UTF-8 are shown as \\xff; why it
+        cannot be read, or "".
+    """
+    waiting = [directory]
+    while waiting:
+        place = waiting.pop()
+        try:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(place / entry.name)
+                    else:
+                        yield _name_below(directory, place / entry.name), ""
+        except OSError as error:
+            yield _name_below(directory, place), error.strerror or str(error)
+
+
+def _name_below(directory: Path, path: Path) -> str:
+    return os.fsencode(path.relative_to(directory)).decode(errors="backslashreplace")
+
+
 def sha256_of(path: Path, start: int = 0) -> tuple[int, str]:
     """A file's length in bytes and its sha256 (hex) from `start` on; OSError if it cannot be read."""
     hasher = hashlib.sha256()

@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from nvflare_logstream import __version__
 from nvflare_logstream.client.disk import open_to_read, write_file, writing
@@ -22,6 +22,7 @@ from nvflare_logstream.wire.message import MAX_OFFSET
 MANIFEST = "manifest.json"
 FORMAT = 1
 
+MAX_SIZE = 1 << 28  # bytes of a manifest that is read
 _MAX_ENTRIES = 1 << 20  # of a list
 _MAX_TEXT = 1 << 16  # characters
 _MAX_SKEW = 1e11  # seconds
@@ -102,6 +103,8 @@ class ExportedStream:
         path = fields.text("path", _MAX_TEXT, default=None)
         if path not in (None, f"{stream.site}/{stream.file}"):
             raise fields.bad("path", path, "null or SITE/FILE")
+        if path is None and stream.end:
+            raise fields.bad("path", path, f"SITE/FILE, as the log has {stream.end} bytes")
         sha256 = fields.text("sha256", _MAX_TEXT, default=None)
         if sha256 is None and path is not None and finished:
             raise fields.bad("sha256", sha256, "a sha256 in hexadecimal, as there is a path")
@@ -143,9 +146,13 @@ def _stream(job_id: str, fields: Fields) -> Stream:
 
 def _loss(fields: Fields, row: object) -> Loss:
     match row:
-        case [int(offset), int() | None as length, str(reason)] if offset >= 0:
+        case [offset, length, str(reason)] if _is_offset(offset) and (length is None or _is_offset(length)):
             return Loss(offset, length, reason)
     raise fields.bad("losses", row, "each is [byte, length or null, reason]")
+
+
+def _is_offset(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= MAX_OFFSET
 
 
 @dataclass(frozen=True)
@@ -199,7 +206,10 @@ class Manifest:
         path = dest / MANIFEST
         try:
             with open_to_read(path) as file:
-                return cls._from_json(Fields(json.load(file), ""))
+                data = file.read(MAX_SIZE + 1)
+            if len(data) > MAX_SIZE:
+                raise WireError(f"larger than {MAX_SIZE} bytes")
+            return cls._from_json(Fields(json.loads(data), ""))
         except OSError as error:
             reason = error.strerror or str(error)
         except WireError as error:
@@ -217,14 +227,18 @@ class Manifest:
             if not fields.has(name):
                 raise fields.bad(name, None, "it must be there")
         job_id, finished = fields.name("job_id"), fields.flag("finished")
+        entries, seen = [], set()
+        for row in fields.maps("streams", _MAX_ENTRIES):
+            entry = ExportedStream.from_json(job_id, row, finished)
+            if entry.stream.key in seen:
+                raise row.bad("file", entry.stream.file, f"{entry.stream.site} has it twice")
+            seen.add(entry.stream.key)
+            entries.append(entry)
         return cls(
             job_id=job_id,
             job_status=fields.text("job_status", _MAX_TEXT),
             exported=fields.text("exported", _MAX_TEXT),
             finished=finished,
-            streams=tuple(
-                ExportedStream.from_json(job_id, entry, finished)
-                for entry in fields.maps("streams", _MAX_ENTRIES)
-            ),
+            streams=tuple(entries),
             package_version=fields.text("package_version", _MAX_TEXT),
         )

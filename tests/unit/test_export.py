@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvflare_logstream import __version__, hashing
-from nvflare_logstream.client import client
+from nvflare_logstream.client import client, manifest
 from nvflare_logstream.client.checks import Finding, Result, verify_export, verify_streams
 from nvflare_logstream.client.manifest import Manifest
 from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError
@@ -579,9 +579,12 @@ def test_every_result_of_verifying_an_export(fed):
     (fed.dest / "no").mkdir()
     (fed.dest / "no" / "log.txt").touch()
     (fed.dest / "other").mkdir()
-    (fed.dest / "other" / "file").touch()  # not in the directory of a site
+    (fed.dest / "other" / "file").touch()
+    (fed.dest / "site-99").mkdir()
+    (fed.dest / "site-99" / "log.txt").write_bytes(TEXT)
     found = verify_export(fed.dest)
     assert sorted((finding.site, finding.file, str(finding.result)) for finding in found) == [
+        ("", "elsewhere", "unexpected"),
         ("changed", "log.txt", "differs"),
         ("cut", "log.txt", "differs"),
         ("gone", "log.txt", "missing"),
@@ -589,9 +592,11 @@ def test_every_result_of_verifying_an_export(fed):
         ("no", "log.txt", "refused"),
         ("no", "log.txt", "unexpected"),
         ("none", "log.txt", "not exported"),
+        ("other", "file", "unexpected"),
         ("same", "deep/file", "unexpected"),
         ("same", "log.txt", "equal"),
         ("same", "up", "unexpected"),
+        ("site-99", "log.txt", "unexpected"),
     ]
     details = {finding.site: finding.detail for finding in found if finding.file == "log.txt"}
     assert all(hashlib.sha256(data).hexdigest() in details["changed"] for data in (TEXT, TEXT.swapcase()))
@@ -606,6 +611,65 @@ def test_a_linked_site_directory_is_not_looked_into(fed):
     (fed.dest.parent / "outside" / "notes.txt").touch()
     (fed.dest / "site-1").symlink_to(fed.dest.parent / "outside")
     assert results(verify_export(fed.dest)) == {"site-1/log.txt": "differs"}
+
+
+def test_a_link_or_a_file_in_the_place_of_a_site_that_has_no_copy_is_unexpected(fed):
+    fed.store.refuse(KEY, "no")
+    fed.store.refuse(OTHER, "no")
+    fed.export()
+    (fed.dest / "site-1").symlink_to(fed.dest.parent)
+    (fed.dest / "site-2").write_bytes(TEXT)
+    found = {(finding.site, finding.file): finding for finding in verify_export(fed.dest)}
+    assert {name for name, finding in found.items() if finding.result == "unexpected"} == {
+        ("", "site-1"),
+        ("", "site-2"),
+    }
+
+
+def test_a_directory_that_cannot_be_looked_into_is_said(fed, monkeypatch):
+    fed.add(KEY, TEXT)
+    fed.export()
+    (fed.dest / "hidden").mkdir()
+    real = os.scandir
+
+    def scan(place: Any) -> Any:
+        if str(place).endswith("hidden"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(place)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    found = {finding.name: finding for finding in verify_export(fed.dest)}
+    assert set(found) == {"site-1/log.txt", "hidden"} and not found["hidden"].good
+    assert "cannot be read: Permission denied" in found["hidden"].detail
+
+
+def test_a_deep_directory_is_walked_to_its_end(fed):
+    fed.add(KEY, TEXT)
+    fed.export()
+    place = fed.dest
+    for _ in range(1200):
+        place = place / "d"
+        place.mkdir()
+    (place / "x").touch()
+    bad = [finding.name for finding in verify_export(fed.dest) if not finding.good]
+    assert bad == ["d/" * 1200 + "x"]
+    for path in [place / "x", *(fed.dest / ("d/" * depth) for depth in range(1200, 0, -1))]:
+        path.rmdir() if path.is_dir() else path.unlink()  # rmtree would run out of stack
+
+
+def test_a_site_directory_that_cannot_be_entered_is_a_finding(fed, monkeypatch):
+    fed.add(KEY, TEXT)
+    fed.export()
+    real = Path.lstat
+
+    def lstat(path: Path) -> os.stat_result:
+        if path.name == "log.txt":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    (finding,) = verify_export(fed.dest)
+    assert finding.result == "differs" and "cannot be read: Permission denied" in finding.detail
 
 
 def test_a_pipe_in_the_place_of_a_log_is_not_waited_for(fed):
@@ -642,6 +706,13 @@ MALFORMED = [
     ("streams[0].sha256", None),
     ("streams[0].losses", [[1, 2]]),
     ("streams[0].losses", [["x", 2, "y"]]),
+    ("streams[0].losses", [[True, 2, "y"]]),
+    ("streams[0].losses", [[0, -2, "y"]]),
+    ("streams[0].losses", [[10**4000, 10**4000, "y"]]),
+    ("streams[0].losses", [[0, float("inf"), "y"]]),
+    ("streams[0].path", None),
+    ("streams[0].bytes", float("inf")),
+    ("format", float("inf")),
     ("streams[0].skew", "1"),
     ("streams[0].verdict", None),
     ("streams[0].verdict", "complete"),  # the other fields say that it is streaming
@@ -668,6 +739,24 @@ def test_a_malformed_manifest_is_refused_with_the_field(fed, field, value):
         manifest[field] = value
     (fed.dest / "manifest.json").write_text(json.dumps(manifest))
     with refused("INVALID_MANIFEST", str(fed.dest / "manifest.json"), f": {field}: "):
+        verify_export(fed.dest)
+
+
+def test_a_log_that_a_manifest_has_twice_is_refused(fed):
+    fed.add(KEY, TEXT)
+    fed.export()
+    manifest = json.loads((fed.dest / "manifest.json").read_text())
+    manifest["streams"] *= 2
+    (fed.dest / "manifest.json").write_text(json.dumps(manifest))
+    with refused("INVALID_MANIFEST", "streams[1].file: 'log.txt' is not allowed; site-1 has it twice"):
+        verify_export(fed.dest)
+
+
+def test_a_manifest_of_absurd_size_is_not_read(fed, monkeypatch):
+    fed.add(KEY, TEXT)
+    fed.export()
+    monkeypatch.setattr(manifest, "MAX_SIZE", 100)
+    with refused("INVALID_MANIFEST", "larger than 100 bytes"):
         verify_export(fed.dest)
 
 
