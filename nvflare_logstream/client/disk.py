@@ -36,11 +36,13 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def make_directory(path: Path) -> None:
-    """Make a private directory, unless there is one; OSError if something else has its name."""
+    """Make a private directory, unless there is one; OSError if something else has its name, also a link."""
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
-    if path.is_symlink() or not path.is_dir():
-        raise OSError(errno.ENOTDIR, "it is not a directory")
+    if path.is_symlink():
+        raise OSError(errno.ENOTDIR, f"{path.name} is a symbolic link, not a directory")
+    if not path.is_dir():
+        raise OSError(errno.ENOTDIR, f"{path.name} is not a directory")
 
 
 def is_regular(path: Path) -> bool:
