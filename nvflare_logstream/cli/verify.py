@@ -20,7 +20,7 @@ from nvflare_logstream.cli.options import (
     need,
     say_job,
 )
-from nvflare_logstream.cli.output import OK, REFUSED, Format, print_envelope
+from nvflare_logstream.cli.output import OK, REFUSED, Format, notice, print_envelope
 from nvflare_logstream.client.checks import Finding, Result, verify_export
 
 EXAMPLES = (
@@ -33,7 +33,9 @@ def verify(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="JOB_ID|DIR", help="A job (id, its beginning, or @latest), or an exported directory."
+            metavar="JOB_ID|DIR",
+            help="A job (id, its beginning, or @latest), or an exported directory; "
+            "./3f32 is a directory, 3f32 a job.",
         ),
     ],
     form: FormatOption = Format.TEXT,
@@ -51,7 +53,7 @@ def verify(
     as it should be.
     """
     need(form is not Format.JSONL, "--format jsonl: a check is one answer; use text or json")
-    if _is_directory(target):
+    if _means_a_directory(target):
         subject, findings = {"path": str(Path(target).absolute())}, verify_export(Path(target))
     else:
         with Access(study, kit_id, startup_kit, connect_timeout).client() as client:
@@ -68,11 +70,19 @@ def verify(
     raise typer.Exit(code)
 
 
-def _is_directory(text: str) -> bool:
+def _means_a_directory(target: str) -> bool:
+    """Whether a directory is meant, and not the job that a word alone may name, as in every other command."""
+    from nvflare_logstream.client.client import may_name_a_job
+
     try:
-        return Path(text).is_dir()
+        is_there = Path(target).is_dir()
     except OSError:  # a name that no file can have
         return False
+    if is_there and may_name_a_job(target):
+        other = f"`nvflare-logstream verify ./{target}` checks the directory of that name"
+        notice(f"{target} is taken as a job's id; {other}")
+        return False
+    return is_there
 
 
 def _show(findings: list[Finding], bad: list[Finding], of_server: bool) -> None:

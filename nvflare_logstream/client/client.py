@@ -31,6 +31,11 @@ _WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{0,35}")
 
 
+def may_name_a_job(text: str) -> bool:
+    """Whether `LogClient.find_job` would ask the server for it."""
+    return text == LATEST or _BEGINNING.fullmatch(text) is not None
+
+
 class LogClient:
     """Reads job logs; use it from one thread.
 

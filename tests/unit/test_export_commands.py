@@ -193,3 +193,33 @@ def test_no_manifest_makes_a_command_fail_by_itself(fed, typed, data):
 def test_a_name_that_no_file_can_have_is_no_file(fed, typed):
     said = typed("verify", "x" * 5000)
     assert said.code == 1 and "JOB_NOT_FOUND" in said.err
+
+
+# -- which is meant: a job or a directory --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["3f32", JOB, "@latest"])
+def test_a_word_that_may_be_a_job_is_a_job_and_a_directory_of_that_name_is_said(fed, typed, word):
+    exported(fed)
+    assert typed("verify", word).code == 0
+    fed.dest.rename(word)
+    (Path(word) / "site-1" / "log.txt").unlink()  # so it shows which of both was looked at
+    said = typed("verify", word)
+    assert said.code == 0 and "all 2 logs are as they should be" in said.out
+    hint = f"taken as a job's id; `nvflare-logstream verify ./{word}` checks the directory of that name"
+    assert hint in said.err
+    said = typed("verify", f"./{word}")
+    assert said.code == 1 and "site-1/log.txt missing" in said.out and not said.err
+    assert typed("verify", f"{word}/").code == 1
+
+
+@pytest.mark.parametrize("word", ["last-night", "3F32", "..", "2026-04-28.export"])
+def test_a_word_that_can_be_no_job_is_a_directory(fed, typed, word):
+    exported(fed)
+    if word != "..":
+        fed.dest.rename(word)
+        assert typed("verify", word).code == 0
+    else:
+        assert "INVALID_MANIFEST" in typed("verify", word).err
+    said = typed("verify", "nothing-here")
+    assert said.code == 1 and "JOB_NOT_FOUND" in said.err
