@@ -23,11 +23,13 @@ from nvflare_logstream.cli.options import (
     say_job,
 )
 from nvflare_logstream.cli.output import OK, REFUSED, Format, notice, print_envelope
+from nvflare_logstream.errors import RetrievalError
 from nvflare_logstream.streams import Stream, Verdict
 
 if TYPE_CHECKING:
     from nvflare_logstream.client.exporter import Progress
     from nvflare_logstream.client.manifest import Manifest
+    from nvflare_logstream.client.signature import Signer
 
 EXAMPLES = (
     "nvflare-logstream export @latest -o logs-of-last-night",
@@ -58,23 +60,36 @@ def export(
 ) -> None:
     """Copy all logs of a job into a directory, byte for byte, with a manifest of their digests and verdicts.
 
+    The manifest is signed with the key of your start-up kit.
+
     An export that was interrupted goes on where it was when it is run again. Of a running job it is what the
     server has now. The exit code is 1 if a copy differs from what its site wrote: it was damaged on the
     server, and the manifest says so.
     """
     need(form is not Format.JSONL, "--format jsonl: an export is one answer; use text or json")
-    with Access(study, kit_id, startup_kit, connect_timeout).client() as client:
+    access = Access(study, kit_id, startup_kit, connect_timeout)
+    with access.client() as client:
         job_id = client.find_job(job)
         say_job(job_id, job)
+        signer = _signer(access)
         with _progress(form) as on_progress:
-            manifest = client.export(job_id, output, force, on_progress)
+            manifest = client.export(job_id, output, force, on_progress, signer.sign if signer else None)
     code = REFUSED if any(entry.damage for entry in manifest.streams) else OK
     if form is Format.JSON:
         answer = {"job_id": job_id, "path": str(output.absolute()), **manifest.as_json()}
-        print_envelope({**answer, "good": not code}, code)
+        print_envelope({**answer, "good": not code, "signer": signer.name if signer else None}, code)
     else:
         _say(manifest, output)
     raise typer.Exit(code)
+
+
+def _signer(access: Access) -> Signer | None:
+    """Who signs; nobody where the start-up kit's key cannot be used, which is said."""
+    try:
+        return access.signer()
+    except RetrievalError as error:
+        notice(lines.in_one_line(f"the manifest is not signed: {error}"))
+        return None
 
 
 @contextmanager

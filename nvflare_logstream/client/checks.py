@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nvflare_logstream.client.disk import files_below, sha256_of
-from nvflare_logstream.client.manifest import MANIFEST, ExportedStream, Manifest
+from nvflare_logstream.client.manifest import CERTIFICATE, MANIFEST, SIGNATURE, ExportedStream, Manifest
 from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.streams import State, Stream, Verdict
 from nvflare_logstream.words import Word
@@ -27,7 +27,7 @@ class Result(Word):
 
 
 # What the server may say of one log; any other error, such as a lost connection, ends the check.
-_OF_ONE_LOG = (
+OF_ONE_LOG = (
     ErrorCode.LOG_CHANGED,
     ErrorCode.LOG_NOT_FOUND,
     ErrorCode.INTERNAL_ERROR,
@@ -115,7 +115,7 @@ def _check_stream(stream: Stream, digest: Callable[[Stream, int], str]) -> tuple
     try:
         difference = unlike_site(stream, "the server's copy", lambda start: digest(stream, start))
     except RetrievalError as error:
-        if error.code not in _OF_ONE_LOG:
+        if error.code not in OF_ONE_LOG:
             raise
         return Result.INCOMPLETE, f"cannot be compared: {error}"
     if difference:
@@ -128,15 +128,15 @@ def _check_stream(stream: Stream, digest: Callable[[Stream, int], str]) -> tuple
     return Result.EQUAL, f"{stream.end} bytes; {both}"
 
 
-def verify_export(dest: Path) -> list[Finding]:
-    """Compare the files of an export with its manifest; needs no server.
+def verify_export(dest: Path, manifest: Manifest | None = None) -> list[Finding]:
+    """Compare the files of an export with its manifest, which is read unless it is given; needs no server.
 
     "equal" says that the file is what was exported; its detail has the verdict that the log had then.
 
     Raises:
         RetrievalError: INVALID_MANIFEST, naming the field, or EXPORT_UNFINISHED.
     """
-    manifest = Manifest.load(dest)
+    manifest = manifest or Manifest.load(dest)
     if not manifest.finished:
         text = (
             f"{dest / MANIFEST}: finished: the export was interrupted; run it again into the same directory"
@@ -151,7 +151,7 @@ def verify_export(dest: Path) -> list[Finding]:
 
 def _unexpected(dest: Path, manifest: Manifest) -> Iterator[Finding]:
     """What stands in an export's directory and not in its manifest."""
-    known = {MANIFEST}
+    known = {MANIFEST, SIGNATURE, CERTIFICATE}
     for entry in manifest.streams:
         if entry.path:
             known |= {entry.path, entry.stream.site}  # a link in the place of the directory was found already

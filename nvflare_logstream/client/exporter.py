@@ -1,6 +1,6 @@
 """Copies a job's logs to the reader's disk, byte for byte, with a manifest that has their verdicts.
 
-Layout: `DEST/<site>/<file>` and `DEST/manifest.json`. Rules:
+Layout: `DEST/<site>/<file>`, `DEST/manifest.json`, and its signature. Rules:
 
 * An export covers the bytes that the streams had when it began; of a running job it is a prefix of each log.
 * A log is written as `<file>.part`, compared with the server's sha256 of the same bytes, synced, and only
@@ -36,7 +36,15 @@ from nvflare_logstream.client.disk import (
     write_all,
     writing,
 )
-from nvflare_logstream.client.manifest import MANIFEST, ExportedStream, Manifest
+from nvflare_logstream.client.manifest import (
+    CERTIFICATE,
+    EXPORTED,
+    MANIFEST,
+    SIGNATURE,
+    ExportedStream,
+    Manifest,
+    Sign,
+)
 from nvflare_logstream.client.model import JobStreams
 from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.streams import Stream
@@ -53,6 +61,7 @@ def export_job(
     digest: Digest,
     force: bool = False,
     on_progress: Progress | None = None,
+    sign: Sign | None = None,
 ) -> Manifest:
     """Export the streams of a job into `dest`, or continue an export of this job that was interrupted there.
 
@@ -64,6 +73,7 @@ def export_job(
         digest: gives the server's sha256 of them.
         force: take any directory; files of an earlier export in it are removed, others stay.
         on_progress: called after each part of a log.
+        sign: signs the manifest; without it there is no signature.
 
     Raises:
         RetrievalError: OUTPUT_DIR_EXISTS; OUTPUT_DIR_NOT_WRITABLE; LOG_CHANGED if the server's copy is not
@@ -71,13 +81,16 @@ def export_job(
     """
     streams = _in_order(job.streams)
     resume = _prepare(dest, job.job_id, force)
-    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    began = time.strftime(EXPORTED, time.gmtime())
     manifest = Manifest(job.job_id, job.status, began, False, tuple(map(ExportedStream.of, streams)))
     manifest.save(dest)
+    for name in (SIGNATURE, CERTIFICATE):  # of an earlier manifest
+        with writing(dest / name):
+            (dest / name).unlink(missing_ok=True)
     copier = _Copier(dest, resume, fetch, digest, on_progress, sum(stream.end for stream in streams))
     entries = tuple(copier.copy(entry) if entry.path else entry for entry in manifest.streams)
     manifest = replace(manifest, finished=True, streams=entries)
-    manifest.save(dest)
+    manifest.save(dest, sign)
     return manifest
 
 
@@ -86,7 +99,7 @@ def _in_order(streams: Iterable[Stream]) -> list[Stream]:
     by_name: dict[tuple[str, str], Stream] = {}
     for stream in streams:
         name = (stream.site, stream.file)
-        if stream.site in (MANIFEST, MANIFEST + PART) or name in by_name:
+        if stream.site.removesuffix(PART) in (MANIFEST, SIGNATURE, CERTIFICATE) or name in by_name:
             text = f"the server gave a name that is taken: {stream.site}/{stream.file}"
             raise RetrievalError(ErrorCode.INVALID_REPLY, text)
         by_name[name] = stream

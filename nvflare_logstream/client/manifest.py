@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -20,7 +21,10 @@ from nvflare_logstream.wire.fields import Fields
 from nvflare_logstream.wire.message import MAX_OFFSET
 
 MANIFEST = "manifest.json"
+SIGNATURE, CERTIFICATE = "manifest.sig", "manifest.crt"  # see `nvflare_logstream.client.signature`
+EXPORTED = "%Y-%m-%dT%H:%M:%SZ"
 FORMAT = 1
+Sign = Callable[[bytes], tuple[bytes, bytes]]  # gives a signature, and the certificates in PEM
 
 MAX_SIZE = 1 << 28  # bytes of a manifest that is read
 _MAX_ENTRIES = 1 << 20  # of a list
@@ -175,14 +179,23 @@ class Manifest:
     streams: tuple[ExportedStream, ...]
     package_version: str = __version__
 
-    def save(self, dest: Path) -> None:
+    def save(self, dest: Path, sign: Sign | None = None) -> None:
         """Write it into the export's directory.
+
+        Args:
+            dest: the directory.
+            sign: signs what is written.
 
         Raises:
             RetrievalError: OUTPUT_DIR_NOT_WRITABLE.
         """
-        with writing(dest / MANIFEST):
-            write_file(dest / MANIFEST, json.dumps(self.as_json(), indent=2).encode() + b"\n")
+        files = {MANIFEST: json.dumps(self.as_json(), indent=2).encode() + b"\n"}
+        if sign:
+            signature, certificates = sign(files[MANIFEST])
+            files = {CERTIFICATE: certificates, SIGNATURE: signature, **files}  # it is finished last
+        for name, data in files.items():
+            with writing(dest / name):
+                write_file(dest / name, data)
 
     def as_json(self) -> dict[str, Any]:
         """The manifest as a JSON object."""
@@ -198,7 +211,12 @@ class Manifest:
 
     @classmethod
     def load(cls, dest: Path) -> Manifest:
-        """Read it back.
+        """Read it back; raises as `read`."""
+        return cls.read(dest)[0]
+
+    @classmethod
+    def read(cls, dest: Path) -> tuple[Manifest, bytes]:
+        """Read it back, together with the bytes that a signature is about.
 
         Raises:
             RetrievalError: INVALID_MANIFEST, naming the file and, where it can be read, the field.
@@ -209,7 +227,7 @@ class Manifest:
                 data = file.read(MAX_SIZE + 1)
             if len(data) > MAX_SIZE:
                 raise WireError(f"larger than {MAX_SIZE} bytes")
-            return cls._from_json(Fields(json.loads(data), ""))
+            return cls._from_json(Fields(json.loads(data), "")), data
         except OSError as error:
             reason = error.strerror or str(error)
         except WireError as error:

@@ -411,14 +411,15 @@ def test_a_linked_site_directory_is_not_written_into(fed, force):
     ).read_text() == "mine"
 
 
-HOSTILE = ["..", "../x", "/etc", "", "a/b", ".hidden", "a\0b", 5, None, "manifest.json", "manifest.json.part"]
+OF_MANIFESTS = ["manifest.json", "manifest.json.part", "manifest.sig", "manifest.crt", "manifest.crt.part"]
+HOSTILE = ["..", "../x", "/etc", "", "a/b", ".hidden", "a\0b", 5, None, *OF_MANIFESTS]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_is_refused_before_anything_is_written(fed, name):
     fed.add(KEY, TEXT)
     for field in ("site", "file"):
-        if field == "file" and name in ("manifest.json", "manifest.json.part"):
+        if field == "file" and name in OF_MANIFESTS:
             continue  # below a site's directory it is a name like others
 
         def rename(request: Request[Any], reply: dict[str, Any], field: str = field) -> dict[str, Any]:
@@ -436,6 +437,27 @@ def test_two_streams_of_one_name_are_refused(fed):
     fed.change = lambda request, reply: {**reply, "streams": reply["streams"] * 2}
     with refused("INVALID_REPLY", "site-1/log.txt"):
         fed.export()
+
+
+def sign(data: bytes) -> tuple[bytes, bytes]:
+    return hashlib.sha256(data).digest(), b"certificates"
+
+
+def test_the_finished_manifest_is_signed_and_no_other(fed, monkeypatch):
+    monkeypatch.setattr(client, "MAX_PART", 100)
+    fed.add(KEY, TEXT)
+    with cut(fed, 1):
+        fed.export(sign=sign)
+    assert not (fed.dest / "manifest.sig").exists()
+    fed.export(sign=sign)
+    data = (fed.dest / "manifest.json").read_bytes()
+    assert (fed.dest / "manifest.sig").read_bytes() == sign(data)[0]
+    assert (fed.dest / "manifest.crt").read_bytes() == b"certificates"
+    assert stat.S_IMODE((fed.dest / "manifest.sig").stat().st_mode) == 0o600
+    assert [finding.name for finding in verify_export(fed.dest)] == ["site-1/log.txt"]
+    with cut(fed, 0):
+        fed.export(force=True, sign=sign)
+    assert sorted(os.listdir(fed.dest)) == ["manifest.json", "site-1"], "it would be about another manifest"
 
 
 # -- the disk ------------------------------------------------------------------------------------------------
