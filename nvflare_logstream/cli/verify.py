@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,10 +22,15 @@ from nvflare_logstream.cli.options import (
 )
 from nvflare_logstream.cli.output import OK, REFUSED, Format, notice, print_envelope
 from nvflare_logstream.client.checks import Finding, Result, verify_export
+from nvflare_logstream.client.manifest import MANIFEST, Manifest
+
+if TYPE_CHECKING:
+    from nvflare_logstream.client.signature import Signature
 
 EXAMPLES = (
     "nvflare-logstream verify @latest",
     "nvflare-logstream verify ./logs-of-last-night",
+    "nvflare-logstream verify ./logs-of-last-night --against 8f3c",
 )
 
 
@@ -38,6 +43,12 @@ def verify(
             "./3f32 is a directory, 3f32 a job.",
         ),
     ],
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against", metavar="JOB_ID", help="Compare the directory with what the server has of this job."
+        ),
+    ] = None,
     form: FormatOption = Format.TEXT,
     study: StudyOption = "default",
     kit_id: KitIdOption = None,
@@ -48,66 +59,138 @@ def verify(
     """Check every log of a job, or every file of an export; the exit code is 1 if anything is not as it
     should be.
 
-    Of a job, the server hashes its copies again and compares them with what the sites said at the end. Of a
-    directory, the files are compared with its manifest; that needs no server. A log that a site keeps back is
-    as it should be.
+    Of a job, the server hashes its copies again and compares them with what the sites said at the end. A log
+    that a site keeps back is as it should be.
+
+    Of a directory, the files are compared with its manifest and with the sites' digests in it, and the
+    manifest with its signature; that needs no server. A file that the manifest does not name is an error.
+    With --against, the files are compared with the server's copies too.
     """
     need(form is not Format.JSONL, "--format jsonl: a check is one answer; use text or json")
-    if _means_a_directory(target):
-        subject, findings = {"path": str(Path(target).absolute())}, verify_export(Path(target))
+    access = Access(study, kit_id, startup_kit, connect_timeout)
+    if against is not None:
+        need(_is_directory(target), f"--against: {target!r} is not a directory; name one that was exported")
+    if against is not None or _means_a_directory(target):
+        report = _check_directory(Path(target), against, access)
     else:
-        with Access(study, kit_id, startup_kit, connect_timeout).client() as client:
+        with access.client() as client:
             job_id = client.find_job(target)
             say_job(job_id, target)
-            subject, findings = {"job_id": job_id}, client.verify(job_id)
-    bad = [finding for finding in findings if not finding.good]
-    code = REFUSED if bad or not findings else OK
+            report = _Report({"job_id": job_id}, client.verify(job_id))
     if form is Format.JSON:
-        rows = [{**asdict(finding), "good": finding.good} for finding in findings]
-        print_envelope({**subject, "good": not code, "findings": rows}, code)
+        print_envelope(report.as_json(), report.code)
     else:
-        _show(findings, bad, "job_id" in subject)
-    raise typer.Exit(code)
+        _show(report)
+    raise typer.Exit(report.code)
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What a check found.
+
+    Attributes:
+        subject: what was checked, for the JSON answer.
+        signature: of a directory's manifest.
+        good: what a good copy is, and what all are, in words; None for a job's.
+    """
+
+    subject: dict[str, str]
+    findings: list[Finding]
+    signature: Signature | None = None
+    good: tuple[str, str] | None = None
+
+    @property
+    def bad(self) -> list[Finding]:
+        """What is not as it should be."""
+        return [finding for finding in self.findings if not finding.good]
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        is_forged = self.signature is not None and not self.signature.good
+        return REFUSED if self.bad or is_forged or not self.findings else OK
+
+    def as_json(self) -> dict[str, Any]:
+        """The answer for programs."""
+        rows = [{**asdict(finding), "good": finding.good} for finding in self.findings]
+        signature = {"signature": asdict(self.signature)} if self.signature else {}
+        return {**self.subject, "good": not self.code, "findings": rows, **signature}
+
+
+def _check_directory(dest: Path, against: str | None, access: Access) -> _Report:
+    from nvflare_logstream.client.signature import check_signature
+
+    manifest, data = Manifest.read(dest)
+    if against is None:
+        findings, good = verify_export(dest, manifest), ("matches its manifest", "match their manifest")
+    else:
+        with access.client() as client:
+            job_id = client.find_job(against)
+            say_job(job_id, against)
+            findings = client.verify_export(job_id, dest, manifest)
+        good = ("is what the server has", "are what the server has")
+    signature = check_signature(dest, data, manifest.exported, access.federation_root)
+    subject = {"path": str(dest.absolute()), "job_id": manifest.job_id}
+    return _Report(subject, findings, signature, good)
 
 
 def _means_a_directory(target: str) -> bool:
     """Whether a directory is meant, and not the job that a word alone may name, as in every other command."""
     from nvflare_logstream.client.client import may_name_a_job
 
-    try:
-        is_there = Path(target).is_dir()
-    except OSError:  # a name that no file can have
-        return False
-    if is_there and may_name_a_job(target):
+    is_directory = _is_directory(target)
+    if is_directory and may_name_a_job(target):
         other = f"`nvflare-logstream verify ./{target}` checks the directory of that name"
         notice(f"{target} is taken as a job's id; {other}")
         return False
-    return is_there
+    return is_directory
 
 
-def _show(findings: list[Finding], bad: list[Finding], of_server: bool) -> None:
+def _is_directory(text: str) -> bool:
+    try:
+        return Path(text).is_dir()
+    except OSError:  # a name that no file can have
+        return False
+
+
+def _show(report: _Report) -> None:
+    """Print it for people; names and texts are others', and shown, never sent to the terminal raw."""
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)
-    for finding in findings:
-        mark = Text("✓", style="green") if finding.good else Text("✗", style="bold red")
-        # File names and a manifest's texts are others': shown, and never sent to the terminal raw.
-        name = (lines.in_one_line(finding.name), "bold")
-        console.print(Text.assemble(mark, " ", name, " ", lines.in_one_line(_in_words(finding, of_server))))
-    if not findings:
-        owner = "the server has no log of this job" if of_server else "the manifest names no log"
-        console.print(f"there is nothing to check: {owner}", style="red")
-    elif bad:
-        what = "logs" if of_server else "files"
-        console.print(f"{len(bad)} of {len(findings)} {what} are not as they should be", style="red")
-    else:
-        are = "are as they should be" if of_server else "match their manifest"
-        console.print(f"all {len(findings)} logs {are}", style="green")
+
+    def line(mark: Text, name: str, text: str) -> None:
+        console.print(
+            Text.assemble(mark, " ", (lines.in_one_line(name), "bold"), " ", lines.in_one_line(text))
+        )
+
+    good, bad = Text("✓", style="green"), Text("✗", style="bold red")
+    for finding in report.findings:
+        line(good if finding.good else bad, finding.name, _in_words(finding, report))
+    if report.signature:
+        trusted = good if report.signature.trust == "signed" else Text("-")
+        line(trusted if report.signature.good else bad, MANIFEST, report.signature.detail)
+    text, is_good = _in_short(report)
+    console.print(text, style="green" if is_good else "red")
 
 
-def _in_words(finding: Finding, of_server: bool) -> str:
+def _in_words(finding: Finding, report: _Report) -> str:
     if finding.result is not Result.EQUAL:
         return f"{finding.result}: {finding.detail}"
     # Of equal copies the digest adds nothing.
-    return str(finding.result) if of_server else f"matches its manifest: {finding.standing}"
+    return f"{report.good[0]}: {finding.standing}" if report.good else str(finding.result)
+
+
+def _in_short(report: _Report) -> tuple[str, bool]:
+    """The last line, and whether all is as it should be."""
+    count = len(report.findings)
+    if not count:
+        owner = "the manifest names no log" if report.good else "the server has no log of this job"
+        return f"there is nothing to check: {owner}", False
+    if report.bad:
+        what = "files" if report.good else "logs"
+        return f"{len(report.bad)} of {count} {what} are not as they should be", False
+    if report.code:
+        return "the manifest's signature is not as it should be", False
+    return f"all {count} logs {report.good[1] if report.good else 'are as they should be'}", True

@@ -265,7 +265,12 @@ def test_export_and_verify(lab: Lab, job: Job, tmp_path: Path) -> None:
     for site in SITES:
         for file in LOGS:
             assert (out / site / file).read_bytes() == job.written(site, file)
-    assert lab.run("verify", str(out)).returncode == 0
+    verified = lab.run("verify", str(out))
+    assert verified.returncode == 0, verified.stdout
+    assert "✓ manifest.json signed by admin@nvidia.com (nvidia, " in verified.stdout
+    assert ") of federation logstream" in verified.stdout
+    against = lab.run("verify", str(out), "--against", job.id)
+    assert against.returncode == 0 and "are what the server has" in against.stdout, against.stdout
     again = lab.run("export", job.id, "-o", str(out), "--format", "json")
     assert again.returncode == 1 and envelope(again)["error_code"] == "OUTPUT_DIR_EXISTS"
     assert lab.run("export", job.id, "-o", str(out), "--force").returncode == 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +14,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nvflare.lighter.utils import serialize_pri_key
 
 from nvflare_logstream.cli.main import run
 from nvflare_logstream.flare import admin_session
+from nvflare_logstream.streams import Loss
 from tests.unit.export_world import JOB, KEY, OTHER, TEXT, Federation
+from tests.unit.kit_world import Authority, make_kit, rsa_key
 
 
 @pytest.fixture
@@ -159,7 +164,7 @@ def test_what_a_manifest_says_is_shown_and_never_sent_to_the_terminal(fed, typed
     said = typed("verify", str(fed.dest))
     assert said.code == (1 if field == "site_digest" else 0) and said.out.encode()
     assert all(character.isprintable() for character in said.out.replace("\n", ""))
-    assert said.out.count("\n") == 3
+    assert said.out.count("\n") == 4
     assert (r"\u202e" in said.out) is (field in ("site_digest", "state_reason"))
 
 
@@ -171,7 +176,7 @@ _ODD = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
 @given(data=st.data())
 def test_no_manifest_makes_a_command_fail_by_itself(fed, typed, data):
     if not fed.dest.exists():
@@ -223,3 +228,191 @@ def test_a_word_that_can_be_no_job_is_a_directory(fed, typed, word):
         assert "INVALID_MANIFEST" in typed("verify", word).err
     said = typed("verify", "nothing-here")
     assert said.code == 1 and "JOB_NOT_FOUND" in said.err
+
+
+# -- who signed it -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kit(tmp_path) -> str:
+    return str(make_kit(tmp_path / "kit", Authority.root()))
+
+
+def test_an_export_is_signed_with_the_kit_that_was_used(fed, typed, kit, monkeypatch):
+    exported(fed)
+    said = typed("export", JOB, "-o", "out", "--startup-kit", kit)
+    assert said.code == 0 and "signed" not in said.err
+    by = "admin@nvidia.com (nvidia, lead) of federation logstream"
+    said = typed("verify", "out", "--startup-kit", kit)
+    assert said.code == 0 and f"✓ manifest.json signed by {by}\n" in said.out
+    said = typed("verify", "out")
+    assert said.code == 0 and f"- manifest.json signed with a certificate that names {by};" in said.out
+    monkeypatch.setenv("NVFLARE_STARTUP_KIT_DIR", kit)
+    assert f"✓ manifest.json signed by {by}\n" in typed("verify", "out").out
+    answer = typed("verify", "out", "--format", "json").data
+    assert answer["good"] and answer["job_id"] == JOB
+    known = {
+        "signer": "admin@nvidia.com",
+        "organisation": "nvidia",
+        "role": "lead",
+        "federation": "logstream",
+    }
+    assert answer["signature"] == {"trust": "signed", "detail": f"signed by {by}", **known}
+    assert typed("export", JOB, "-o", "again", "--format", "json").data["signer"] == "admin@nvidia.com"
+
+
+def test_what_a_signature_forbids_is_an_error(fed, typed, kit, tmp_path):
+    exported(fed)
+    typed("export", JOB, "-o", "out", "--startup-kit", kit)
+    other = str(make_kit(tmp_path / "other", Authority.root("elsewhere", key=1)))
+    said = typed("verify", "out", "--startup-kit", other)
+    assert said.code == 1 and "✗ manifest.json signed by a certificate of another federation" in said.out
+    assert "the manifest's signature is not as it should be" in said.out
+    manifest = Path("out/manifest.json")
+    manifest.write_bytes(manifest.read_bytes() + b"\n")
+    said = typed("verify", "out")
+    assert said.code == 1 and "✗ manifest.json the signature does not match" in said.out
+    assert not typed("verify", "out", "--format", "json").data["good"]
+    Path("out/manifest.sig").unlink()
+    said = typed("verify", "out")
+    assert said.code == 1 and "manifest.sig is missing" in said.out
+    Path("out/manifest.crt").unlink()
+    said = typed("verify", "out")
+    assert said.code == 0 and "- manifest.json not signed" in said.out
+
+
+@pytest.mark.parametrize("problem", ["passphrase", "no key", "another's key", "no kit"])
+def test_a_kit_that_cannot_sign_is_said_in_a_line_and_the_export_goes_on(fed, typed, tmp_path, problem):
+    exported(fed)
+    passphrase = b"secret" if problem == "passphrase" else None
+    kit = make_kit(tmp_path / "kit", Authority.root(), passphrase=passphrase)
+    typed("export", JOB, "-o", "out", "--startup-kit", str(make_kit(tmp_path / "good", Authority.root())))
+    assert Path("out/manifest.sig").exists()
+    if problem == "no key":
+        (kit / "startup" / "client.key").unlink()
+    if problem == "another's key":
+        (kit / "startup" / "client.key").write_bytes(serialize_pri_key(rsa_key(3)))
+    if problem == "no kit":
+        shutil.rmtree(kit)
+    said = typed("export", JOB, "-o", "out", "--force", "--startup-kit", str(kit))
+    assert said.code == 0 and said.err.count("\n") == 1
+    assert said.err.startswith("the manifest is not signed: ") and str(kit) in said.err
+    said = typed("verify", "out")
+    assert said.code == 0 and "- manifest.json not signed" in said.out, (
+        "nothing of the earlier signature is left"
+    )
+
+
+def test_a_kit_that_was_named_and_is_none_is_said(fed, typed, kit):
+    exported(fed)
+    typed("export", JOB, "-o", "out", "--startup-kit", kit)
+    said = typed("verify", "out", "--startup-kit", "nowhere")
+    assert said.code == 2 and "nowhere" in said.err and "STARTUP_KIT_MISSING" in said.err
+
+
+def test_the_names_in_a_certificate_are_shown_and_never_sent_to_the_terminal(fed, typed, tmp_path):
+    exported(fed)
+    hostile = "\u202eeve\x1b[2J\n✓ fine"
+    kit = make_kit(tmp_path / "kit", Authority.root(), org=hostile, role=hostile)
+    typed("export", JOB, "-o", "out", "--startup-kit", str(kit))
+    said = typed("verify", "out", "--startup-kit", str(kit))
+    assert said.code == 0 and r"\u202eeve\x1b[2J\n✓ fine" in said.out
+    assert all(character.isprintable() for character in said.out.replace("\n", ""))
+
+
+# -- against the server --------------------------------------------------------------------------------------
+
+
+def forge(fed: Federation, number: int, data: bytes, **fields: Any) -> None:
+    """Change an exported log, and its manifest so that both match."""
+    manifest = json.loads((fed.dest / "manifest.json").read_text())
+    entry = manifest["streams"][number]
+    (fed.dest / entry["path"]).write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    entry |= {"sha256": digest, "site_digest": digest, "bytes": len(data), "total": len(data), **fields}
+    rewrite(fed, manifest)
+
+
+def test_an_export_that_is_what_the_server_has(fed, typed):
+    exported(fed)
+    fed.store.refuse(KEY._replace(site="site-3"), "the site does not allow it")
+    fed.export(force=True)
+    said = typed("verify", str(fed.dest), "--against", "3f32")
+    assert said.code == 0 and "✓ site-1/log.txt is what the server has: complete\n" in said.out
+    assert "✓ site-3/log.txt refused" in said.out and "all 3 logs are what the server has" in said.out
+
+
+@pytest.mark.parametrize("data", [TEXT.swapcase(), TEXT[:-1], TEXT + b"more\n", b""], ids=len)
+def test_a_forgery_that_matches_its_own_manifest_is_found(fed, typed, data):
+    exported(fed)
+    forge(fed, 0, data)
+    assert typed("verify", str(fed.dest)).code == 0, "nothing here tells"
+    said = typed("verify", str(fed.dest), "--against", JOB)
+    assert said.code == 1 and "✗ site-1/log.txt " in said.out and "✓ site-2/log.txt" in said.out
+
+
+def test_a_forgery_that_hides_that_the_servers_copy_is_damaged_is_found(fed, typed):
+    exported(fed)
+    fed.store.path(KEY).write_bytes(TEXT.swapcase())
+    forge(fed, 0, TEXT.swapcase())
+    said = typed("verify", str(fed.dest), "--against", JOB)
+    assert (
+        said.code == 1 and "✗ site-1/log.txt differs: is what the server has, but the site's file" in said.out
+    )
+
+
+def test_a_copy_that_was_damaged_on_the_server_after_the_export_differs(fed, typed):
+    exported(fed)
+    fed.store.path(KEY).write_bytes(TEXT.swapcase())
+    said = typed("verify", str(fed.dest), "--against", JOB)
+    assert said.code == 1 and "✗ site-1/log.txt differs: has sha256" in said.out
+    fed.store.path(KEY).write_bytes(b"")
+    said = typed("verify", str(fed.dest), "--against", JOB)
+    assert said.code == 1 and "✗ site-1/log.txt incomplete: cannot be compared" in said.out
+
+
+def test_what_a_forged_manifest_leaves_out_adds_or_belittles_is_found(fed, typed):
+    fed.add(OTHER, b"", (Loss(0, 4, "deleted"),))
+    manifest = exported(fed)
+    added = {**manifest["streams"][0], "site": "site-99", "path": "site-99/log.txt"}
+    shutil.copytree(fed.dest / "site-1", fed.dest / "site-99")
+    shutil.rmtree(fed.dest / "site-1")
+    manifest["streams"][0] = added
+    manifest["streams"][1] |= {"losses": [], "verdict": "complete", "reason": "", "agreed": True}
+    rewrite(fed, manifest)
+    assert typed("verify", str(fed.dest)).code == 0, "nothing here tells"
+    said = typed("verify", str(fed.dest), "--against", JOB)
+    assert said.code == 1 and "3 of 3 files are not as they should be" in said.out
+    assert "✗ site-99/log.txt differs: the server has no such log" in said.out
+    assert "✗ site-2/log.txt differs: the manifest says complete, the server lost (" in said.out
+    assert f"✗ site-1/log.txt missing: the server has {len(TEXT)} bytes of it" in said.out
+
+
+def test_an_export_of_a_job_that_went_on_is_its_beginning(fed, typed):
+    fed.add(KEY, TEXT)
+    fed.store.expect({OTHER: "nothing arrived from it"})
+    fed.export()
+    assert typed("verify", str(fed.dest), "--against", JOB).code == 0
+    fed.add(KEY, b"more\n")
+    fed.add(OTHER, b"more\n")
+    said = typed("verify", str(fed.dest), "--against", JOB)
+    assert said.code == 1
+    assert (
+        f"✗ site-1/log.txt incomplete: has the first {len(TEXT)} bytes of the {len(TEXT) + 5} that"
+        in said.out
+    )
+    assert "✗ site-2/log.txt incomplete: was not exported; the server has 5 bytes of it now" in said.out
+
+
+def test_against_wants_a_directory_and_the_job_of_it(fed, typed):
+    exported(fed)
+    fed.add(KEY._replace(job_id="job-2"), TEXT)
+    fed.dest.rename("3f32")
+    said = typed("verify", "3f32", "--against", JOB)
+    assert said.code == 0 and "what the server has" in said.out and not said.err, "what else could be meant"
+    said = typed("verify", JOB, "--against", JOB)
+    assert said.code == 4 and f"'{JOB}' is not a directory" in said.err
+    other = "ffffffff-9849-4d5f-b867-a5e7a7558f42"
+    fed.add(KEY._replace(job_id=other), TEXT)
+    said = typed("verify", "3f32", "--against", other)
+    assert said.code == 4 and f"is an export of job {JOB}, not of {other}" in said.err
