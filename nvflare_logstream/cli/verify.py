@@ -130,7 +130,7 @@ def _check_directory(dest: Path, against: str | None, access: Access) -> _Report
             findings = client.verify_export(job_id, dest, manifest)
         good = ("is what the server has", "are what the server has")
     signature = check_signature(dest, data, manifest.exported, access.federation_root)
-    subject = {"path": str(dest.absolute()), "job_id": manifest.job_id}
+    subject = {"path": str(dest.absolute()), "job_id": manifest.job_id, "exported": manifest.exported}
     return _Report(subject, findings, signature, good)
 
 
@@ -165,6 +165,9 @@ def _show(report: _Report) -> None:
             Text.assemble(mark, " ", (lines.in_one_line(name), "bold"), " ", lines.in_one_line(text))
         )
 
+    if report.signature:  # a genuine export of another job, or an old one, must not pass for this one
+        job_id, exported = (lines.in_one_line(report.subject[name]) for name in ("job_id", "exported"))
+        console.print(f"export of job {job_id}, as of {exported}", markup=False)
     good, bad = Text("✓", style="green"), Text("✗", style="bold red")
     for finding in report.findings:
         line(good if finding.good else bad, finding.name, _in_words(finding, report))

@@ -255,7 +255,7 @@ class Manifest:
         return cls(
             job_id=job_id,
             job_status=fields.text("job_status", _MAX_TEXT),
-            exported=fields.text("exported", _MAX_TEXT),
+            exported=fields.text("exported"),
             finished=finished,
             streams=tuple(entries),
             package_version=fields.text("package_version", _MAX_TEXT),

@@ -101,7 +101,9 @@ def test_a_directory_matches_its_manifest_and_no_more_is_said(fed, typed):
     fed.add(KEY._replace(site="site-3"), TEXT)
     fed.export(force=True)
     said = typed("verify", str(fed.dest))
-    assert said.code == 0 and "✓ site-1/log.txt matches its manifest: complete\n" in said.out
+    exported_at = json.loads((fed.dest / "manifest.json").read_text())["exported"]
+    assert said.code == 0 and said.out.startswith(f"export of job {JOB}, as of {exported_at}\n")
+    assert "✓ site-1/log.txt matches its manifest: complete\n" in said.out
     assert "✓ site-3/log.txt matches its manifest: streaming\n" in said.out
     assert "all 3 logs match their manifest" in said.out
     answer = typed("verify", str(fed.dest), "--format", "json").data
@@ -152,6 +154,11 @@ def test_a_manifest_without_a_log_has_nothing_to_check(fed, typed):
     assert "server" not in said.out
 
 
+def test_the_time_of_an_export_is_shown_and_no_markup(fed, typed):
+    rewrite(fed, {**exported(fed), "exported": "[red]\x1b[2J\n✓"})
+    assert r"as of [red]\x1b[2J\n✓" in typed("verify", str(fed.dest)).out
+
+
 @pytest.mark.parametrize("field", ["reason", "outcome", "site_digest", "damage", "state_reason"])
 def test_what_a_manifest_says_is_shown_and_never_sent_to_the_terminal(fed, typed, field):
     """Escape sequences, line ends, marks that turn text round, and halves of characters."""
@@ -164,7 +171,7 @@ def test_what_a_manifest_says_is_shown_and_never_sent_to_the_terminal(fed, typed
     said = typed("verify", str(fed.dest))
     assert said.code == (1 if field == "site_digest" else 0) and said.out.encode()
     assert all(character.isprintable() for character in said.out.replace("\n", ""))
-    assert said.out.count("\n") == 4
+    assert said.out.count("\n") == 5
     assert (r"\u202e" in said.out) is (field in ("site_digest", "state_reason"))
 
 
