@@ -288,6 +288,24 @@ def test_what_a_signature_forbids_is_an_error(fed, typed, kit, tmp_path):
     assert said.code == 0 and "- manifest.json not signed" in said.out
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(data=st.data())
+def test_no_byte_of_a_signed_export_can_change_unseen(fed, typed, kit, data):
+    if not Path("out").exists():
+        exported(fed)
+        typed("export", JOB, "-o", "out", "--startup-kit", kit)
+    name = data.draw(st.sampled_from(["manifest.json", "manifest.sig", "site-1/log.txt", "site-2/log.txt"]))
+    path = Path("out") / name
+    content = path.read_bytes()
+    changed = bytearray(content)
+    changed[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(changed)
+    try:
+        assert typed("verify", "out").code == 1
+    finally:
+        path.write_bytes(content)
+
+
 @pytest.mark.parametrize("problem", ["passphrase", "no key", "another's key", "no kit"])
 def test_a_kit_that_cannot_sign_is_said_in_a_line_and_the_export_goes_on(fed, typed, tmp_path, problem):
     exported(fed)
