@@ -61,8 +61,9 @@ def _compare_entry(
     if entry.path is None:
         if stream.available:
             return Result.INCOMPLETE, f"was not exported; the server has {stream.end} bytes of it now"
-        refused = stream.verdict is Verdict.REFUSED
-        return Result.REFUSED if refused else Result.NOT_EXPORTED, stream.standing
+        if stream.verdict is Verdict.REFUSED:
+            return Result.REFUSED, stream.verdict_reason
+        return Result.NOT_EXPORTED, stream.standing
     if stream.end < size:
         return Result.DIFFERS, f"has {size} bytes, the server's copy {stream.end}"
     try:

@@ -232,7 +232,9 @@ class Manifest:
             reason = error.strerror or str(error)
         except WireError as error:
             reason = str(error)
-        except (ValueError, RecursionError) as error:
+        except RecursionError:
+            reason = "nested too deeply"
+        except ValueError as error:
             reason = f"not JSON: {error}"
         raise RetrievalError(ErrorCode.INVALID_MANIFEST, f"{path}: {reason}")
 

@@ -154,6 +154,21 @@ def test_a_manifest_without_a_log_has_nothing_to_check(fed, typed):
     assert "server" not in said.out
 
 
+@pytest.mark.parametrize("depth", [20, 900, 990, 100_000])
+@pytest.mark.parametrize("pair", ["[]", ('{"a":', "}")], ids=["list", "map"])
+def test_a_manifest_that_is_nested_deeply_is_refused_in_words(fed, typed, depth, pair):
+    text = json.dumps(exported(fed))
+    deep = pair[0] * depth + "1" + pair[1] * depth
+    for field in ("job_id", "losses", "exported", "finished"):
+        value = text.partition(f'"{field}": ')[2]
+        changed = text.replace(f'"{field}": {value}', f'"{field}": {deep}, "was": {value}')
+        (fed.dest / "manifest.json").write_text(changed)
+        said = typed("verify", str(fed.dest))
+        assert said.code == 1 and "INVALID_MANIFEST" in said.err and len(said.err) < 1000
+        assert f"{field}: " in said.err or "manifest.json: nested too deeply" in said.err
+        assert "recursion" not in said.err
+
+
 def test_the_time_of_an_export_is_shown_and_no_markup(fed, typed):
     rewrite(fed, {**exported(fed), "exported": "[red]\x1b[2J\n✓"})
     assert r"as of [red]\x1b[2J\n✓" in typed("verify", str(fed.dest)).out
@@ -364,7 +379,10 @@ def test_an_export_that_is_what_the_server_has(fed, typed):
     fed.export(force=True)
     said = typed("verify", str(fed.dest), "--against", "3f32")
     assert said.code == 0 and "✓ site-1/log.txt is what the server has: complete\n" in said.out
-    assert "✓ site-3/log.txt refused" in said.out and "all 3 logs are what the server has" in said.out
+    assert (
+        "✓ site-3/log.txt refused: the site does not" in said.out
+        and "all 3 logs are what the server has" in said.out
+    )
 
 
 @pytest.mark.parametrize("data", [TEXT.swapcase(), TEXT[:-1], TEXT + b"more\n", b""], ids=len)
