@@ -12,17 +12,16 @@ import typer
 from nvflare_logstream import lines
 from nvflare_logstream.cli.options import (
     Access,
-    FormatOption,
+    AnswerFormatOption,
     JobArgument,
     KitIdOption,
     KitOption,
     SchemaOption,
     StudyOption,
     TimeoutOption,
-    need,
     say_job,
 )
-from nvflare_logstream.cli.output import OK, REFUSED, Format, notice, print_envelope
+from nvflare_logstream.cli.output import OK, REFUSED, AnswerFormat, notice, print_envelope, say
 from nvflare_logstream.errors import RetrievalError
 from nvflare_logstream.streams import Stream, Verdict
 
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from nvflare_logstream.client.manifest import Manifest
     from nvflare_logstream.client.signature import Signer
 
+MUTATING = True  # on the reader's disk
+IDEMPOTENT = False  # a finished export is not replaced without --force
 EXAMPLES = (
     "nvflare-logstream export @latest -o logs-of-last-night",
     "nvflare-logstream export 8f3c -o ./8f3c --format json | jq '.data.streams[] | {site, file, verdict}'",
@@ -51,7 +52,7 @@ def export(
     force: Annotated[
         bool, typer.Option("--force", help="Replace an earlier export in DIR; other files there stay.")
     ] = False,
-    form: FormatOption = Format.TEXT,
+    form: AnswerFormatOption = AnswerFormat.TEXT,
     study: StudyOption = "default",
     kit_id: KitIdOption = None,
     startup_kit: KitOption = None,
@@ -66,7 +67,6 @@ def export(
     server has now. The exit code is 1 if a copy differs from what its site wrote: it was damaged on the
     server, and the manifest says so.
     """
-    need(form is not Format.JSONL, "--format jsonl: an export is one answer; use text or json")
     access = Access(study, kit_id, startup_kit, connect_timeout)
     with access.client() as client:
         job_id = client.find_job(job)
@@ -75,7 +75,7 @@ def export(
         with _progress(form) as on_progress:
             manifest = client.export(job_id, output, force, on_progress, signer.sign if signer else None)
     code = REFUSED if any(entry.damage for entry in manifest.streams) else OK
-    if form is Format.JSON:
+    if form is AnswerFormat.JSON:
         answer = {"job_id": job_id, "path": str(output.absolute()), **manifest.as_json()}
         print_envelope({**answer, "good": not code, "signer": signer.name if signer else None}, code)
     else:
@@ -93,13 +93,14 @@ def _signer(access: Access) -> Signer | None:
 
 
 @contextmanager
-def _progress(form: Format) -> Iterator[Progress | None]:
+def _progress(form: AnswerFormat) -> Iterator[Progress | None]:
     """A progress bar on stderr, where somebody looks at it."""
-    if form is not Format.TEXT:
+    if form is not AnswerFormat.TEXT:
         yield None
         return
     from rich import progress
-    from rich.console import Console
+
+    from nvflare_logstream.cli.screen import Screen
 
     columns = (
         progress.TextColumn("{task.description}", markup=False),  # a site may be called "[bold]"
@@ -108,8 +109,15 @@ def _progress(form: Format) -> Iterator[Progress | None]:
         progress.TransferSpeedColumn(),
         progress.TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
-    with progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    console = Screen(error=True)
+    with progress.Progress(
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as bar:
         task = bar.add_task("export", total=None)
 
         def on_progress(done: int, total: int, stream: Stream) -> None:
@@ -121,7 +129,7 @@ def _progress(form: Format) -> Iterator[Progress | None]:
 def _say(manifest: Manifest, output: Path) -> None:
     sizes = [entry.stream.end for entry in manifest.streams if entry.path]
     place = lines.in_one_line(str(output))
-    print(f"exported {len(sizes)} logs of job {manifest.job_id}, {sum(sizes):,} bytes, to {place}")
+    say(f"exported {len(sizes)} logs of job {manifest.job_id}, {sum(sizes):,} bytes, to {place}")
     for entry in manifest.streams:
         stream = entry.stream
         if entry.damage:

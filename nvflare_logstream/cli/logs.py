@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+from nvflare_logstream.cli import terminal
 from nvflare_logstream.cli.log_options import (
     DEFAULT_TAIL,
     AfterOption,
@@ -28,13 +29,13 @@ from nvflare_logstream.cli.log_options import (
     TailOption,
     UntilOption,
 )
-from nvflare_logstream.cli.log_task import LogTask
 from nvflare_logstream.cli.options import (
     Access,
     FormatOption,
     JobArgument,
     KitIdOption,
     KitOption,
+    NoPagerOption,
     SchemaOption,
     StudyOption,
     TimeoutOption,
@@ -42,16 +43,12 @@ from nvflare_logstream.cli.options import (
     say_job,
 )
 from nvflare_logstream.cli.output import Format
-from nvflare_logstream.cli.printers import (
-    Collector,
-    Colour,
-    EventPrinter,
-    FilePrinter,
-    Printer,
-    TerminalPrinter,
-)
-from nvflare_logstream.client.query import ALL_SITES, LogQuery
+from nvflare_logstream.cli.terminal import Colour
 from nvflare_logstream.names import SERVER_SITE
+
+if TYPE_CHECKING:  # for the work itself; --help and wrong options do without
+    from nvflare_logstream.cli.printers import Printer, TerminalPrinter
+    from nvflare_logstream.client.query import LogQuery
 
 EXAMPLES = (
     "nvflare-logstream logs @latest --site all --follow",
@@ -82,6 +79,7 @@ def logs(
     prefix: PrefixOption = None,
     output: OutputOption = None,
     color: ColorOption = Colour.AUTO,
+    no_pager: NoPagerOption = False,
     form: FormatOption = Format.TEXT,
     study: StudyOption = "default",
     kit_id: KitIdOption = None,
@@ -96,6 +94,9 @@ def logs(
 
     With --follow the exit code is 0 only if the job ended well.
     """
+    from nvflare_logstream.cli.log_task import LogTask
+    from nvflare_logstream.client.query import LogQuery
+
     access = Access(study, kit_id, startup_kit, connect_timeout)
     _check_form(form, follow, merge, output)
     with_grep = ignore_case or invert or before or after or context
@@ -118,17 +119,17 @@ def logs(
         tail=DEFAULT_TAIL if default_tail else tail,
         max_bytes=max_bytes,
     )
-    if output:
-        printer: Printer = FilePrinter(output)
-    elif form is Format.TEXT:
-        printer = _terminal(query, prefix, follow, merge, color.wanted(sys.stdout))
+    if form is Format.TEXT and not output:
+        printer: Printer = _terminal(query, prefix, follow, merge, color.wanted(terminal.out()))
     else:
-        printer = Collector() if form is Format.JSON else EventPrinter()
+        printer = _for_programs(output, form)
     with access.client() as client:
         job_id = client.find_job(job)
         say_job(job_id, job)
         task = LogTask(client, job_id, query, printer, form, default_tail)
-        raise typer.Exit(task.follow() if follow else task.read(merge))
+        with terminal.paged(form is Format.TEXT and not (follow or output or no_pager)):
+            code = task.follow() if follow else task.read(merge)
+        raise typer.Exit(code)
 
 
 def _check_form(form: Format, follow: bool, merge: bool, output: Path | None) -> None:
@@ -148,6 +149,14 @@ def _check_form(form: Format, follow: bool, merge: bool, output: Path | None) ->
     )
 
 
+def _for_programs(output: Path | None, form: Format) -> Printer:
+    from nvflare_logstream.cli import printers
+
+    if output:
+        return printers.FilePrinter(output)
+    return printers.Collector() if form is Format.JSON else printers.EventPrinter()
+
+
 def _terminal(
     query: LogQuery, prefix: bool | None, follow: bool, merge: bool, colour: bool
 ) -> TerminalPrinter:
@@ -155,6 +164,9 @@ def _terminal(
 
     Each line says it where the sites' lines are mixed; where one site comes after the other, a header does.
     """
+    from nvflare_logstream.cli.printers import TerminalPrinter
+    from nvflare_logstream.client.query import ALL_SITES
+
     first = query.sites[0]
     several = len(query.sites) > 1 or first == ALL_SITES or any(character in first for character in "*?[")
     prefixed = prefix if prefix is not None else several and (follow or merge)

@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nvflare_logstream import lines
+from nvflare_logstream.cli import terminal
 from nvflare_logstream.cli.options import (
     Access,
-    FormatOption,
+    AnswerFormatOption,
     KitIdOption,
     KitOption,
+    NoPagerOption,
     SchemaOption,
     StudyOption,
     TimeoutOption,
     need,
     say_job,
 )
-from nvflare_logstream.cli.output import OK, REFUSED, Format, notice, print_envelope
-from nvflare_logstream.client.checks import Finding, Result, verify_export
-from nvflare_logstream.client.manifest import MANIFEST, Manifest
+from nvflare_logstream.cli.output import OK, REFUSED, AnswerFormat, notice, print_envelope
 
 if TYPE_CHECKING:
+    from nvflare_logstream.client.checks import Finding
     from nvflare_logstream.client.signature import Signature
 
 EXAMPLES = (
@@ -49,7 +50,8 @@ def verify(
             "--against", metavar="JOB_ID", help="Compare the directory with what the server has of this job."
         ),
     ] = None,
-    form: FormatOption = Format.TEXT,
+    no_pager: NoPagerOption = False,
+    form: AnswerFormatOption = AnswerFormat.TEXT,
     study: StudyOption = "default",
     kit_id: KitIdOption = None,
     startup_kit: KitOption = None,
@@ -66,7 +68,6 @@ def verify(
     manifest with its signature; that needs no server. A file that the manifest does not name is an error.
     With --against, the files are compared with the server's copies too.
     """
-    need(form is not Format.JSONL, "--format jsonl: a check is one answer; use text or json")
     access = Access(study, kit_id, startup_kit, connect_timeout)
     if against is not None:
         need(_is_directory(target), f"--against: {target!r} is not a directory; name one that was exported")
@@ -77,10 +78,11 @@ def verify(
             job_id = client.find_job(target)
             say_job(job_id, target)
             report = _Report({"job_id": job_id}, client.verify(job_id))
-    if form is Format.JSON:
+    if form is AnswerFormat.JSON:
         print_envelope(report.as_json(), report.code)
     else:
-        _show(report)
+        with terminal.paged(not no_pager):
+            _show(report)
     raise typer.Exit(report.code)
 
 
@@ -118,6 +120,8 @@ class _Report:
 
 
 def _check_directory(dest: Path, against: str | None, access: Access) -> _Report:
+    from nvflare_logstream.client.checks import verify_export
+    from nvflare_logstream.client.manifest import Manifest
     from nvflare_logstream.client.signature import check_signature
 
     manifest, data = Manifest.read(dest)
@@ -155,10 +159,12 @@ def _is_directory(text: str) -> bool:
 
 def _show(report: _Report) -> None:
     """Print it for people; names and texts are others', and shown, never sent to the terminal raw."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
+    from nvflare_logstream.cli.screen import Screen
+    from nvflare_logstream.client.manifest import MANIFEST
+
+    console = Screen(soft_wrap=True)
 
     def line(mark: Text, name: str, text: str) -> None:
         console.print(
@@ -167,7 +173,7 @@ def _show(report: _Report) -> None:
 
     if report.signature:  # a genuine export of another job, or an old one, must not pass for this one
         job_id, exported = (lines.in_one_line(report.subject[name]) for name in ("job_id", "exported"))
-        console.print(f"export of job {job_id}, as of {exported}", markup=False)
+        console.print(f"export of job {job_id}, as of {exported}")
     good, bad = Text("✓", style="green"), Text("✗", style="bold red")
     for finding in report.findings:
         line(good if finding.good else bad, finding.name, _in_words(finding, report))
@@ -179,6 +185,8 @@ def _show(report: _Report) -> None:
 
 
 def _in_words(finding: Finding, report: _Report) -> str:
+    from nvflare_logstream.client.checks import Result
+
     if finding.result is not Result.EQUAL:
         return f"{finding.result}: {finding.detail}"
     # Of equal copies the digest adds nothing.
