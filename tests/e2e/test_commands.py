@@ -289,7 +289,9 @@ def test_export_and_verify(lab: Lab, job: Job, tmp_path: Path) -> None:
     )
 
 
-def test_verify_finds_a_changed_copy_on_the_server(lab: Lab, jobs: dict[str, Job]) -> None:
+def test_verify_and_export_find_a_changed_copy_on_the_server(
+    lab: Lab, jobs: dict[str, Job], tmp_path: Path
+) -> None:
     job = jobs["changed copy"]
     job.wait_closed("site-1")
     job.wait_closed("site-1", "error_log.txt")
@@ -302,6 +304,11 @@ def test_verify_finds_a_changed_copy_on_the_server(lab: Lab, jobs: dict[str, Job
         file.write(b"#")
     found = lab.run("verify", job.id)
     assert found.returncode == 1 and "✗ site-1/log.txt differs" in found.stdout
+    out = str(tmp_path / "export")
+    exported = lab.run("export", job.id, "-o", out)
+    assert exported.returncode == 1 and "the copy is not what the site wrote" in exported.stderr
+    found = lab.run("verify", out)
+    assert found.returncode == 1 and "✗ site-1/log.txt differs: matches its manifest, but" in found.stdout
 
 
 def test_who_may_not_gets_no_byte(lab: Lab, job: Job) -> None:
