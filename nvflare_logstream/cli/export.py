@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nvflare_logstream import lines
 from nvflare_logstream.cli.options import (
     Access,
     AnswerFormatOption,
@@ -20,12 +21,14 @@ from nvflare_logstream.cli.options import (
     TimeoutOption,
     say_job,
 )
-from nvflare_logstream.cli.output import AnswerFormat, notice, print_envelope, say
+from nvflare_logstream.cli.output import OK, REFUSED, AnswerFormat, notice, print_envelope, say
+from nvflare_logstream.errors import RetrievalError
 from nvflare_logstream.streams import Stream, Verdict
 
 if TYPE_CHECKING:
     from nvflare_logstream.client.exporter import Progress
     from nvflare_logstream.client.manifest import Manifest
+    from nvflare_logstream.client.signature import Signer
 
 MUTATING = True  # on the reader's disk
 IDEMPOTENT = False  # a finished export is not replaced without --force
@@ -58,18 +61,35 @@ def export(
 ) -> None:
     """Copy all logs of a job into a directory, byte for byte, with a manifest of their digests and verdicts.
 
+    The manifest is signed with the key of your start-up kit.
+
     An export that was interrupted goes on where it was when it is run again. Of a running job it is what the
-    server has now.
+    server has now. The exit code is 1 if a copy differs from what its site wrote: it was damaged on the
+    server, and the manifest says so.
     """
-    with Access(study, kit_id, startup_kit, connect_timeout).client() as client:
+    access = Access(study, kit_id, startup_kit, connect_timeout)
+    with access.client() as client:
         job_id = client.find_job(job)
         say_job(job_id, job)
+        signer = _signer(access)
         with _progress(form) as on_progress:
-            manifest = client.export(job_id, output, force, on_progress)
+            manifest = client.export(job_id, output, force, on_progress, signer.sign if signer else None)
+    code = REFUSED if any(entry.damage for entry in manifest.streams) else OK
     if form is AnswerFormat.JSON:
-        print_envelope({"job_id": job_id, "path": str(output.absolute()), **manifest.as_json()})
+        answer = {"job_id": job_id, "path": str(output.absolute()), **manifest.as_json()}
+        print_envelope({**answer, "good": not code, "signer": signer.name if signer else None}, code)
     else:
         _say(manifest, output)
+    raise typer.Exit(code)
+
+
+def _signer(access: Access) -> Signer | None:
+    """Who signs; nobody where the start-up kit's key cannot be used, which is said."""
+    try:
+        return access.signer()
+    except RetrievalError as error:
+        notice(lines.in_one_line(f"the manifest is not signed: {error}"))
+        return None
 
 
 @contextmanager
@@ -83,7 +103,7 @@ def _progress(form: AnswerFormat) -> Iterator[Progress | None]:
     from nvflare_logstream.cli.screen import Screen
 
     columns = (
-        progress.TextColumn("{task.description}", markup=False),
+        progress.TextColumn("{task.description}", markup=False),  # a site may be called "[bold]"
         progress.BarColumn(),
         progress.DownloadColumn(),
         progress.TransferSpeedColumn(),
@@ -108,8 +128,14 @@ def _progress(form: AnswerFormat) -> Iterator[Progress | None]:
 
 def _say(manifest: Manifest, output: Path) -> None:
     sizes = [entry.stream.end for entry in manifest.streams if entry.path]
-    say(f"exported {len(sizes)} logs of job {manifest.job_id}, {sum(sizes):,} bytes, to {output}")
+    place = lines.in_one_line(str(output))
+    say(f"exported {len(sizes)} logs of job {manifest.job_id}, {sum(sizes):,} bytes, to {place}")
     for entry in manifest.streams:
         stream = entry.stream
-        if stream.verdict is not Verdict.COMPLETE:
-            notice(f"{stream.site}/{stream.file}: {stream.standing}")
+        if entry.damage:
+            told = f"the copy is not what the site wrote: {entry.damage}"
+        elif stream.verdict is not Verdict.COMPLETE:
+            told = stream.standing
+        else:
+            continue
+        notice(lines.in_one_line(f"{stream.site}/{stream.file}: {told}"))

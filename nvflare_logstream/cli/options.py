@@ -23,7 +23,10 @@ from nvflare_logstream.cli.output import (
 from nvflare_logstream.errors import RetrievalError
 
 if TYPE_CHECKING:  # the runtime takes half a second to load: only once the arguments are right
+    from cryptography.x509 import Certificate
+
     from nvflare_logstream.client.client import LogClient
+    from nvflare_logstream.client.signature import Signer
 
 _KIT = "Start-up kit"
 ALL_LINES = -1
@@ -178,6 +181,26 @@ class Access:
             not (self.kit_id and self.startup_kit),
             "--kit-id and --startup-kit both name a start-up kit; use one of them",
         )
+
+    def federation_root(self) -> Certificate | None:
+        """The certificate of the start-up kit's federation; None where no kit was named and none is active.
+
+        Raises:
+            RetrievalError: STARTUP_KIT_MISSING, if a kit was named and has none.
+        """
+        from nvflare_logstream.flare.kit_keys import federation_root
+
+        return federation_root(self.kit_id, self.startup_kit)
+
+    def signer(self) -> Signer:
+        """Signs with the key of the start-up kit.
+
+        Raises:
+            RetrievalError: STARTUP_KIT_MISSING, saying why it cannot be used.
+        """
+        from nvflare_logstream.flare.kit_keys import open_signer
+
+        return open_signer(self.kit_id, self.startup_kit)
 
     @contextmanager
     def client(self) -> Iterator[LogClient]:

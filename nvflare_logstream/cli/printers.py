@@ -12,7 +12,7 @@ import typer
 from nvflare_logstream import lines
 from nvflare_logstream.cli import terminal
 from nvflare_logstream.cli.output import notice, print_json
-from nvflare_logstream.client.disk import writing
+from nvflare_logstream.client.disk import make_directory, writing
 from nvflare_logstream.client.merge import Clock, merge, split_lines, timed
 from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.streams import Stream
@@ -153,7 +153,8 @@ class FilePrinter(Printer):
 
 
 def _open_new(path: Path) -> TextIOWrapper:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)  # a link in its place would lead where nobody said
     try:
         return path.open("x", encoding="utf-8", errors="backslashreplace", newline="")
     except FileExistsError:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nvflare_logstream.client.disk import sha256_of
-from nvflare_logstream.client.manifest import MANIFEST, ExportedStream, Manifest
+from nvflare_logstream.client.disk import files_below, sha256_of
+from nvflare_logstream.client.manifest import CERTIFICATE, MANIFEST, SIGNATURE, ExportedStream, Manifest
 from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.streams import State, Stream, Verdict
 from nvflare_logstream.words import Word
@@ -28,7 +27,7 @@ class Result(Word):
 
 
 # What the server may say of one log; any other error, such as a lost connection, ends the check.
-_OF_ONE_LOG = (
+OF_ONE_LOG = (
     ErrorCode.LOG_CHANGED,
     ErrorCode.LOG_NOT_FOUND,
     ErrorCode.INTERNAL_ERROR,
@@ -40,12 +39,25 @@ _GOOD = (Result.EQUAL, Result.REFUSED, Result.NOT_EXPORTED)
 
 @dataclass(frozen=True)
 class Finding:
-    """What the check of one log found; `detail` says it in plain words."""
+    """What the check of one log found.
+
+    Attributes:
+        site: empty for a file that stands beside the sites' directories.
+        file: the log's name, or the path of what the manifest does not have.
+        detail: the result in plain words.
+        standing: of an exported log, its verdict when it was exported, with the reason.
+    """
 
     site: str
     file: str
     result: Result
     detail: str
+    standing: str = ""
+
+    @property
+    def name(self) -> str:
+        """Where the file is, or would be, in an export."""
+        return f"{self.site}/{self.file}" if self.site else self.file
 
     @property
     def good(self) -> bool:
@@ -54,6 +66,30 @@ class Finding:
         A site may keep a log back, and what was not there cannot be exported.
         """
         return self.result in _GOOD
+
+
+def unlike_site(stream: Stream, copy: str, digest: Callable[[int], str]) -> str:
+    """How a copy of a closed stream differs from what its site wrote.
+
+    Args:
+        stream: as the server, or a manifest, describes it.
+        copy: what to call the copy.
+        digest: gives the copy's sha256 (hex) from an offset on.
+
+    Returns:
+        It in words; empty if the copy is as the site's file, or if the site has not closed the stream.
+    """
+    if stream.state is not State.CLOSED or not stream.digest:
+        return ""
+    found = digest(stream.digest_from)
+    if found == stream.digest:
+        return ""
+    return f"{_part(stream)}the site's file has sha256 {stream.digest}, {copy} {found}"
+
+
+def _part(stream: Stream) -> str:
+    """Which part of a stream its site's digest covers, where that is not all of it."""
+    return f"from byte {stream.digest_from} on, " if stream.digest_from else ""
 
 
 def verify_streams(streams: Iterable[Stream], digest: Callable[[Stream, int], str]) -> list[Finding]:
@@ -77,45 +113,53 @@ def _check_stream(stream: Stream, digest: Callable[[Stream, int], str]) -> tuple
     if stream.state is not State.CLOSED:
         return Result.INCOMPLETE, stream.standing
     try:
-        stored = digest(stream, stream.digest_from)
+        difference = unlike_site(stream, "the server's copy", lambda start: digest(stream, start))
     except RetrievalError as error:
-        if error.code not in _OF_ONE_LOG:
+        if error.code not in OF_ONE_LOG:
             raise
         return Result.INCOMPLETE, f"cannot be compared: {error}"
-    part = f"from byte {stream.digest_from} on, " if stream.digest_from else ""
-    if stored != stream.digest:
-        text = f"{part}the site's file has sha256 {stream.digest}, the server's copy {stored}"
-        return Result.DIFFERS, text
+    if difference:
+        return Result.DIFFERS, difference
     if stream.verdict is not Verdict.COMPLETE:
         return Result.INCOMPLETE, stream.standing
-    text = f"{stream.end} bytes; {part}the site's file and the server's copy have sha256 {stored}"
-    return Result.EQUAL, text
+    if not stream.digest:
+        return Result.INCOMPLETE, "the server has no sha256 of the site's file to compare with"
+    both = f"{_part(stream)}the site's file and the server's copy have sha256 {stream.digest}"
+    return Result.EQUAL, f"{stream.end} bytes; {both}"
 
 
-def verify_export(dest: Path) -> list[Finding]:
-    """Compare the files of an export with its manifest; needs no server.
+def verify_export(dest: Path, manifest: Manifest | None = None) -> list[Finding]:
+    """Compare the files of an export with its manifest, which is read unless it is given; needs no server.
 
     "equal" says that the file is what was exported; its detail has the verdict that the log had then.
 
     Raises:
         RetrievalError: INVALID_MANIFEST, naming the field, or EXPORT_UNFINISHED.
     """
-    manifest = Manifest.load(dest)
+    manifest = manifest or Manifest.load(dest)
     if not manifest.finished:
         text = (
             f"{dest / MANIFEST}: finished: the export was interrupted; run it again into the same directory"
         )
         raise RetrievalError(ErrorCode.EXPORT_UNFINISHED, text)
-    findings = [
-        Finding(entry.stream.site, entry.stream.file, *_check_entry(dest, entry))
+    logs = [
+        Finding(entry.stream.site, entry.stream.file, *_check_entry(dest, entry), entry.stream.standing)
         for entry in manifest.streams
     ]
-    exported = {entry.path for entry in manifest.streams}
-    for site in sorted({entry.stream.site for entry in manifest.streams}):
-        for file in sorted(_files(dest / site)):
-            if f"{site}/{file}" not in exported:
-                findings.append(Finding(site, file, Result.UNEXPECTED, "the manifest does not have it"))
-    return findings
+    return [*logs, *_unexpected(dest, manifest)]
+
+
+def _unexpected(dest: Path, manifest: Manifest) -> Iterator[Finding]:
+    """What stands in an export's directory and not in its manifest."""
+    known = {MANIFEST, SIGNATURE, CERTIFICATE}
+    for entry in manifest.streams:
+        if entry.path:
+            known |= {entry.path, entry.stream.site}  # a link in the place of the directory was found already
+    for path, problem in sorted(files_below(dest)):
+        if path not in known:
+            *site, file = path.split("/", 1)
+            detail = f"cannot be read: {problem}" if problem else "the manifest does not have it"
+            yield Finding("".join(site), file, Result.UNEXPECTED, detail)
 
 
 def _check_entry(dest: Path, entry: ExportedStream) -> tuple[Result, str]:
@@ -125,11 +169,14 @@ def _check_entry(dest: Path, entry: ExportedStream) -> tuple[Result, str]:
             return Result.REFUSED, stream.verdict_reason
         return Result.NOT_EXPORTED, stream.standing
     path, wanted = dest / entry.path, f"{stream.end} bytes with sha256 {entry.sha256}"
-    for place in (path.parent, path):
-        if place.is_symlink():
-            return Result.DIFFERS, f"{place} is a symbolic link; exported were {wanted}"
     try:
+        for place in (path.parent, path):
+            if place.is_symlink():
+                return Result.DIFFERS, f"{place} is a symbolic link; exported were {wanted}"
         size, digest = sha256_of(path)
+        difference = unlike_site(
+            stream, "the exported copy", lambda start: sha256_of(path, start)[1] if start else digest
+        )
     except FileNotFoundError:
         return Result.MISSING, f"exported were {wanted}"
     except OSError as error:
@@ -138,14 +185,6 @@ def _check_entry(dest: Path, entry: ExportedStream) -> tuple[Result, str]:
         return Result.DIFFERS, f"has {size} bytes, exported were {stream.end}"
     if digest != entry.sha256:
         return Result.DIFFERS, f"has sha256 {digest}, exported was {entry.sha256}"
+    if difference:
+        return Result.DIFFERS, f"matches its manifest, but {difference}"
     return Result.EQUAL, f"{wanted}; the log was {stream.standing}"
-
-
-def _files(directory: Path) -> Iterator[str]:
-    """The paths, relative to `directory`, of everything below it but directories; links are not followed."""
-    if directory.is_symlink():
-        return
-    for place, names, files in os.walk(directory):
-        links = [name for name in names if (Path(place) / name).is_symlink()]
-        for name in files + links:
-            yield str((Path(place) / name).relative_to(directory))

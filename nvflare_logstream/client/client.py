@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from nvflare_logstream.client.checks import Finding, verify_streams
+from nvflare_logstream.client.compare import compare_export
 from nvflare_logstream.client.exporter import Progress, export_job
 from nvflare_logstream.client.follow import Follow
-from nvflare_logstream.client.manifest import Manifest
+from nvflare_logstream.client.manifest import Manifest, Sign
 from nvflare_logstream.client.model import Event, JobStreams, SiteLog
 from nvflare_logstream.client.parts import PATIENCE, ask_streams, read_parts
 from nvflare_logstream.client.port import Port
@@ -30,6 +31,11 @@ _HASH_RATE = 50e6  # bytes a second that the slowest server hashes
 _BUSY_SECONDS = 900.0  # as long as others may have logs hashed before it is our turn
 _WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{0,35}")
+
+
+def may_name_a_job(text: str) -> bool:
+    """Whether `LogClient.find_job` would ask the server for it."""
+    return text == LATEST or _BEGINNING.fullmatch(text) is not None
 
 
 class LogClient:
@@ -167,7 +173,12 @@ class LogClient:
         return digest
 
     def export(
-        self, job_id: str, dest: Path | str, force: bool = False, on_progress: Progress | None = None
+        self,
+        job_id: str,
+        dest: Path | str,
+        force: bool = False,
+        on_progress: Progress | None = None,
+        sign: Sign | None = None,
     ) -> Manifest:
         """Copy all logs of a job, as far as they are stored now; resume an interrupted export.
 
@@ -176,13 +187,29 @@ class LogClient:
             dest: new, empty, or an unfinished export of this job.
             force: take any directory; files of an earlier export in it are removed, others stay.
             on_progress: called with (bytes here, bytes in all, stream) after each part.
+            sign: signs the manifest, such as `nvflare_logstream.client.signature.Signer.sign`.
 
         Raises:
             RetrievalError: as `nvflare_logstream.client.exporter.export_job`.
         """
         fetch, digest = partial(self.fetch, job_id), partial(self.digest, job_id)
-        return export_job(self.job(job_id), Path(dest), fetch, digest, force, on_progress)
+        return export_job(self.job(job_id), Path(dest), fetch, digest, force, on_progress, sign)
 
     def verify(self, job_id: str) -> list[Finding]:
         """Have the server hash its copy of every closed stream again; compare it with what the site said."""
         return verify_streams(self.streams(job_id), partial(self.digest, job_id))
+
+    def verify_export(self, job_id: str, dest: Path | str, manifest: Manifest | None = None) -> list[Finding]:
+        """Compare an export with what the server has of the job now.
+
+        Args:
+            job_id: the job's id.
+            dest: the export's directory.
+            manifest: of it, where that was read already.
+
+        Raises:
+            RetrievalError: as `nvflare_logstream.client.compare.compare_export`.
+        """
+        dest = Path(dest)
+        manifest = manifest or Manifest.load(dest)
+        return compare_export(dest, manifest, self.job(job_id), partial(self.digest, job_id))

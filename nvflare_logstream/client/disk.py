@@ -36,11 +36,13 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def make_directory(path: Path) -> None:
-    """Make a private directory, unless there is one; OSError if something else has its name."""
+    """Make a private directory, unless there is one; OSError if something else has its name, also a link."""
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
-    if path.is_symlink() or not path.is_dir():
-        raise OSError(errno.ENOTDIR, "it is not a directory")
+    if path.is_symlink():
+        raise OSError(errno.ENOTDIR, f"{path.name} is a symbolic link, not a directory")
+    if not path.is_dir():
+        raise OSError(errno.ENOTDIR, f"{path.name} is not a directory")
 
 
 def is_regular(path: Path) -> bool:
@@ -104,10 +106,37 @@ def open_to_read(path: Path) -> BinaryIO:
     return file
 
 
-def sha256_of(path: Path) -> tuple[int, str]:
-    """A file's length in bytes and its sha256 (hex); OSError if it cannot be read."""
+def files_below(directory: Path) -> Iterator[tuple[str, str]]:
+    """Everything below a directory but directories; links are not followed.
+
+    A directory that cannot be looked into is there too.
+
+    Returns:
+        Pairs: the path from `directory` on, in which bytes that are no UTF-8 are shown as \\xff; why it
+        cannot be read, or "".
+    """
+    waiting = [directory]
+    while waiting:
+        place = waiting.pop()
+        try:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(place / entry.name)
+                    else:
+                        yield _name_below(directory, place / entry.name), ""
+        except OSError as error:
+            yield _name_below(directory, place), error.strerror or str(error)
+
+
+def _name_below(directory: Path, path: Path) -> str:
+    return os.fsencode(path.relative_to(directory)).decode(errors="backslashreplace")
+
+
+def sha256_of(path: Path, start: int = 0) -> tuple[int, str]:
+    """A file's length in bytes and its sha256 (hex) from `start` on; OSError if it cannot be read."""
     hasher = hashlib.sha256()
     with open_to_read(path) as file:
         fd = file.fileno()
-        size = hash_range(hasher, lambda at, length: os.pread(fd, length, at), 0, os.fstat(fd).st_size)
+        size = hash_range(hasher, lambda at, length: os.pread(fd, length, at), start, os.fstat(fd).st_size)
     return size, hasher.hexdigest()

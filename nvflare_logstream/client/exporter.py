@@ -1,10 +1,12 @@
 """Copies a job's logs to the reader's disk, byte for byte, with a manifest that has their verdicts.
 
-Layout: `DEST/<site>/<file>` and `DEST/manifest.json`. Rules:
+Layout: `DEST/<site>/<file>`, `DEST/manifest.json`, and its signature. Rules:
 
 * An export covers the bytes that the streams had when it began; of a running job it is a prefix of each log.
 * A log is written as `<file>.part`, compared with the server's sha256 of the same bytes, synced, and only
   then gets its name.
+* A log that its site has closed is compared with the site's own sha256 too. A copy that was damaged on the
+  server is exported as it is, and the manifest says so: it is never called complete.
 * An interrupted export is continued from the files that it left. They are not trusted: if a log's sha256 does
   not agree in the end, that log is fetched anew.
 * Nothing is written through a symbolic link, and no file is removed but those that an export writes.
@@ -22,6 +24,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from nvflare_logstream.client.checks import unlike_site
 from nvflare_logstream.client.disk import (
     PART,
     is_regular,
@@ -33,7 +36,15 @@ from nvflare_logstream.client.disk import (
     write_all,
     writing,
 )
-from nvflare_logstream.client.manifest import MANIFEST, ExportedStream, Manifest
+from nvflare_logstream.client.manifest import (
+    CERTIFICATE,
+    EXPORTED,
+    MANIFEST,
+    SIGNATURE,
+    ExportedStream,
+    Manifest,
+    Sign,
+)
 from nvflare_logstream.client.model import JobStreams
 from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.streams import Stream
@@ -50,6 +61,7 @@ def export_job(
     digest: Digest,
     force: bool = False,
     on_progress: Progress | None = None,
+    sign: Sign | None = None,
 ) -> Manifest:
     """Export the streams of a job into `dest`, or continue an export of this job that was interrupted there.
 
@@ -61,6 +73,7 @@ def export_job(
         digest: gives the server's sha256 of them.
         force: take any directory; files of an earlier export in it are removed, others stay.
         on_progress: called after each part of a log.
+        sign: signs the manifest; without it there is no signature.
 
     Raises:
         RetrievalError: OUTPUT_DIR_EXISTS; OUTPUT_DIR_NOT_WRITABLE; LOG_CHANGED if the server's copy is not
@@ -68,16 +81,16 @@ def export_job(
     """
     streams = _in_order(job.streams)
     resume = _prepare(dest, job.job_id, force)
-    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    began = time.strftime(EXPORTED, time.gmtime())
     manifest = Manifest(job.job_id, job.status, began, False, tuple(map(ExportedStream.of, streams)))
     manifest.save(dest)
+    for name in (SIGNATURE, CERTIFICATE):  # of an earlier manifest
+        with writing(dest / name):
+            (dest / name).unlink(missing_ok=True)
     copier = _Copier(dest, resume, fetch, digest, on_progress, sum(stream.end for stream in streams))
-    entries = (
-        replace(entry, sha256=copier.copy(entry.stream)) if entry.path else entry
-        for entry in manifest.streams
-    )
-    manifest = replace(manifest, finished=True, streams=tuple(entries))
-    manifest.save(dest)
+    entries = tuple(copier.copy(entry) if entry.path else entry for entry in manifest.streams)
+    manifest = replace(manifest, finished=True, streams=entries)
+    manifest.save(dest, sign)
     return manifest
 
 
@@ -86,7 +99,7 @@ def _in_order(streams: Iterable[Stream]) -> list[Stream]:
     by_name: dict[tuple[str, str], Stream] = {}
     for stream in streams:
         name = (stream.site, stream.file)
-        if stream.site in (MANIFEST, MANIFEST + PART) or name in by_name:
+        if stream.site.removesuffix(PART) in (MANIFEST, SIGNATURE, CERTIFICATE) or name in by_name:
             text = f"the server gave a name that is taken: {stream.site}/{stream.file}"
             raise RetrievalError(ErrorCode.INVALID_REPLY, text)
         by_name[name] = stream
@@ -147,8 +160,9 @@ class _Copier:
         self._dest, self._resume, self._fetch, self._digest = dest, resume, fetch, digest
         self._on_progress, self._total, self._done = on_progress, total, 0
 
-    def copy(self, stream: Stream) -> str:
-        """Copy one log and return its sha256."""
+    def copy(self, entry: ExportedStream) -> ExportedStream:
+        """Copy one log; its entry says then what came."""
+        stream = entry.stream
         final = self._dest / stream.site / stream.file
         part = final.with_name(stream.file + PART)
         with writing(final.parent):
@@ -163,8 +177,13 @@ class _Copier:
             raise RetrievalError(ErrorCode.LOG_CHANGED, f"{text}; it changed meanwhile, run the export again")
         with writing(final):
             rename_synced(part, final)
+            damage = unlike_site(
+                stream, "the server's copy", lambda start: sha256_of(final, start)[1] if start else copied
+            )
         self._done += stream.end
-        return copied
+        if damage:
+            stream = stream._replace(agreed=False, reason=damage)
+        return replace(entry, stream=stream, sha256=copied, damage=damage)
 
     def _recover(self, stream: Stream, final: Path, part: Path) -> int:
         """Make what is here of a log its part, also a copy that was complete before the log grew.

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from nvflare_logstream import __version__
 from nvflare_logstream.client.disk import open_to_read, write_file, writing
@@ -20,8 +21,12 @@ from nvflare_logstream.wire.fields import Fields
 from nvflare_logstream.wire.message import MAX_OFFSET
 
 MANIFEST = "manifest.json"
+SIGNATURE, CERTIFICATE = "manifest.sig", "manifest.crt"  # see `nvflare_logstream.client.signature`
+EXPORTED = "%Y-%m-%dT%H:%M:%SZ"
 FORMAT = 1
+Sign = Callable[[bytes], tuple[bytes, bytes]]  # gives a signature, and the certificates in PEM
 
+MAX_SIZE = 1 << 28  # bytes of a manifest that is read
 _MAX_ENTRIES = 1 << 20  # of a list
 _MAX_TEXT = 1 << 16  # characters
 _MAX_SKEW = 1e11  # seconds
@@ -47,11 +52,14 @@ class ExportedStream:
             in bytes.
         path: the log's file, relative to the export's directory; None where there was nothing to export.
         sha256: of the exported copy, in hex; None without one, and while the export is under way.
+        damage: how the exported copy differs from what the site wrote, in words; empty where it does not, or
+            where nobody can know.
     """
 
     stream: Stream
     path: str | None
     sha256: str | None
+    damage: str = ""
 
     @classmethod
     def of(cls, stream: Stream) -> ExportedStream:
@@ -68,6 +76,7 @@ class ExportedStream:
             "bytes": stream.end,
             "lines": stream.lines,
             "sha256": self.sha256,
+            "damage": self.damage,
             "verdict": str(stream.verdict),
             "reason": stream.verdict_reason,
             "outcome": stream.outcome,
@@ -98,12 +107,14 @@ class ExportedStream:
         path = fields.text("path", _MAX_TEXT, default=None)
         if path not in (None, f"{stream.site}/{stream.file}"):
             raise fields.bad("path", path, "null or SITE/FILE")
+        if path is None and stream.end:
+            raise fields.bad("path", path, f"SITE/FILE, as the log has {stream.end} bytes")
         sha256 = fields.text("sha256", _MAX_TEXT, default=None)
         if sha256 is None and path is not None and finished:
             raise fields.bad("sha256", sha256, "a sha256 in hexadecimal, as there is a path")
         if sha256 is not None and not _SHA256.fullmatch(sha256):
             raise fields.bad("sha256", sha256, "null or a sha256 in hexadecimal")
-        return cls(stream, path, sha256)
+        return cls(stream, path, sha256, fields.text("damage", _MAX_TEXT, default=""))
 
 
 def _stream(job_id: str, fields: Fields) -> Stream:
@@ -132,14 +143,20 @@ def _stream(job_id: str, fields: Fields) -> Stream:
     )
     if stream.verdict is not verdict:
         raise fields.bad("verdict", verdict, f"the other fields make it {stream.verdict}")
+    if verdict is Verdict.COMPLETE and not stream.digest:
+        raise fields.bad("site_digest", stream.digest, "a complete log has the sha256 of its site's file")
     return stream
 
 
 def _loss(fields: Fields, row: object) -> Loss:
     match row:
-        case [int(offset), int() | None as length, str(reason)] if offset >= 0:
+        case [offset, length, str(reason)] if _is_offset(offset) and (length is None or _is_offset(length)):
             return Loss(offset, length, reason)
     raise fields.bad("losses", row, "each is [byte, length or null, reason]")
+
+
+def _is_offset(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= MAX_OFFSET
 
 
 @dataclass(frozen=True)
@@ -162,14 +179,23 @@ class Manifest:
     streams: tuple[ExportedStream, ...]
     package_version: str = __version__
 
-    def save(self, dest: Path) -> None:
+    def save(self, dest: Path, sign: Sign | None = None) -> None:
         """Write it into the export's directory.
+
+        Args:
+            dest: the directory.
+            sign: signs what is written.
 
         Raises:
             RetrievalError: OUTPUT_DIR_NOT_WRITABLE.
         """
-        with writing(dest / MANIFEST):
-            write_file(dest / MANIFEST, json.dumps(self.as_json(), indent=2).encode() + b"\n")
+        files = {MANIFEST: json.dumps(self.as_json(), indent=2).encode() + b"\n"}
+        if sign:
+            signature, certificates = sign(files[MANIFEST])
+            files = {CERTIFICATE: certificates, SIGNATURE: signature, **files}  # it is finished last
+        for name, data in files.items():
+            with writing(dest / name):
+                write_file(dest / name, data)
 
     def as_json(self) -> dict[str, Any]:
         """The manifest as a JSON object."""
@@ -185,7 +211,12 @@ class Manifest:
 
     @classmethod
     def load(cls, dest: Path) -> Manifest:
-        """Read it back.
+        """Read it back; raises as `read`."""
+        return cls.read(dest)[0]
+
+    @classmethod
+    def read(cls, dest: Path) -> tuple[Manifest, bytes]:
+        """Read it back, together with the bytes that a signature is about.
 
         Raises:
             RetrievalError: INVALID_MANIFEST, naming the file and, where it can be read, the field.
@@ -193,12 +224,17 @@ class Manifest:
         path = dest / MANIFEST
         try:
             with open_to_read(path) as file:
-                return cls._from_json(Fields(json.load(file), ""))
+                data = file.read(MAX_SIZE + 1)
+            if len(data) > MAX_SIZE:
+                raise WireError(f"larger than {MAX_SIZE} bytes")
+            return cls._from_json(Fields(json.loads(data), "")), data
         except OSError as error:
             reason = error.strerror or str(error)
         except WireError as error:
             reason = str(error)
-        except (ValueError, RecursionError) as error:
+        except RecursionError:
+            reason = "nested too deeply"
+        except ValueError as error:
             reason = f"not JSON: {error}"
         raise RetrievalError(ErrorCode.INVALID_MANIFEST, f"{path}: {reason}")
 
@@ -211,14 +247,18 @@ class Manifest:
             if not fields.has(name):
                 raise fields.bad(name, None, "it must be there")
         job_id, finished = fields.name("job_id"), fields.flag("finished")
+        entries, seen = [], set()
+        for row in fields.maps("streams", _MAX_ENTRIES):
+            entry = ExportedStream.from_json(job_id, row, finished)
+            if entry.stream.key in seen:
+                raise row.bad("file", entry.stream.file, f"{entry.stream.site} has it twice")
+            seen.add(entry.stream.key)
+            entries.append(entry)
         return cls(
             job_id=job_id,
             job_status=fields.text("job_status", _MAX_TEXT),
-            exported=fields.text("exported", _MAX_TEXT),
+            exported=fields.text("exported"),
             finished=finished,
-            streams=tuple(
-                ExportedStream.from_json(job_id, entry, finished)
-                for entry in fields.maps("streams", _MAX_ENTRIES)
-            ),
+            streams=tuple(entries),
             package_version=fields.text("package_version", _MAX_TEXT),
         )

@@ -265,7 +265,12 @@ def test_export_and_verify(lab: Lab, job: Job, tmp_path: Path) -> None:
     for site in SITES:
         for file in LOGS:
             assert (out / site / file).read_bytes() == job.written(site, file)
-    assert lab.run("verify", str(out)).returncode == 0
+    verified = lab.run("verify", str(out))
+    assert verified.returncode == 0, verified.stdout
+    assert "✓ manifest.json signed by admin@nvidia.com (nvidia, " in verified.stdout
+    assert ") of federation logstream" in verified.stdout
+    against = lab.run("verify", str(out), "--against", job.id)
+    assert against.returncode == 0 and "are what the server has" in against.stdout, against.stdout
     again = lab.run("export", job.id, "-o", str(out), "--format", "json")
     assert again.returncode == 1 and envelope(again)["error_code"] == "OUTPUT_DIR_EXISTS"
     assert lab.run("export", job.id, "-o", str(out), "--force").returncode == 0
@@ -284,7 +289,9 @@ def test_export_and_verify(lab: Lab, job: Job, tmp_path: Path) -> None:
     )
 
 
-def test_verify_finds_a_changed_copy_on_the_server(lab: Lab, jobs: dict[str, Job]) -> None:
+def test_verify_and_export_find_a_changed_copy_on_the_server(
+    lab: Lab, jobs: dict[str, Job], tmp_path: Path
+) -> None:
     job = jobs["changed copy"]
     job.wait_closed("site-1")
     job.wait_closed("site-1", "error_log.txt")
@@ -297,6 +304,11 @@ def test_verify_finds_a_changed_copy_on_the_server(lab: Lab, jobs: dict[str, Job
         file.write(b"#")
     found = lab.run("verify", job.id)
     assert found.returncode == 1 and "✗ site-1/log.txt differs" in found.stdout
+    out = str(tmp_path / "export")
+    exported = lab.run("export", job.id, "-o", out)
+    assert exported.returncode == 1 and "the copy is not what the site wrote" in exported.stderr
+    found = lab.run("verify", out)
+    assert found.returncode == 1 and "✗ site-1/log.txt differs: matches its manifest, but" in found.stdout
 
 
 def test_who_may_not_gets_no_byte(lab: Lab, job: Job) -> None:

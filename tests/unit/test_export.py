@@ -8,7 +8,7 @@ import json
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,100 +19,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvflare_logstream import __version__, hashing
-from nvflare_logstream.client import client
+from nvflare_logstream.client import client, manifest
 from nvflare_logstream.client.checks import Finding, Result, verify_export, verify_streams
-from nvflare_logstream.client.client import LogClient
 from nvflare_logstream.client.manifest import Manifest
-from nvflare_logstream.client.port import read_reply
 from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError
 from nvflare_logstream.filters.log import LogLines
-from nvflare_logstream.server.service import MAX_HASHING, LogService
-from nvflare_logstream.store.store import LogStore, Quotas
+from nvflare_logstream.server.service import MAX_HASHING
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
-from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.queries import (
     DigestReply,
     DigestRequest,
     FetchReply,
     FetchRequest,
-    ReplyT,
     Request,
 )
-from nvflare_logstream.wire.upload import Close
-
-JOB = "job-1"
-KEY = StreamKey(JOB, "site-1", "log.txt")
-OTHER = StreamKey(JOB, "site-2", "log.txt")
-TEXT = b"".join(b"line %d\n" % number for number in range(40))
-
-
-class Federation:
-    """A server's store, and a port to it that can be cut.
-
-    Attributes:
-        asked: every request; patience: the seconds that the server had for each.
-        parts_left: fetches after which the connection breaks.
-        change: what to make of a reply as it travels.
-    """
-
-    def __init__(self, root: Path, stream_quota: int = 1 << 30):
-        self.clock = Clock()
-        self.store = LogStore(root / "store", Quotas(stream=stream_quota), self.clock)
-        self.service = LogService(self.store, 30.0, lambda job_id: "FINISHED:COMPLETED", self.clock)
-        self.dest = root / "export"
-        self.sleep: Callable[[float], None] = lambda seconds: None
-        self.client = LogClient(self, sleep=lambda seconds: self.sleep(seconds))
-        self.asked: list[Request[Any]] = []
-        self.patience: list[float] = []
-        self.parts_left = 1 << 30
-        self.change: Callable[[Request[Any], dict[str, Any]], dict[str, Any]] = lambda request, reply: reply
-
-    # What LogClient uses of a port.
-
-    def ask(self, job_id: str, request: Request[ReplyT], seconds: float) -> ReplyT:
-        self.asked.append(request)
-        self.patience.append(seconds)
-        if isinstance(request, FetchRequest):
-            if not self.parts_left:
-                raise LostContactError(ErrorCode.CONNECTION_FAILED, "cut")
-            self.parts_left -= 1
-        reply = self.answer(request.encode(), job_id)
-        return read_reply(job_id, request, self.change(request, reply))
-
-    def job_ids(self, prefix: str | None) -> list[str]:
-        raise NotImplementedError
-
-    def reconnect(self) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
-
-    def answer(self, request: dict[str, Any], job_id: str = JOB) -> dict[str, Any]:
-        """The server's reply, as both travel."""
-        reply = self.service.answer(job_id, json.loads(json.dumps(request)))
-        decoded: dict[str, Any] = json.loads(json.dumps(reply))
-        return decoded
-
-    # Filling and looking.
-
-    def add(self, key: StreamKey, data: bytes, losses: tuple[Loss, ...] = ()) -> None:
-        self.store.append(key, self.store.open(key, 3600, 0.5).end, data, b"cursor", losses)
-
-    def end(self, key: StreamKey, content: bytes, digest_from: int = 0) -> None:
-        digest = hashlib.sha256(content[digest_from:]).hexdigest()
-        self.store.close_stream(key, Close(None, len(content), digest, digest_from, "exit code 0"))
-
-    def export(self, **options: Any) -> Manifest:
-        return self.client.export(JOB, self.dest, **options)
-
-    def fetched(self) -> list[tuple[str, int]]:
-        requests = [request for request in self.asked if isinstance(request, FetchRequest)]
-        return [(request.site, request.offset) for request in requests]
-
-    def content(self) -> dict[str, bytes]:
-        files = [path for path in self.dest.rglob("*") if path.is_file() and path.name != "manifest.json"]
-        return {str(path.relative_to(self.dest)): path.read_bytes() for path in files}
+from tests.unit.export_world import JOB, KEY, OTHER, TEXT, Federation
 
 
 @pytest.fixture
@@ -213,6 +134,53 @@ def test_progress_counts_the_bytes_of_all_streams(fed, monkeypatch):
     first = [done for done, _ in told if done <= size]
     assert told[0][0] == size and first == [size], "what was there counts at once"
     assert told[-1] == (2 * size, 2 * size) and told == sorted(told)
+
+
+@pytest.mark.parametrize("digest_from", [0, 7, len(TEXT)])
+@pytest.mark.parametrize("place", [0, 6, 7, 100])
+def test_a_copy_that_was_damaged_on_the_server_is_never_complete(fed, place, digest_from):
+    """What the site's digest covers is compared, at the export and whenever it is checked."""
+    fed.add(KEY, TEXT)
+    fed.end(KEY, TEXT, digest_from)
+    with fed.store.path(KEY).open("r+b") as file:
+        file.seek(place)
+        file.write(b"\x00\x01\x02\x03")
+    (entry,) = fed.export().streams
+    is_seen = place + 4 > digest_from
+    assert fed.content()["site-1/log.txt"][place : place + 4] == b"\x00\x01\x02\x03"
+    assert entry.stream.verdict == ("partial" if is_seen else "complete")
+    written = json.loads((fed.dest / "manifest.json").read_text())["streams"][0]
+    (finding,) = verify_export(fed.dest)
+    assert finding.good is not is_seen and bool(entry.damage) is is_seen and "damage" in written
+    if is_seen:
+        said = hashlib.sha256(TEXT[digest_from:]).hexdigest()
+        assert said in entry.stream.standing and said in written["damage"] and said in finding.detail
+        assert finding.result == "differs" and "matches its manifest, but" in finding.detail
+        assert written["verdict"] == "partial"
+
+
+def test_a_damaged_copy_of_a_log_with_losses_is_found_too(fed):
+    fed.add(KEY, TEXT, (Loss(3, 4, "deleted"),))
+    fed.end(KEY, TEXT)
+    fed.store.path(KEY).write_bytes(TEXT.swapcase())
+    (entry,) = fed.export().streams
+    assert entry.stream.verdict == "lost" and not entry.stream.agreed and entry.damage
+    assert Manifest.load(fed.dest).streams == (entry,)
+    assert results(verify_export(fed.dest)) == {"site-1/log.txt": "differs"}
+
+
+def test_a_manifest_that_blesses_a_damaged_copy_is_not_believed(fed):
+    """As an earlier release wrote them."""
+    fed.add(KEY, TEXT)
+    fed.end(KEY, TEXT)
+    fed.export()
+    (fed.dest / "site-1" / "log.txt").write_bytes(TEXT.swapcase())
+    manifest = json.loads((fed.dest / "manifest.json").read_text())
+    manifest["streams"][0]["sha256"] = hashlib.sha256(TEXT.swapcase()).hexdigest()
+    del manifest["streams"][0]["damage"]
+    (fed.dest / "manifest.json").write_text(json.dumps(manifest))
+    (finding,) = verify_export(fed.dest)
+    assert finding.result == "differs" and "matches its manifest, but" in finding.detail
 
 
 # -- going on with one that was interrupted ------------------------------------------------------------------
@@ -443,14 +411,15 @@ def test_a_linked_site_directory_is_not_written_into(fed, force):
     ).read_text() == "mine"
 
 
-HOSTILE = ["..", "../x", "/etc", "", "a/b", ".hidden", "a\0b", 5, None, "manifest.json", "manifest.json.part"]
+OF_MANIFESTS = ["manifest.json", "manifest.json.part", "manifest.sig", "manifest.crt", "manifest.crt.part"]
+HOSTILE = ["..", "../x", "/etc", "", "a/b", ".hidden", "a\0b", 5, None, *OF_MANIFESTS]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_is_refused_before_anything_is_written(fed, name):
     fed.add(KEY, TEXT)
     for field in ("site", "file"):
-        if field == "file" and name in ("manifest.json", "manifest.json.part"):
+        if field == "file" and name in OF_MANIFESTS:
             continue  # below a site's directory it is a name like others
 
         def rename(request: Request[Any], reply: dict[str, Any], field: str = field) -> dict[str, Any]:
@@ -468,6 +437,27 @@ def test_two_streams_of_one_name_are_refused(fed):
     fed.change = lambda request, reply: {**reply, "streams": reply["streams"] * 2}
     with refused("INVALID_REPLY", "site-1/log.txt"):
         fed.export()
+
+
+def sign(data: bytes) -> tuple[bytes, bytes]:
+    return hashlib.sha256(data).digest(), b"certificates"
+
+
+def test_the_finished_manifest_is_signed_and_no_other(fed, monkeypatch):
+    monkeypatch.setattr(client, "MAX_PART", 100)
+    fed.add(KEY, TEXT)
+    with cut(fed, 1):
+        fed.export(sign=sign)
+    assert not (fed.dest / "manifest.sig").exists()
+    fed.export(sign=sign)
+    data = (fed.dest / "manifest.json").read_bytes()
+    assert (fed.dest / "manifest.sig").read_bytes() == sign(data)[0]
+    assert (fed.dest / "manifest.crt").read_bytes() == b"certificates"
+    assert stat.S_IMODE((fed.dest / "manifest.sig").stat().st_mode) == 0o600
+    assert [finding.name for finding in verify_export(fed.dest)] == ["site-1/log.txt"]
+    with cut(fed, 0):
+        fed.export(force=True, sign=sign)
+    assert sorted(os.listdir(fed.dest)) == ["manifest.json", "site-1"], "it would be about another manifest"
 
 
 # -- the disk ------------------------------------------------------------------------------------------------
@@ -611,9 +601,12 @@ def test_every_result_of_verifying_an_export(fed):
     (fed.dest / "no").mkdir()
     (fed.dest / "no" / "log.txt").touch()
     (fed.dest / "other").mkdir()
-    (fed.dest / "other" / "file").touch()  # not in the directory of a site
+    (fed.dest / "other" / "file").touch()
+    (fed.dest / "site-99").mkdir()
+    (fed.dest / "site-99" / "log.txt").write_bytes(TEXT)
     found = verify_export(fed.dest)
     assert sorted((finding.site, finding.file, str(finding.result)) for finding in found) == [
+        ("", "elsewhere", "unexpected"),
         ("changed", "log.txt", "differs"),
         ("cut", "log.txt", "differs"),
         ("gone", "log.txt", "missing"),
@@ -621,9 +614,11 @@ def test_every_result_of_verifying_an_export(fed):
         ("no", "log.txt", "refused"),
         ("no", "log.txt", "unexpected"),
         ("none", "log.txt", "not exported"),
+        ("other", "file", "unexpected"),
         ("same", "deep/file", "unexpected"),
         ("same", "log.txt", "equal"),
         ("same", "up", "unexpected"),
+        ("site-99", "log.txt", "unexpected"),
     ]
     details = {finding.site: finding.detail for finding in found if finding.file == "log.txt"}
     assert all(hashlib.sha256(data).hexdigest() in details["changed"] for data in (TEXT, TEXT.swapcase()))
@@ -638,6 +633,65 @@ def test_a_linked_site_directory_is_not_looked_into(fed):
     (fed.dest.parent / "outside" / "notes.txt").touch()
     (fed.dest / "site-1").symlink_to(fed.dest.parent / "outside")
     assert results(verify_export(fed.dest)) == {"site-1/log.txt": "differs"}
+
+
+def test_a_link_or_a_file_in_the_place_of_a_site_that_has_no_copy_is_unexpected(fed):
+    fed.store.refuse(KEY, "no")
+    fed.store.refuse(OTHER, "no")
+    fed.export()
+    (fed.dest / "site-1").symlink_to(fed.dest.parent)
+    (fed.dest / "site-2").write_bytes(TEXT)
+    found = {(finding.site, finding.file): finding for finding in verify_export(fed.dest)}
+    assert {name for name, finding in found.items() if finding.result == "unexpected"} == {
+        ("", "site-1"),
+        ("", "site-2"),
+    }
+
+
+def test_a_directory_that_cannot_be_looked_into_is_said(fed, monkeypatch):
+    fed.add(KEY, TEXT)
+    fed.export()
+    (fed.dest / "hidden").mkdir()
+    real = os.scandir
+
+    def scan(place: Any) -> Any:
+        if str(place).endswith("hidden"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(place)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    found = {finding.name: finding for finding in verify_export(fed.dest)}
+    assert set(found) == {"site-1/log.txt", "hidden"} and not found["hidden"].good
+    assert "cannot be read: Permission denied" in found["hidden"].detail
+
+
+def test_a_deep_directory_is_walked_to_its_end(fed):
+    fed.add(KEY, TEXT)
+    fed.export()
+    place = fed.dest
+    for _ in range(1200):
+        place = place / "d"
+        place.mkdir()
+    (place / "x").touch()
+    bad = [finding.name for finding in verify_export(fed.dest) if not finding.good]
+    assert bad == ["d/" * 1200 + "x"]
+    for path in [place / "x", *(fed.dest / ("d/" * depth) for depth in range(1200, 0, -1))]:
+        path.rmdir() if path.is_dir() else path.unlink()  # rmtree would run out of stack
+
+
+def test_a_site_directory_that_cannot_be_entered_is_a_finding(fed, monkeypatch):
+    fed.add(KEY, TEXT)
+    fed.export()
+    real = Path.lstat
+
+    def lstat(path: Path) -> os.stat_result:
+        if path.name == "log.txt":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    (finding,) = verify_export(fed.dest)
+    assert finding.result == "differs" and "cannot be read: Permission denied" in finding.detail
 
 
 def test_a_pipe_in_the_place_of_a_log_is_not_waited_for(fed):
@@ -674,6 +728,13 @@ MALFORMED = [
     ("streams[0].sha256", None),
     ("streams[0].losses", [[1, 2]]),
     ("streams[0].losses", [["x", 2, "y"]]),
+    ("streams[0].losses", [[True, 2, "y"]]),
+    ("streams[0].losses", [[0, -2, "y"]]),
+    ("streams[0].losses", [[10**4000, 10**4000, "y"]]),
+    ("streams[0].losses", [[0, float("inf"), "y"]]),
+    ("streams[0].path", None),
+    ("streams[0].bytes", float("inf")),
+    ("format", float("inf")),
     ("streams[0].skew", "1"),
     ("streams[0].verdict", None),
     ("streams[0].verdict", "complete"),  # the other fields say that it is streaming
@@ -683,6 +744,7 @@ MALFORMED = [
     ("streams[0].losses", [[-1, 2, "y"]]),
     ("streams[0].total", -2),
     ("streams[0].closed", "never"),
+    ("streams[0].damage", 3),
 ]
 
 
@@ -699,6 +761,24 @@ def test_a_malformed_manifest_is_refused_with_the_field(fed, field, value):
         manifest[field] = value
     (fed.dest / "manifest.json").write_text(json.dumps(manifest))
     with refused("INVALID_MANIFEST", str(fed.dest / "manifest.json"), f": {field}: "):
+        verify_export(fed.dest)
+
+
+def test_a_log_that_a_manifest_has_twice_is_refused(fed):
+    fed.add(KEY, TEXT)
+    fed.export()
+    manifest = json.loads((fed.dest / "manifest.json").read_text())
+    manifest["streams"] *= 2
+    (fed.dest / "manifest.json").write_text(json.dumps(manifest))
+    with refused("INVALID_MANIFEST", "streams[1].file: 'log.txt' is not allowed; site-1 has it twice"):
+        verify_export(fed.dest)
+
+
+def test_a_manifest_of_absurd_size_is_not_read(fed, monkeypatch):
+    fed.add(KEY, TEXT)
+    fed.export()
+    monkeypatch.setattr(manifest, "MAX_SIZE", 100)
+    with refused("INVALID_MANIFEST", "larger than 100 bytes"):
         verify_export(fed.dest)
 
 

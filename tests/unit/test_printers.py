@@ -181,6 +181,23 @@ def test_no_file_is_overwritten(tmp_path, kind):
     assert not (tmp_path / "elsewhere").exists() and (kind != "file" or there.read_text() == "mine")
 
 
+def test_a_directory_may_be_a_link_and_a_site_in_it_may_not(tmp_path):
+    """Whoever names a link means where it points; one in the place of a site leads where nobody said."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "site-2").symlink_to(tmp_path)
+    files = FilePrinter(tmp_path / "link")
+    files.text(stream("site-1"), "text\n")
+    with pytest.raises(
+        RetrievalError, match=r"link/site-2/log.txt: site-2 is a symbolic link, not a directory; "
+    ) as caught:
+        files.text(stream("site-2"), "text\n")
+    files.close()
+    assert caught.value.code is ErrorCode.OUTPUT_DIR_NOT_WRITABLE
+    assert (tmp_path / "disk" / "site-1" / "log.txt").read_text() == "text\n"
+    assert not (tmp_path / "log.txt").exists()
+
+
 @pytest.mark.parametrize("kind", ["below a file", "no permission", "name too long"])
 def test_a_directory_that_cannot_be_written_is_named_with_the_reason(tmp_path, kind):
     directory = tmp_path / ("x" * 300 if kind == "name too long" else "directory")
