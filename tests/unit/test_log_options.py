@@ -143,6 +143,12 @@ def test_lines_are_left_out_as_with_stern(asked, refused):
     assert "exclude: '((' is not allowed; a pattern in RE2 syntax" in refused("--exclude", "((")
 
 
+def test_what_is_only_to_be_seen_changes_nothing_else(asked, refused):
+    assert asked("--highlight", "loss", "-H", "epoch") == asked()
+    assert asked("-i", "-H", "x").ignore_case
+    assert "highlight: '((' is not allowed; a pattern in RE2 syntax" in refused("-H", "((")
+
+
 # -- which sites and files -----------------------------------------------------------------------------------
 
 
