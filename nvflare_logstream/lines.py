@@ -27,7 +27,14 @@ LEVEL_FIRST_NAME = r"(?:[^ \n]|[ ]+(?:[^ \n-]|-[^ \n]))*[ ]* - "
 LEVEL_NAME = r"[^ \n]+ - "
 
 _TIME = re.compile(r"\[?(?P<time>\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}(?:[.,]\d+)?)")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# What a terminal obeys, or what hides in a text: control characters, signs that turn the direction of writing
+# or take no room (what Unicode calls ignorable, except that which belongs to emoji), separators of lines and
+# paragraphs, and halves of surrogate pairs.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 _TIME_KEYS = ("asctime", "timestamp", "time")
 
 
@@ -121,15 +128,23 @@ def _rank(level: str) -> int:
 
 
 def visible(text: str) -> str:
-    """A text whose control characters, except tabs and line ends, are shown as \\x1b and the like."""
-    return text if text.isprintable() else _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    """A text that a terminal only shows: what it would obey, and what nobody would see, becomes \\x1b and the
+    like. Tabs and line ends stay.
+    """
+    return text if text.isascii() and text.isprintable() else _HIDDEN.sub(_escaped, text)
 
 
 def in_one_line(text: str) -> str:
-    """A text as one line that a terminal only shows: what is not printable becomes \\x1b and the like."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    """A text as `visible` gives it, in one line: tabs, line ends and odd spaces are escaped too."""
+    shown = visible(text)
+    if shown.isprintable():
+        return shown
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def is_json(text: str) -> bool:

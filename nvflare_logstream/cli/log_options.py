@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nvflare_logstream.cli.options import completed, level, tail_lines, whole_number
-from nvflare_logstream.cli.printers import Colour
+from nvflare_logstream.cli.terminal import Colour
 
 DEFAULT_TAIL = 500  # lines, where no bound is given, as the runtime's command has it
 _LEVELS = "DEBUG, INFO, WARNING, ERROR or CRITICAL"

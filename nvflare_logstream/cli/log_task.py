@@ -67,7 +67,7 @@ class SiteSummary:
     def add(self, reply: ReadReply) -> None:
         """Count a piece of the log that is shown."""
         self.lines += len(reply.text.splitlines())
-        self.bytes += len(reply.text.encode())
+        self.bytes += len(reply.text.encode(errors="surrogatepass"))
         self.truncated, self.since_applied = reply.truncated, reply.since_applied
 
     def as_json(self) -> dict[str, Any]:

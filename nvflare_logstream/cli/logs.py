@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+from nvflare_logstream.cli import terminal
 from nvflare_logstream.cli.log_options import (
     DEFAULT_TAIL,
     AfterOption,
@@ -32,8 +33,6 @@ from nvflare_logstream.cli.log_options import (
     TailOption,
     UntilOption,
 )
-from nvflare_logstream.cli.log_task import LogTask
-from nvflare_logstream.cli.matches import Highlight
 from nvflare_logstream.cli.options import (
     ALL_LINES,
     Access,
@@ -41,6 +40,7 @@ from nvflare_logstream.cli.options import (
     JobArgument,
     KitIdOption,
     KitOption,
+    NoPagerOption,
     SchemaOption,
     StudyOption,
     TimeoutOption,
@@ -49,16 +49,13 @@ from nvflare_logstream.cli.options import (
     say_job,
 )
 from nvflare_logstream.cli.output import Format
-from nvflare_logstream.cli.printers import (
-    Collector,
-    Colour,
-    EventPrinter,
-    FilePrinter,
-    Printer,
-    TerminalPrinter,
-)
-from nvflare_logstream.client.query import TEXT_LOG, LogQuery
+from nvflare_logstream.cli.terminal import Colour
 from nvflare_logstream.names import ALL_SITES, SERVER_SITE
+
+if TYPE_CHECKING:  # for the work itself; --help and wrong options do without
+    from nvflare_logstream.cli.matches import Highlight
+    from nvflare_logstream.cli.printers import Printer, TerminalPrinter
+    from nvflare_logstream.client.query import LogQuery
 
 EXAMPLES = (
     "nvflare-logstream logs @latest --site all --follow",
@@ -93,6 +90,7 @@ def logs(
     highlight: HighlightOption = None,
     output: OutputOption = None,
     color: ColorOption = Colour.AUTO,
+    no_pager: NoPagerOption = False,
     form: FormatOption = Format.TEXT,
     study: StudyOption = "default",
     kit_id: KitIdOption = None,
@@ -107,6 +105,10 @@ def logs(
 
     With --follow the exit code is 0 only if the job ended well.
     """
+    from nvflare_logstream.cli.log_task import LogTask
+    from nvflare_logstream.cli.matches import Highlight
+    from nvflare_logstream.client.query import TEXT_LOG, LogQuery
+
     access = Access(study, kit_id, startup_kit, connect_timeout)
     _check_form(form, follow, merge, output)
     patterns = [*(grep or ()), *(exclude or ()), *(highlight or ())]
@@ -132,17 +134,18 @@ def logs(
         tail=DEFAULT_TAIL if default_tail else None if tail == ALL_LINES else tail,
         max_bytes=max_bytes,
     )
-    if output:
-        printer: Printer = FilePrinter(output)
-    elif form is Format.TEXT:
-        printer = _terminal(query, prefix, follow, merge, color.wanted(sys.stdout), marked)
+    if form is Format.TEXT and not output:
+        colour = color.wanted(terminal.out())
+        printer: Printer = _terminal(query, prefix, follow, merge, colour, marked)
     else:
-        printer = Collector() if form is Format.JSON else EventPrinter()
+        printer = _for_programs(output, form)
     with access.client() as client:
         job_id = client.find_job(job)
         say_job(job_id, job)
         task = LogTask(client, job_id, query, printer, form, default_tail)
-        raise typer.Exit(task.follow() if follow else task.read(merge))
+        with terminal.paged(form is Format.TEXT and not (follow or output or no_pager)):
+            code = task.follow() if follow else task.read(merge)
+        raise typer.Exit(code)
 
 
 def _check_form(form: Format, follow: bool, merge: bool, output: Path | None) -> None:
@@ -175,6 +178,14 @@ def _check_lines(
     need(head is None or not follow, "--head with --follow: the first lines are there already; use one")
 
 
+def _for_programs(output: Path | None, form: Format) -> Printer:
+    from nvflare_logstream.cli import printers
+
+    if output:
+        return printers.FilePrinter(output)
+    return printers.Collector() if form is Format.JSON else printers.EventPrinter()
+
+
 def _terminal(
     query: LogQuery, prefix: bool | None, follow: bool, merge: bool, colour: bool, highlight: Highlight
 ) -> TerminalPrinter:
@@ -182,6 +193,8 @@ def _terminal(
 
     Each line says it where the sites' lines are mixed; where one site comes after the other, a header does.
     """
+    from nvflare_logstream.cli.printers import TerminalPrinter
+
     first = query.sites[0]
     several = len(query.sites) > 1 or first == ALL_SITES or any(character in first for character in "*?[")
     prefixed = prefix if prefix is not None else several and (follow or merge)

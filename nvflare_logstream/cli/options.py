@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nvflare_logstream.cli.output import CONNECTION, TIMEOUT, Format, exit_code_of, notice
+from nvflare_logstream.cli import terminal
+from nvflare_logstream.cli.output import (
+    CONNECTION,
+    TIMEOUT,
+    AnswerFormat,
+    Format,
+    exit_code_of,
+    notice,
+    print_json,
+)
 from nvflare_logstream.errors import RetrievalError
 
 if TYPE_CHECKING:  # the runtime takes half a second to load: only once the arguments are right
@@ -128,11 +136,32 @@ TimeoutOption = Annotated[
         rich_help_panel=_KIT,
     ),
 ]
+NoPagerOption = Annotated[
+    bool, typer.Option("--no-pager", help="Print long text without $PAGER, also on a terminal.")
+]
 FormatOption = Annotated[
     Format, typer.Option("--format", help="text for people, json or jsonl for programs.")
 ]
-# Here for --help only: main.run answers it before any other argument is looked at.
-SchemaOption = Annotated[bool, typer.Option("--schema", help="Print the command's schema as JSON and exit.")]
+AnswerFormatOption = Annotated[
+    AnswerFormat, typer.Option("--format", help="text for people, json for programs.")
+]
+
+
+def _print_schema(context: typer.Context, wanted: bool) -> None:
+    """Answer --schema before anything is asked of the other arguments."""
+    if wanted:
+        from nvflare_logstream.cli.schema import schema_of
+
+        print_json(schema_of(str(context.command.name)))
+        raise typer.Exit
+
+
+SchemaOption = Annotated[
+    bool,
+    typer.Option(
+        "--schema", is_eager=True, callback=_print_schema, help="Print the command's schema as JSON and exit."
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -158,6 +187,7 @@ class Access:
             RetrievalError: with a code and a hint, if there is no start-up kit, no connection, or the server
                 says no.
         """
+        terminal.take_over()  # the runtime writes of lost connections; we say it in our own words
         # Loading the runtime makes many objects that all stay: looking for garbage would cost a tenth more.
         gc.disable()
         try:
@@ -167,7 +197,6 @@ class Access:
         finally:
             gc.freeze()
             gc.enable()
-        logging.lastResort = None  # the runtime writes of lost connections there; we say it in our own words
         try:
             yield client
         except KeyboardInterrupt:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nvflare_logstream.cli import terminal
 from nvflare_logstream.cli.job_list import (
-    STYLES,
+    DEFAULT_JOBS,
     JobsSinceOption,
     LimitOption,
     ListFormat,
@@ -27,6 +28,7 @@ from nvflare_logstream.cli.options import (
     IntervalOption,
     KitIdOption,
     KitOption,
+    NoPagerOption,
     SchemaOption,
     StudyOption,
     TimeoutOption,
@@ -36,17 +38,12 @@ from nvflare_logstream.cli.options import (
     say_job,
 )
 from nvflare_logstream.cli.output import print_envelope, print_json
-from nvflare_logstream.cli.screen import amount, show
-from nvflare_logstream.client.freshness import lag, rate
-from nvflare_logstream.client.model import JobStreams
-from nvflare_logstream.names import SERVER_SITE
-from nvflare_logstream.streams import Stream
-from nvflare_logstream.wire.job_list import DEFAULT_JOBS, JobQuestion
 
 if TYPE_CHECKING:
-    from rich.console import Group
-
     from nvflare_logstream.client.client import LogClient
+    from nvflare_logstream.client.model import JobStreams
+    from nvflare_logstream.streams import Stream
+    from nvflare_logstream.wire.job_list import JobQuestion
 
 EXAMPLES = (
     "nvflare-logstream status",
@@ -55,11 +52,11 @@ EXAMPLES = (
     "nvflare-logstream status 8f3c --watch",
     "nvflare-logstream status 8f3c --format json | jq '.data.streams[] | select(.verdict != \"complete\")'",
 )
-_COLUMNS = ("site", "file", "verdict", "bytes", "lines", "rate", "lag", "seen")
-_NUMBERS = ("bytes", "lines", "rate", "lag")
 _CSV = ("site", "file", "verdict", "reason", "bytes", "lines", "opened", "last_seen", "last_data", "outcome")
 
-Refresh = tuple[JobStreams, JobStreams | None]  # the streams as they are, and as they were a refresh before
+Refresh = tuple[
+    "JobStreams", "JobStreams | None"
+]  # the streams as they are, and as they were a refresh before
 
 
 def status(
@@ -72,6 +69,7 @@ def status(
         bool, typer.Option("--watch", "-w", help="Refresh in place until the job and its logs are over.")
     ] = False,
     interval: IntervalOption = 2.0,
+    no_pager: NoPagerOption = False,
     form: ListFormatOption = ListFormat.TEXT,
     study: StudyOption = "default",
     kit_id: KitIdOption = None,
@@ -88,9 +86,11 @@ def status(
     """
     need_refreshable(watch, form)
     access = Access(study, kit_id, startup_kit, connect_timeout)
+    from nvflare_logstream.wire.job_list import JobQuestion
+
     wanted = JobQuestion(names(site), verdicts(verdict), since_when(since), limit)
     if job is None:
-        with access.client() as client:
+        with access.client() as client, terminal.paged(form is ListFormat.TEXT and not (watch or no_pager)):
             show_jobs(client, wanted, form, interval if watch else None)
         return
     need(since is None, "--since is about the list of jobs: leave out the job's id")
@@ -99,7 +99,11 @@ def status(
         say_job(job_id, job)
         refreshes = _refreshes(client, job_id, interval if watch else None, wanted)
         if form is ListFormat.TEXT:
-            show((_view(job, before) for job, before in refreshes), watch)
+            from nvflare_logstream.cli.screen import show
+            from nvflare_logstream.cli.status_view import view
+
+            with terminal.paged(not (watch or no_pager)):
+                show((view(*refresh) for refresh in refreshes), watch)
         elif form is ListFormat.JSON:
             print_envelope(_data(*next(refreshes)))
         elif form is ListFormat.CSV:
@@ -136,6 +140,8 @@ def _data(job: JobStreams, before: JobStreams | None) -> dict[str, Any]:
 
 
 def _entry(stream: Stream, job: JobStreams, before: JobStreams | None) -> dict[str, Any]:
+    from nvflare_logstream.client.freshness import lag, rate
+
     seconds_behind = lag(stream, job)
     losses = [{"offset": loss.offset, "length": loss.length, "reason": loss.reason} for loss in stream.losses]
     return {
@@ -159,41 +165,3 @@ def _entry(stream: Stream, job: JobStreams, before: JobStreams | None) -> dict[s
         "rate": round(rate(stream, job, before), 1),
         "lag": None if seconds_behind is None else round(seconds_behind, 3),
     }
-
-
-def _view(job: JobStreams, before: JobStreams | None) -> Group:
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    title = f"job {job.job_id}: {job.status or 'not known'}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.pad_edge, table.padding = False, (0, 1, 0, 0)
-    for name in _COLUMNS:
-        table.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=True)
-    notes: dict[str, None] = {}  # in order, each once
-    site = ""
-    for stream in sorted(job.streams, key=_server_first):
-        name, site = (stream.site if stream.site != site else ""), stream.site
-        verdict = Text(stream.verdict, style=STYLES[stream.verdict])
-        figures = _figures(stream, job, before) if stream.available else ()
-        table.add_row(Text(name, style="bold"), stream.file, verdict, *figures)
-        if stream.verdict_reason:
-            notes[f"{site}: {stream.verdict}: {stream.verdict_reason}"] = None
-    return Group(table, *map(Text, notes))
-
-
-def _server_first(stream: Stream) -> tuple[bool, str, str]:
-    return stream.site != SERVER_SITE, stream.site, stream.file
-
-
-def _figures(stream: Stream, job: JobStreams, before: JobStreams | None) -> tuple[str, ...]:
-    seconds_behind = lag(stream, job)
-    return (
-        f"{stream.end:,}",
-        f"{stream.lines:,}",
-        f"{amount(rate(stream, job, before))}/s",
-        "" if seconds_behind is None else f"{seconds_behind:.1f} s",
-        time.strftime("%H:%M:%S", time.localtime(stream.last_seen)),
-    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nvflare_logstream.cli import logs as logs_module
+from nvflare_logstream.cli import log_task
 from nvflare_logstream.cli.main import run
 from nvflare_logstream.cli.options import Access
 from nvflare_logstream.client.query import LogQuery
@@ -36,7 +36,7 @@ def asked(monkeypatch):
         return Task(query=query, printer=printer, default_tail=default_tail)
 
     monkeypatch.setattr(Access, "client", client)
-    monkeypatch.setattr(logs_module, "LogTask", make)
+    monkeypatch.setattr(log_task, "LogTask", make)
 
     def ask(*options: str) -> LogQuery:
         assert run(["logs", ID, *options]) == 0
