@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from nvflare_logstream.cli import terminal
 from nvflare_logstream.cli.options import SchemaOption
 from nvflare_logstream.words import Word
 
@@ -37,4 +38,5 @@ def completion(
 
     from nvflare_logstream.cli.complete import PROGRAM, VARIABLE
 
-    typer.echo(get_completion_script(prog_name=PROGRAM, complete_var=VARIABLE, shell=shell.value))
+    script = get_completion_script(prog_name=PROGRAM, complete_var=VARIABLE, shell=shell.value)
+    terminal.out().write(f"{script}\n")

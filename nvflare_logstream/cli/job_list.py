@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import datetime
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,30 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nvflare_logstream import typed_time
+from nvflare_logstream.cli import terminal
 from nvflare_logstream.cli.options import completed
 from nvflare_logstream.cli.output import notice, print_envelope, print_json
-from nvflare_logstream.streams import Verdict, local_time
-from nvflare_logstream.wire.job_list import MAX_JOBS, JobList, JobQuestion, ListedJob, SiteVerdict
+from nvflare_logstream.streams import Verdict
 from nvflare_logstream.words import Word
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType
-
     from nvflare_logstream.client.client import LogClient
+    from nvflare_logstream.wire.job_list import JobList, JobQuestion, ListedJob
 
-STYLES = {
-    Verdict.COMPLETE: "green",
-    Verdict.STREAMING: "cyan",
-    Verdict.REFUSED: "yellow",
-    Verdict.NEVER_SEEN: "yellow",
-    Verdict.PARTIAL: "red",
-    Verdict.LOST: "red",
-}
+MAX_JOBS, DEFAULT_JOBS = 1000, 50  # as the server has it; what says so takes long to load
 _COLUMNS = ("job_id", "name", "job_status", "submitted", "last_seen", "site", "verdict", "bytes")
-_SHORT = 8  # characters of an id that are shown at least
-_LEAST = ("name", "submitted", "status")  # the columns to leave out where there is no room, in this order
-_LOGS = 32  # characters that the verdicts have at least
-_NAMED = 3  # sites with one verdict that are named; of more, their number is
 
 
 class ListFormat(Word):
@@ -112,9 +99,10 @@ def show_jobs(client: LogClient, question: JobQuestion, form: ListFormat, interv
     """Print the list once, or with an `interval` (seconds) again and again until interrupted."""
     looks = _looks(client, question, interval)
     if form is ListFormat.TEXT:
+        from nvflare_logstream.cli.job_list_view import JobTable
         from nvflare_logstream.cli.screen import show
 
-        show(map(_View, looks), interval is not None)
+        show(map(JobTable, looks), interval is not None)
         return
     for jobs in looks:
         if form is ListFormat.CSV:
@@ -130,10 +118,10 @@ def show_jobs(client: LogClient, question: JobQuestion, form: ListFormat, interv
 
 def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table as CSV, with its columns' names first."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv.writer(terminal.out(), lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)
-    sys.stdout.flush()
+    terminal.out().flush()
 
 
 def _looks(client: LogClient, question: JobQuestion, interval: float | None) -> Iterator[JobList]:
@@ -160,63 +148,7 @@ def _data(job: ListedJob) -> dict[str, Any]:
 
 def _rows(job: ListedJob) -> Iterator[Sequence[Any]]:
     of_job = (job.job_id, job.name, job.status, job.submitted, job.last_seen)
-    for site in job.sites or (SiteVerdict("", Verdict.NEVER_SEEN, 0),):
-        yield (*of_job, site.site, str(site.verdict) if site.site else "", site.size if site.site else "")
-
-
-class _View:
-    """The list as a table; on a narrow terminal without the columns that matter least."""
-
-    def __init__(self, jobs: JobList):
-        length = _telling([job.job_id for job in jobs.jobs])
-        self._jobs = jobs.jobs
-        self._columns = {
-            "job": [job.job_id[:length] for job in jobs.jobs],
-            "submitted": [local_time(job.submitted)[:16] if job.submitted else "" for job in jobs.jobs],
-            "status": [job.status.removeprefix("FINISHED:") for job in jobs.jobs],
-            "name": [job.name for job in jobs.jobs],
-        }
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        from rich import box
-        from rich.cells import cell_len
-        from rich.table import Table
-        from rich.text import Text
-
-        if not self._jobs:
-            yield "no jobs"
-            return
-        columns = dict(self._columns)
-        widths = {name: max(map(cell_len, (name, *cells))) for name, cells in columns.items()}
-        for name in _LEAST:
-            if sum(widths[name] + 2 for name in columns) + _LOGS > options.max_width:
-                del columns[name]
-        table = Table(box=box.SIMPLE_HEAD)
-        table.pad_edge, table.padding = False, (0, 1, 0, 0)
-        for name in columns:
-            table.add_column(name, no_wrap=True)
-        table.add_column("logs", overflow="fold")
-        for job, *cells in zip(self._jobs, *columns.values(), strict=True):
-            logs = Text(", ").join(_groups(job.sites)) if job.sites else Text("no logs", style="dim")
-            table.add_row(*map(Text, cells), logs)
-        yield table
-
-
-def _telling(job_ids: Sequence[str]) -> int:
-    """How many characters tell these ids apart."""
-    longest = max(map(len, job_ids), default=0)
-    return next(
-        (length for length in range(_SHORT, longest) if len({i[:length] for i in job_ids}) == len(job_ids)),
-        longest,
-    )
-
-
-def _groups(sites: Sequence[SiteVerdict]) -> Iterator[Any]:
-    """Each verdict with its sites, the bad ones first."""
-    from rich.text import Text
-
-    for verdict in reversed(STYLES):
-        names = [site.site for site in sites if site.verdict is verdict]
-        if names:
-            whose = f"{len(names)} sites" if len(names) > _NAMED else " ".join(names)
-            yield Text(f"{verdict}: ", style=STYLES[verdict]) + Text(whose, style="default")
+    if not job.sites:
+        yield (*of_job, "", "", "")
+    for site in job.sites:
+        yield (*of_job, site.site, str(site.verdict), site.size)

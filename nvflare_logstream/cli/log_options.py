@@ -90,6 +90,16 @@ ExcludeOption = Annotated[
         rich_help_panel=_WHAT,
     ),
 ]
+HighlightOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--highlight",
+        "-H",
+        metavar="PATTERN",
+        help="Show where lines match, and keep the others too; where there are colours.",
+        rich_help_panel=_HOW,
+    ),
+]
 IgnoreCaseOption = Annotated[
     bool,
     typer.Option(

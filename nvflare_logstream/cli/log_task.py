@@ -113,18 +113,18 @@ class LogTask:
             raise RetrievalError(ErrorCode.LOG_NOT_FOUND, text, hint)
         query = self.query.fixed(job.now)
 
-        def texts(stream: Stream) -> Iterator[str]:
+        def replies(stream: Stream) -> Iterator[ReadReply]:
             for reply in self.client.parts(self.job_id, stream, query):
                 sites[stream.site].add(reply)
-                yield reply.text
+                yield reply
 
         if merged:
-            for site, line in in_order(streams.values(), texts):
+            for site, line in in_order(streams.values(), lambda stream: (r.text for r in replies(stream))):
                 self.printer.text(streams[site], line)
         else:
             for stream in streams.values():
-                for text in texts(stream):
-                    self.printer.text(stream, text)
+                for reply in replies(stream):
+                    self.printer.text(stream, reply.text, reply.reading.breaks)
         self.printer.close()
         self._conclude(job.status, sites)
         return OK
@@ -182,7 +182,7 @@ class LogTask:
         for event in self.client.follow(self.job_id, self.query):
             any_log |= event.kind in (EventKind.TEXT, EventKind.JOINED, EventKind.ENDED)
             if event.kind is EventKind.TEXT and event.stream:
-                self.printer.text(event.stream, event.text)
+                self.printer.text(event.stream, event.text, event.breaks)
                 continue
             self.printer.pause()
             if event.kind is EventKind.OVER:

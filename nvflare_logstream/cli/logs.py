@@ -20,6 +20,7 @@ from nvflare_logstream.cli.log_options import (
     FollowOption,
     GrepOption,
     HeadOption,
+    HighlightOption,
     IgnoreCaseOption,
     InvertOption,
     LevelOption,
@@ -52,6 +53,7 @@ from nvflare_logstream.cli.terminal import Colour
 from nvflare_logstream.names import ALL_SITES, SERVER_SITE
 
 if TYPE_CHECKING:  # for the work itself; --help and wrong options do without
+    from nvflare_logstream.cli.matches import Highlight
     from nvflare_logstream.cli.printers import Printer, TerminalPrinter
     from nvflare_logstream.client.query import LogQuery
 
@@ -85,6 +87,7 @@ def logs(
     follow: FollowOption = False,
     merge: MergeOption = False,
     prefix: PrefixOption = None,
+    highlight: HighlightOption = None,
     output: OutputOption = None,
     color: ColorOption = Colour.AUTO,
     no_pager: NoPagerOption = False,
@@ -103,11 +106,15 @@ def logs(
     With --follow the exit code is 0 only if the job ended well.
     """
     from nvflare_logstream.cli.log_task import LogTask
+    from nvflare_logstream.cli.matches import Highlight
     from nvflare_logstream.client.query import TEXT_LOG, LogQuery
 
     access = Access(study, kit_id, startup_kit, connect_timeout)
     _check_form(form, follow, merge, output)
-    _check_lines(grep, exclude, head, tail, follow, ignore_case, bool(invert or before or after or context))
+    patterns = [*(grep or ()), *(exclude or ()), *(highlight or ())]
+    need(bool(patterns) or not ignore_case, "--ignore-case: add --grep, --exclude or --highlight")
+    _check_lines(grep, head, tail, follow, bool(invert or before or after or context))
+    marked = Highlight(() if invert else tuple(grep or ()), tuple(highlight or ()), ignore_case)
     default_tail = not follow and all(bound is None for bound in (head, tail, since, until, max_bytes))
     query = LogQuery(
         sites=names(site) or ((ALL_SITES,) if exclude_site else (SERVER_SITE,)),
@@ -128,7 +135,8 @@ def logs(
         max_bytes=max_bytes,
     )
     if form is Format.TEXT and not output:
-        printer: Printer = _terminal(query, prefix, follow, merge, color.wanted(terminal.out()))
+        colour = color.wanted(terminal.out())
+        printer: Printer = _terminal(query, prefix, follow, merge, colour, marked)
     else:
         printer = _for_programs(output, form)
     with access.client() as client:
@@ -159,16 +167,13 @@ def _check_form(form: Format, follow: bool, merge: bool, output: Path | None) ->
 
 def _check_lines(
     grep: list[str] | None,
-    exclude: list[str] | None,
     head: int | None,
     tail: int | None,
     follow: bool,
-    ignore_case: bool,
     with_grep: bool,
 ) -> None:
     """Refuse options about lines that say nothing, or not one thing, together."""
     need(bool(grep) or not with_grep, "--invert, --before, --after and --context: add --grep")
-    need(bool(grep or exclude) or not ignore_case, "--ignore-case: add --grep or --exclude")
     need(head is None or tail in (None, ALL_LINES), "--head and --tail: use one of them")
     need(head is None or not follow, "--head with --follow: the first lines are there already; use one")
 
@@ -182,7 +187,7 @@ def _for_programs(output: Path | None, form: Format) -> Printer:
 
 
 def _terminal(
-    query: LogQuery, prefix: bool | None, follow: bool, merge: bool, colour: bool
+    query: LogQuery, prefix: bool | None, follow: bool, merge: bool, colour: bool, highlight: Highlight
 ) -> TerminalPrinter:
     """A printer that says whose the text is where there may be several sites.
 
@@ -198,4 +203,5 @@ def _terminal(
         merged=merge and follow,
         headers=several and not (prefixed or merge or follow),
         colour=colour,
+        highlight=highlight,
     )

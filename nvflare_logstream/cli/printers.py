@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from io import TextIOWrapper
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import typer
 
 from nvflare_logstream import lines
 from nvflare_logstream.cli import terminal
+from nvflare_logstream.cli.matches import Highlight
 from nvflare_logstream.cli.output import notice, print_json
 from nvflare_logstream.client.disk import make_directory, writing
 from nvflare_logstream.client.merge import Clock, merge, split_lines, timed
@@ -26,8 +28,8 @@ class Printer(ABC):
     """Takes text as it comes: whole lines of one site at a time."""
 
     @abstractmethod
-    def text(self, stream: Stream, text: str) -> None:
-        """Take more of a site's log."""
+    def text(self, stream: Stream, text: str, breaks: tuple[int, ...] = ()) -> None:
+        """Take more of a site's log; `breaks` are characters of it that do not follow the line before."""
 
     def pause(self) -> None:  # noqa: B027 - most printers keep nothing
         """Show what was kept: all text that was there has been given."""
@@ -49,9 +51,20 @@ class TerminalPrinter(Printer):
         merged: hold text until `pause`, then put the lines of all sites in order.
         headers: print a line with the site's name before its text, as the runtime's command does.
         colour: colour names and levels, and show the log's control characters instead of sending them.
+        highlight: what to make visible in each line, where there are colours.
     """
 
-    def __init__(self, *, prefix: bool, merged: bool, headers: bool, colour: bool):
+    def __init__(
+        self,
+        *,
+        prefix: bool,
+        merged: bool,
+        headers: bool,
+        colour: bool,
+        highlight: Highlight | None = None,
+    ):
+        self._highlight = highlight if colour else None
+        self._begun: set[str] = set()  # sites of which a line was printed
         self._prefix, self._merged, self._headers, self._colour = prefix, merged, headers, colour
         self._safe = colour or terminal.out().isatty()
         self._colours: dict[str, str] = {}
@@ -60,15 +73,19 @@ class TerminalPrinter(Printer):
         self._waiting: dict[str, list[tuple[float, str, str]]] = {}
         self._shown = ""
 
-    def text(self, stream: Stream, text: str) -> None:
-        """Print it, or keep it for `pause`."""
+    def text(self, stream: Stream, text: str, breaks: tuple[int, ...] = ()) -> None:
+        """Print it, or keep it for `pause`; with a line "--", as grep does, between what does not follow."""
         if self._headers:
             self._header(stream.site, bool(text))
         if self._merged:
             clock = self._clocks.setdefault(stream.site, Clock(stream))
             self._waiting.setdefault(stream.site, []).extend(timed(clock, stream.site, split_lines(text)))
             return
-        self._write(stream.site, text)
+        for start, end in pairwise(sorted({0, *breaks, len(text)})):
+            if start in breaks and stream.site in self._begun:
+                terminal.out().write((typer.style("--", fg="cyan") if self._colour else "--") + "\n")
+            self._write(stream.site, text[start:end])
+            self._begun.add(stream.site)
 
     def pause(self) -> None:
         """Print what was kept, in order."""
@@ -103,12 +120,14 @@ class TerminalPrinter(Printer):
     def _styled(self, line: str) -> str:
         level = lines.text_level(line) if self._colour else None
         if self._safe:
-            line = lines.visible(
-                line.removesuffix("\r")
-            )  # shown, not obeyed: a log must not rewrite the reader's screen
-        if level is None or level < lines.LEVELS["WARNING"]:
-            return line
-        return typer.style(line, fg="yellow" if level < lines.LEVELS["ERROR"] else "red")
+            # Shown, not obeyed: a log must not rewrite the reader's screen.
+            line = lines.visible(line.removesuffix("\r"))
+        colour = None
+        if level is not None and level >= lines.LEVELS["WARNING"]:
+            colour = "yellow" if level < lines.LEVELS["ERROR"] else "red"
+        if self._highlight:
+            return self._highlight.styled(line, colour)
+        return typer.style(line, fg=colour) if colour else line
 
     def _colour_of(self, site: str) -> str:
         return self._colours.setdefault(site, _COLOURS[len(self._colours) % len(_COLOURS)])
@@ -126,7 +145,7 @@ class FilePrinter(Printer):
         self.paths: dict[str, Path] = {}
         self._files: dict[str, TextIOWrapper] = {}
 
-    def text(self, stream: Stream, text: str) -> None:
+    def text(self, stream: Stream, text: str, breaks: tuple[int, ...] = ()) -> None:
         """Append to the site's file."""
         path = self.paths.setdefault(stream.site, self._directory / stream.site / stream.file)
         with writing(path):
@@ -168,7 +187,7 @@ class Collector(Printer):
     def __init__(self) -> None:
         self._texts: dict[str, list[str]] = {}
 
-    def text(self, stream: Stream, text: str) -> None:
+    def text(self, stream: Stream, text: str, breaks: tuple[int, ...] = ()) -> None:
         """Keep it."""
         self._texts.setdefault(stream.site, []).append(text)
 
@@ -180,7 +199,7 @@ class Collector(Printer):
 class EventPrinter(Printer):
     """One JSON event a line of log."""
 
-    def text(self, stream: Stream, text: str) -> None:
+    def text(self, stream: Stream, text: str, breaks: tuple[int, ...] = ()) -> None:
         """Print its lines."""
         for line in split_lines(text):
             event = {"event": "line", "site": stream.site, "line": line.removesuffix("\n"), "terminal": False}

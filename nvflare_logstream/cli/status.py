@@ -10,6 +10,7 @@ import typer
 
 from nvflare_logstream.cli import terminal
 from nvflare_logstream.cli.job_list import (
+    DEFAULT_JOBS,
     JobsSinceOption,
     LimitOption,
     ListFormat,
@@ -37,12 +38,12 @@ from nvflare_logstream.cli.options import (
     say_job,
 )
 from nvflare_logstream.cli.output import print_envelope, print_json
-from nvflare_logstream.wire.job_list import DEFAULT_JOBS, JobQuestion
 
 if TYPE_CHECKING:
     from nvflare_logstream.client.client import LogClient
     from nvflare_logstream.client.model import JobStreams
     from nvflare_logstream.streams import Stream
+    from nvflare_logstream.wire.job_list import JobQuestion
 
 EXAMPLES = (
     "nvflare-logstream status",
@@ -85,9 +86,11 @@ def status(
     """
     need_refreshable(watch, form)
     access = Access(study, kit_id, startup_kit, connect_timeout)
+    from nvflare_logstream.wire.job_list import JobQuestion
+
     wanted = JobQuestion(names(site), verdicts(verdict), since_when(since), limit)
     if job is None:
-        with access.client() as client:
+        with access.client() as client, terminal.paged(form is ListFormat.TEXT and not (watch or no_pager)):
             show_jobs(client, wanted, form, interval if watch else None)
         return
     need(since is None, "--since is about the list of jobs: leave out the job's id")

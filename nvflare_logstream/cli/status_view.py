@@ -10,18 +10,25 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from nvflare_logstream.cli.job_list import STYLES
 from nvflare_logstream.cli.screen import amount
 from nvflare_logstream.client.freshness import lag, rate
 from nvflare_logstream.client.model import JobStreams
 from nvflare_logstream.lines import in_one_line
 from nvflare_logstream.names import SERVER_SITE
-from nvflare_logstream.streams import Stream
+from nvflare_logstream.streams import Stream, Verdict
 
 _COLUMNS = ("site", "file", "verdict", "bytes", "lines", "rate", "lag", "seen")
 _NUMBERS = ("bytes", "lines", "rate", "lag")
 _LEFT_OUT = ("rate", "seen", "lines", "lag", "bytes")  # where there is no room for all, in this order
 _NAMES = ("site", "file")  # these fold where even that is not enough
+STYLES = {
+    Verdict.COMPLETE: "green",
+    Verdict.STREAMING: "cyan",
+    Verdict.REFUSED: "yellow",
+    Verdict.NEVER_SEEN: "yellow",
+    Verdict.PARTIAL: "red",
+    Verdict.LOST: "red",
+}
 
 
 def view(job: JobStreams, before: JobStreams | None) -> Group:

@@ -136,7 +136,7 @@ class Follow:
             if part.done:
                 self._begun.add(stream.site)
             if part.text:
-                yield Event(EventKind.TEXT, stream.site, part.text, stream)
+                yield Event(EventKind.TEXT, stream.site, part.text, stream, part.reading.breaks)
 
     def _new_texts(self, reply: FollowReply) -> Iterator[Event]:
         self._mark = reply.mark
@@ -152,7 +152,7 @@ class Follow:
                 raise RetrievalError(ErrorCode.INVALID_REPLY, problem)
             self._places[site], self._moved = part.place, self._clock()
             if part.text:
-                yield Event(EventKind.TEXT, site, part.text, stream)
+                yield Event(EventKind.TEXT, site, part.text, stream, part.place.reading.breaks)
 
     def _arrivals(self, chosen: list[Stream]) -> Iterator[Event]:
         for stream in chosen:

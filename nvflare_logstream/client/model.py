@@ -56,9 +56,12 @@ class Event:
             CAUGHT_UP and OVER.
         text: the log's text, or the notice in words; for OVER the job's status in the runtime's words.
         stream: the stream, where there is one.
+        breaks: characters of the text with which lines begin that do not follow the line before; only where
+            lines around matches are asked for.
     """
 
     kind: EventKind
     site: str
     text: str
     stream: Stream | None = None
+    breaks: tuple[int, ...] = ()

@@ -83,6 +83,11 @@ class Patterns:
         """Whether a line has a match; its end does not belong to it."""
         return self._in_line.search(line.rstrip("\r\n")) is not None
 
+    def spans(self, line: str) -> Iterator[tuple[int, int]]:
+        """Where a line has matches that are not empty."""
+        spans = (match.span() for match in self._in_line.finditer(line.rstrip("\r\n")))
+        return ((start, end) for start, end in spans if start < end)
+
     def not_in(self, data: bytes) -> bool:
         """Whether it is plain from one look that no line of `data` (valid UTF-8) has a match."""
         return self._plain and self._in_line.search(data) is None

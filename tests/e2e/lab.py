@@ -187,6 +187,7 @@ class Lab:
             "COLUMNS": "100",
         }
         environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+        environment |= options.pop("env", {})
         command = [sys.executable, "-m", "nvflare_logstream.cli.main", *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
         return subprocess.Popen(command, env=environment, cwd=self.root, **pipes)

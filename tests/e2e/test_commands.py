@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from nvflare_logstream import LogClient, LogQuery, SessionPort
+from nvflare_logstream.lab.federation import ADMIN
 
 from .lab import LOGS, SITES, Job, Lab, ended, wait_for
 
@@ -98,6 +99,69 @@ def test_the_fields_that_we_share_with_the_runtimes_command_are_equal(
         assert ours[name] == stock[name], name
     assert stock["filters"].items() <= ours["filters"].items()
     assert stock["sites"]["site-1"].items() <= ours["sites"]["site-1"].items()
+
+
+def test_an_answer_in_json_reads_the_log_that_the_runtimes_command_reads(lab: Lab, job: Job) -> None:
+    bounds = ("--site", "site-2", "--tail", "7")
+    running = lab.command("logs", job.id, *bounds, "--format", "json")
+    stock = json.loads(lab.nvflare("--format", "json", "job", "logs", job.id, *bounds).stdout)["data"]
+    ours = envelope(ended(running))["data"]
+    assert ours["logs"] == stock["logs"] and json.loads(ours["logs"]["site-2"].splitlines()[0])
+    assert ours["sites"]["site-2"]["file"] == "log.json"
+
+
+def test_what_fingers_type_does_what_is_meant(lab: Lab, job: Job) -> None:
+    site = ("logs", job.id, "--site", "site-1")
+    written = job.written("site-1").decode().splitlines(keepends=True)
+    one, other = written[20].rstrip("\n"), written[40].rstrip("\n")
+    patterns = ["-e", f"^{re.escape(one)}$", "-e", f"^{re.escape(other)}$"]
+    either, apart, first, without, today, never, some = lab.run_all(
+        [*site, *patterns],
+        [*site, *patterns, "-C", "1"],
+        [*site, "--head", "2"],
+        [*site, "--exclude", " - INFO - ", "--level", "info", "--tail", "all"],
+        [*site, "--since", "today", "--level", "warn"],
+        [*site, "--since", "10:00", "--until", "9:00"],
+        ["logs", job.id, "--exclude-site", "server,site-2", "--tail", "1"],
+    )
+    assert either.stdout == written[20] + written[40], either
+    assert apart.stdout == "".join([*written[19:22], "--\n", *written[39:42]]), apart
+    assert first.stdout == "".join(written[:2]), first
+    assert " - WARNING - " in without.stdout and " - INFO - " not in without.stdout
+    assert "the end" in today.stdout and today.returncode == 0, today
+    assert never.returncode == 4 and "not after until, '9:00'" in never.stderr
+    assert some.stdout.startswith("===== site-1 =====\n") and "site-2" not in some.stdout, some
+
+
+def test_all_jobs_with_their_sites_verdicts_are_listed_for_those_who_may_see_them(lab: Lab, job: Job) -> None:
+    text, data, table, denied = lab.run_all(
+        ["status"],
+        ["status", "--site", "site-3,site-9", "--verdict", "refused,never-seen", "--format", "json"],
+        ["status", job.id, "--site", "site-1", "--format", "csv"],
+        ["status"],
+        kits=[ADMIN, ADMIN, ADMIN, "member@nvidia.com"],
+    )
+    (line,) = [line for line in text.stdout.splitlines() if job.id[:8] in line]
+    assert "COMPLETED" in line and "refused: site-3" in line and "complete: server site-1 site-2" in line
+    (row,) = [row for row in envelope(data)["data"]["jobs"] if row["job_id"] == job.id]
+    assert [(site["site"], site["verdict"]) for site in row["sites"]] == [
+        ("site-3", "refused"),
+        (ABSENT, "never seen"),
+    ]
+    assert table.stdout.startswith("site,file,verdict,") and "\nsite-1,log.txt,complete,," in table.stdout
+    assert denied.returncode == 2 and "AUTH_FAILED" in denied.stderr
+
+
+def test_a_shell_is_offered_what_the_server_knows(lab: Lab, job: Job) -> None:
+    def offered(*words: str) -> list[str]:
+        typed = {"COMP_WORDS": "\n".join(["nvflare-logstream", *words]), "COMP_CWORD": str(len(words))}
+        asked = {"_NVFLARE_LOGSTREAM_COMPLETE": "complete_bash", "XDG_CACHE_HOME": str(lab.root / "cache")}
+        answer = ended(lab.command(env={**asked, **typed}))
+        assert not answer.stderr
+        return answer.stdout.split()
+
+    wait_for(lambda: job.id in offered("logs", job.id[:4]), "the server's answer")
+    wait_for(lambda: offered("logs", job.id, "--site", "s") == ["server", *SITES, "site-3", ABSENT], "sites")
 
 
 def test_text_for_people(lab: Lab, job: Job) -> None:

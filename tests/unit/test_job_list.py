@@ -21,6 +21,7 @@ from nvflare.security.security import COMMAND_CATEGORIES, FLAuthorizer
 from rich.console import Console
 
 from nvflare_logstream.cli import job_list as command
+from nvflare_logstream.cli.job_list_view import JobTable
 from nvflare_logstream.cli.main import run
 from nvflare_logstream.cli.options import Access
 from nvflare_logstream.client.client import LogClient
@@ -33,6 +34,8 @@ from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import StreamKey, Verdict
 from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.job_list import (
+    DEFAULT_JOBS,
+    MAX_JOBS,
     JobList,
     JobQuestion,
     ListedJob,
@@ -172,6 +175,10 @@ FULL = JobList(
     True,
     3e9,
 )
+
+
+def test_the_command_lets_ask_for_as_many_jobs_as_the_server_gives():
+    assert (command.MAX_JOBS, command.DEFAULT_JOBS) == (MAX_JOBS, DEFAULT_JOBS)
 
 
 def test_question_and_answer_arrive_as_they_were_sent():
@@ -343,7 +350,7 @@ def test_a_line_for_each_job_with_what_is_bad_first(status):
 @pytest.mark.parametrize("width", [50, 60, 80, 120])
 def test_on_a_narrow_terminal_what_is_shown_is_whole(width, capsys):
     jobs = SHOWN._replace(jobs=SHOWN.jobs[1:2] + SHOWN.jobs[2:])
-    Console(width=width, color_system=None).print(command._View(jobs))
+    Console(width=width, color_system=None).print(JobTable(jobs))
     shown = capsys.readouterr().out
     assert "aaaaaaaa" in shown and "lost: b" in shown and "…" not in shown
     assert ("COMPLETED" in shown) is (width >= 60) and ("2001-09-08 " in shown) is (width >= 80)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nvflare_logstream.cli import logs as logs_module
+from nvflare_logstream.cli import log_task
 from nvflare_logstream.cli.main import run
 from nvflare_logstream.cli.options import Access
 from nvflare_logstream.client.query import LogQuery
@@ -36,7 +36,7 @@ def asked(monkeypatch):
         return Task(query=query, printer=printer, default_tail=default_tail)
 
     monkeypatch.setattr(Access, "client", client)
-    monkeypatch.setattr(logs_module, "LogTask", make)
+    monkeypatch.setattr(log_task, "LogTask", make)
 
     def ask(*options: str) -> LogQuery:
         assert run(["logs", ID, *options]) == 0
@@ -141,6 +141,12 @@ def test_lines_are_left_out_as_with_stern(asked, refused):
     assert query.exclude == ("heartbeat", "ping|pong") and query.grep is None
     assert query.tail == 500
     assert "exclude: '((' is not allowed; a pattern in RE2 syntax" in refused("--exclude", "((")
+
+
+def test_what_is_only_to_be_seen_changes_nothing_else(asked, refused):
+    assert asked("--highlight", "loss", "-H", "epoch") == asked()
+    assert asked("-i", "-H", "x").ignore_case
+    assert "highlight: '((' is not allowed; a pattern in RE2 syntax" in refused("-H", "((")
 
 
 # -- which sites and files -----------------------------------------------------------------------------------

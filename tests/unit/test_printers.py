@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nvflare_logstream.cli.matches import Highlight
 from nvflare_logstream.cli.printers import (
     Collector,
     EventPrinter,
@@ -49,6 +51,38 @@ def terminal() -> Iterator[io.StringIO]:
 
 
 # -- the terminal --------------------------------------------------------------------------------------------
+
+
+def test_what_was_searched_for_is_shown_in_reverse_within_the_levels_colour():
+    marked = Highlight(("dea?d", "ea"), ("site",), ignore_case=True)
+    with terminal() as screen:
+        one = TerminalPrinter(prefix=False, merged=False, headers=False, colour=True, highlight=marked)
+        one.text(stream(), "DEAD and dead\nx\n2026-04-28 10:00:00,000 - n - ERROR - ea\n")
+    shown = screen.getvalue()
+    assert shown.count("\x1b[1m\x1b[7m") == 3 and "\x1b[7mDEAD\x1b[0m and " in shown and "\nx\n" in shown
+    assert "\x1b[31m\x1b[1m\x1b[7mea\x1b[0m" in shown, "in the level's own colour"
+    assert re.sub(r"\x1b\[\d+m", "", shown) == "DEAD and dead\nx\n2026-04-28 10:00:00,000 - n - ERROR - ea\n"
+
+
+def test_matches_that_overlap_or_are_empty_change_no_character():
+    marked = Highlight(("abc", "bcd", "x*", "d$"), (), ignore_case=False)
+    assert re.sub(r"\x1b\[\d+m", "", marked.styled("abcd", None)) == "abcd"
+    assert marked.styled("nothing", None) == "nothing"
+
+
+def test_groups_of_lines_that_are_apart_have_a_line_between_them_as_with_grep(capsys):
+    one = printer()
+    one.text(stream(), "a\nb\nc\n", (0, 4))
+    one.text(stream(), "d\n", (0,))
+    one.text(stream(), "e\n")
+    one.text(stream("site-2"), "f\n", (0,))
+    assert capsys.readouterr().out == "a\nb\n--\nc\n--\nd\ne\nf\n"
+
+
+def test_what_is_in_json_form_is_taken_apart_before_it_is_rendered(capsys):
+    printer().text(stream(), RECORD * 2, (len(RECORD),))
+    record = "2026-04-28 10:00:00,000 - n - INFO - hello\n"
+    assert capsys.readouterr().out == f"{record}--\n{record}"
 
 
 def test_control_characters_are_shown_on_a_terminal_and_not_obeyed():

@@ -50,6 +50,7 @@ FILTERS = st.builds(
     before=st.integers(0, 1000),
     tail=st.none() | st.integers(0, 1 << 53),
     max_bytes=st.none() | st.just(0),
+    exclude=st.lists(st.sampled_from(["", "x+", r"\d$"]), max_size=2).map(tuple),
 )
 STATES = st.builds(
     LineState, st.booleans(), st.booleans(), st.lists(TEXTS, max_size=3).map(tuple), st.integers(0, 1000)
