@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -118,6 +117,8 @@ def show_jobs(client: LogClient, question: JobQuestion, form: ListFormat, interv
 
 def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table as CSV, with its columns' names first."""
+    import csv
+
     writer = csv.writer(terminal.out(), lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)

@@ -17,6 +17,7 @@ from nvflare_logstream.wire.queries import FilterOptions
 TEXT_LOG, _JSON_LOG = "log.txt", "log.json"
 _MAX_SITE = 256  # characters of a name or pattern
 _FARTHEST = 14 * 3600  # seconds between UTC and the clocks farthest from it
+_WRONG = datetime.timedelta(days=1)  # the server's clock tells what a duration means; ours may differ
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,12 @@ class LogQuery:
         self._check_window()
 
     def _check_window(self) -> None:
-        """Refuse a window that ends before it begins, whatever the zone of a site's clock."""
+        """Refuse a window that ends before it begins, whatever a site's zone, and however wrong our clock."""
         if self.since is None or self.until is None:
             return
-        now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
-        for offset in (-_FARTHEST, _FARTHEST):
+        present = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+        days, zones = (-_WRONG, _WRONG), (-_FARTHEST, _FARTHEST)
+        for now, offset in ((present + wrong, offset) for wrong in days for offset in zones):
             since = typed_time.parse_since("since", self.since, now=now, utc_offset=offset)
             if since <= typed_time.parse_since("until", self.until, now=now, utc_offset=offset):
                 return

@@ -110,19 +110,16 @@ class LogLines:
         offset, size = start, 0  # where to read next, and how many bytes `rest` has
         step = BLOCK
         while offset < end and (data := self.read(offset, min(step, end - offset))):
-            offset, step = (
-                offset + len(data),
-                max(BLOCK, min(2 * step, GROWTH * BLOCK, MAX_LINE - size - step)),
-            )
+            step = max(BLOCK, min(2 * step, GROWTH * BLOCK, MAX_LINE - size - step))
             cut = data.rfind(b"\n") + 1
             if not cut and size + len(data) >= MAX_LINE:
                 cut = _last_character_end(data)
-            if cut:
-                rest.append(data[:cut])
-                yield offset - len(data) + cut, b"".join(rest)
-                rest, size, data = [], 0, data[cut:]
-            rest.append(data)
+            offset += cut or len(data)  # what begins behind the last line's end is read again: it is little
+            rest.append(data[:cut] if cut else data)
             size += len(data)
+            if cut:
+                yield offset, rest[0] if len(rest) == 1 else b"".join(rest)
+                rest, size = [], 0
         if size:
             yield offset, b"".join(rest)
 

@@ -17,7 +17,7 @@ from nvflare_logstream.errors import ArgumentError
 
 MAX_PATTERN = 1000  # characters
 MAX_PATTERNS = 100
-_MISSES = 64  # lines with the literal but without a match, until a block is searched for the whole pattern
+_MISSES = 256  # lines with the literal but without a match, until a block is searched for the whole pattern
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 # Bytes of any kind, quoted text, and flags that are taken back: what `_in_block` does not translate.
 _ONLY_IN_LINES = re.compile(r"\\[CQ]|\(\?[a-zA-Z]*-")
@@ -44,7 +44,8 @@ class Patterns:
         joined = patterns[0] if len(patterns) == 1 else "|".join(f"(?:{pattern})" for pattern in patterns)
         self._in_line = re2.compile(joined, _options(ignore_case))
         self._in_block: Any = None
-        self._literal, self._is_literal = b"", False
+        self._literal: Any = None
+        self._is_literal = False
         # What looks at a line's ends differs where the line stands within a longer text.
         self._plain = not re.search(r"[\^$]|\\[AzbB]", joined)
         if not any(map(_ONLY_IN_LINES.search, patterns)):
@@ -53,7 +54,8 @@ class Patterns:
             self._in_block = re2.compile(f"(?m){_ESCAPE.sub(_line_end, joined)}", options)
             if len(patterns) == 1 and not ignore_case:
                 literal = _literal(joined)
-                self._literal, self._is_literal = literal.encode(), literal == joined
+                self._literal = re2.compile(re2.escape(literal), _options(False)) if literal else None
+                self._is_literal = literal == joined
 
     @classmethod
     def compiled(cls, argument: str, given: tuple[str, ...], ignore_case: bool) -> Patterns | None:
@@ -102,19 +104,19 @@ class Patterns:
         """
         # A pattern may be found at the end of the last line, but not behind it.
         stop = end - 1 if data[end - 1 : end] == b"\n" else end
-        literal, misses = self._literal, 0
-        search = self._in_block.search
+        search, misses = self._in_block.search, 0
+        literal = self._literal
         while start < end:
-            if literal and misses < _MISSES:
-                found = data.find(literal, start, stop)
-            else:
-                match = search(data, start, stop)
-                found = -1 if match is None else match.start()
-            if found < 0:
+            if literal is not None and misses == _MISSES:
+                literal = None
+            # RE2 is several times as fast where it looks for a text alone.
+            match = (search if literal is None else literal.search)(data, start, stop)
+            if match is None:
                 return
+            found = match.start()
             start = data.rfind(b"\n", start, found) + 1 or start
             line_end = data.find(b"\n", found, end) + 1 or end
-            sure = not literal or self._is_literal or misses >= _MISSES
+            sure = literal is None or self._is_literal
             if sure or search(data, start, line_end - (data[line_end - 1] == 10)) is not None:
                 yield start, line_end
             else:

@@ -6,6 +6,7 @@ follows, from this process or from another.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -29,7 +30,8 @@ class Reading(NamedTuple):
         state: of the line filter.
         counting: "lines" or "bytes" while what is kept is counted, before any of it is given out: where
             filters drop lines in between, only counting tells which are the last; "" when that is done.
-        start, counted, cut: where the counting began; how far it is; how many lines `tail` will leave out.
+        start, start_state: where the counting began, or as late as the last `tail` lines allow.
+        counted, cut: how far the counting is; how many lines `tail` will leave out.
         left: lines that `head` still lets out; None at the beginning.
         breaks: of the text that came with this reading: the characters with which a group of lines begins
             that does not follow the line given out before it; only where lines around matches are kept.
@@ -50,6 +52,7 @@ class Reading(NamedTuple):
     cut: int = 0
     left: int | None = None
     breaks: tuple[int, ...] = ()
+    start_state: LineState | None = None
 
     @property
     def done(self) -> bool:
@@ -119,17 +122,42 @@ class Reading(NamedTuple):
         return here, kept
 
     def _count(self, log: LogLines, filters: Filters, limit: int) -> Reading:
-        here = self
+        here, tail = self, filters.tail if self.counting == "lines" else None
+        # With context, what a place stands for is not small.
+        marks = None if tail is None or filters.context else _Marks(self)
         for after, kept in self._kept(log, filters):
-            more = kept.lines if self.counting == "lines" else kept.size
-            here = after._replace(counted=here.counted + more)
+            if marks is None:
+                here = after._replace(counted=here.counted + (kept.size if tail is None else kept.lines))
+            else:
+                here = marks.later(here, after, kept.lines, tail or 0)
             if log.bytes_read >= limit and not here.offset >= here.end:
                 return here
         over = here.counted - ((filters.tail if self.counting == "lines" else filters.max_bytes) or 0)
-        again = here._replace(offset=self.start, state=None, left=None, counted=0)
+        again = here._replace(offset=here.start, state=here.start_state, left=None, counted=0)
+        if tail is not None and not here.counted:
+            again = again._replace(offset=self.end)
         again = again._replace(truncated=here.truncated or over > 0)
         if self.counting == "lines":
             cut = max(0, over)
             counting = "bytes" if filters.max_bytes is not None else ""
             return again._replace(counting=counting, cut=cut, skip_lines=cut)
         return again._replace(counting="", skip_lines=self.cut, skip_bytes=max(0, over))
+
+
+class _Marks:
+    """Places from which the last `tail` lines can be given out: it is not read again what is before them."""
+
+    def __init__(self, first: Reading):
+        self._places: deque[tuple[int, LineState | None, int]] = deque()
+        self._places.append((first.start, first.start_state, first.counted))
+
+    def later(self, before: Reading, after: Reading, kept_lines: int, tail: int) -> Reading:
+        """The reading after a block in which this many lines are kept."""
+        counted, truncated = before.counted + kept_lines, after.truncated or before.truncated
+        if kept_lines:
+            self._places.append((before.offset, before.state, kept_lines))
+        while len(self._places) > 1 and counted - self._places[0][2] >= min(tail, counted):
+            cut = self._places.popleft()[2]
+            counted, truncated = counted - cut, truncated or cut > 0
+        start, state, _ = self._places[0]
+        return after._replace(start=start, start_state=state, counted=counted, truncated=truncated)

@@ -28,8 +28,7 @@ class Windows:
     """
 
     def __init__(self, entering: str, leaving: str, judge: Callable[[str], bool | None]):
-        self._searches = {False: _at_line_start(entering), True: _at_line_start(leaving)}
-        self._judge = judge
+        self._entering, self._leaving, self._judge = _Record(entering), _Record(leaving), judge
 
     def within(self, data: bytes, spans: Spans, inside: bool) -> tuple[Spans, bool]:
         """What is kept of these stretches of a block, and whether the last line of them was.
@@ -42,8 +41,7 @@ class Windows:
         kept: Spans = []
         for begin, end in spans:
             at = since = begin  # where to search; where the stretch that is kept began
-            while match := self._searches[inside](data, at, end):
-                start = match.start()
+            while (start := (self._leaving if inside else self._entering).find(data, at, end)) >= 0:
                 at = data.find(b"\n", start, end) + 1 or end
                 if self._judge(data[start:at].decode()) is (not inside):
                     if inside and start > since:
@@ -56,10 +54,22 @@ class Windows:
         return kept, inside
 
 
-def _at_line_start(pattern: str) -> Callable[[bytes, int, int], Any]:
-    options = re2.Options()
-    options.never_capture = True
-    return re2.compile(f"(?m)^(?:{pattern})", options).search  # type: ignore[no-any-return]
+class _Record:
+    """Lines that begin with a pattern."""
+
+    def __init__(self, pattern: str):
+        options = re2.Options()
+        options.never_capture = True
+        self._first: Any = re2.compile(pattern, options)
+        # Not "(?m)^": RE2 skips to the next "\n" as soon as a line is out of the question.
+        self._other: Any = re2.compile(f"\n(?:{pattern})", options)
+
+    def find(self, data: bytes, start: int, end: int) -> int:
+        """Where the first of them begins, from the line start `start` on, or -1."""
+        if not start and self._first.match(data, 0, end):
+            return 0
+        match = self._other.search(data, max(0, start - 1), end)
+        return -1 if match is None else int(match.start()) + 1
 
 
 def level_windows(least: int) -> Windows:

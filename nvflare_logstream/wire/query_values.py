@@ -137,8 +137,9 @@ def encode_reading(reading: Reading) -> dict[str, Any]:
     values = reading._asdict()
     values["at"] = values.pop("offset")
     values["breaks"] = list(reading.breaks)
-    if reading.state is not None:
-        values["state"] = {**reading.state._asdict(), "before": list(reading.state.before)}
+    for name in ("state", "start_state"):
+        if values[name] is not None:
+            values[name] = {**values[name]._asdict(), "before": list(values[name].before)}
     return values
 
 
@@ -154,7 +155,7 @@ def decode_reading(row: Fields) -> Reading:
         raise row.bad("counting", counting, 'one of "", "lines", "bytes"')
     json, timed, since_applied, truncated = row.flags(_FLAGS)
     skip_lines, skip_bytes, start, counted, cut = row.numbers(_COUNTS, _FAR, default=0)
-    state = row.map("state", default=None)
+    state, start_state = row.map("state", default=None), row.map("start_state", default=None)
     return Reading(
         row.number("at", end),
         end,
@@ -171,6 +172,7 @@ def decode_reading(row: Fields) -> Reading:
         cut=cut,
         left=row.number("left", _FAR, default=None),
         breaks=_breaks(row),
+        start_state=None if start_state is None else _line_state(start_state),
     )
 
 

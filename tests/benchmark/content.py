@@ -6,6 +6,7 @@ import hashlib
 import random
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 _BLOCK = 20_000_000  # bytes that do not repeat: far more than any compression window looks back
@@ -21,8 +22,13 @@ def write_content(path: Path, size: int) -> None:
             file.write(block[:missing])
 
 
-def write_log(path: Path, size: int) -> tuple[int, str]:
+def write_log(path: Path, size: int, planted: Mapping[int, bytes] | None = None) -> tuple[int, str]:
     """Write a log of just over `size` bytes, forty lines a second, whose times never go back.
+
+    Args:
+        path: where.
+        size: bytes.
+        planted: what follows the time of further lines, by how many others lie between; multiples of 40.
 
     Returns:
         Its lines and its sha256.
@@ -37,6 +43,9 @@ def write_log(path: Path, size: int) -> tuple[int, str]:
                 b"%s,%03d%s" % (stamp, 25 * number, texts[(lines + number) % len(texts)])
                 for number in range(40)
             )
+            for every, text in (planted or {}).items():
+                if lines and lines % every == 0:
+                    data += b"%s,999%s" % (stamp, text)
             file.write(data)
             hasher.update(data)
             lines, second = lines + 40, second + 1

@@ -33,6 +33,7 @@ from nvflare_logstream.streams import StreamKey, Verdict
 from tests.benchmark.cases import Sizes, Values, site_setups
 from tests.benchmark.content import write_log
 from tests.benchmark.measure import Meter, wait_until
+from tests.benchmark.searching import search
 
 _SITE, _FILE, _MEMBER = "site-1", "log.txt", "site-1/log.txt"
 # In this order: what the runtime's command leaves behind in the server's memory would hide what ours needs.
@@ -95,9 +96,9 @@ def logs(root: Path, sizes: Sizes, setups: Sequence[str]) -> dict[str, Values]:
         for _ in range(sizes.reads):
             for log, kind, setup in product(stored, _KINDS, chosen):
                 reads[setup][kind, log.megabytes].append(reader.read(setup, log, kind))
-        return {
-            setup: first[setup] | _figures(reads[setup], first[setup]["server_memory"]) for setup in chosen
-        }
+        found = {name: first[name] | _figures(reads[name], first[name]["server_memory"]) for name in chosen}
+    searched = search(root, sizes, chosen)
+    return {setup: found[setup] | searched[setup] for setup in chosen}
 
 
 CASES: dict[str, Callable[[Path, Sizes, Sequence[str]], dict[str, Values]]] = {"logs": logs}

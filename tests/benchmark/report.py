@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmark.searching import ROWS
+
 Figures = Mapping[str, Mapping[str, Mapping[str, float]]]  # case → set-up → name → median over the rounds
 Reached = Callable[[float, float], bool]  # (ours, stock)
 
@@ -32,6 +34,10 @@ def _part(divisor: float) -> Goal:
 
 def _at_most(most: float, unit: str = "") -> Goal:
     return Goal(f"≤ {most:g} {unit}".strip(), lambda ours, stock: ours <= most)
+
+
+def _within(factor: float) -> Goal:
+    return Goal(f"≤ {factor:g} × grep", lambda ours, stock: ours <= factor * stock)
 
 
 def _below(most: float, unit: str) -> Goal:
@@ -86,6 +92,17 @@ def _reads(kind: str, text: str) -> list[Line]:
         Line(f"{text} of {mb:,} MB stored", ("logs",), f"{kind}_{mb}", "s", _part(2), _part(2))
         for mb in megabytes
     ]
+
+
+def _searches() -> list[Line]:
+    """Our filters and GNU grep over the largest log; grep's seconds stand in the column of stock."""
+    cases = ("logs", "search")
+    rows = [
+        Line(f"grep: {text}", cases, f"search_{name}", "s", _within(3), _within(1.5))
+        for name, text, _, _ in ROWS
+    ]
+    two = _at_most(2, "s")
+    return [*rows, Line("since, the last tenth", cases, "search_since", "s", two, two, alone=True)]
 
 
 _ANY_RATE = ("burst", "busy", "calm", "quiet")
@@ -183,6 +200,7 @@ LINES = (
     *(line for count in (10, 100, 1000) for line in _sites(count)),
     *_reads("tail", "last 10 lines"),
     *_reads("since", "last minute"),
+    *_searches(),
     Line(
         "last 10 lines, time at the largest log : at the smallest",
         ("logs",),

@@ -257,6 +257,22 @@ def test_groups_of_context_that_are_not_adjacent_are_told_apart():
     assert _read(data, Filters(grep="^(5|8)$"), False, False, 1000) == ("5\n8\n", [], False)
 
 
+@pytest.mark.parametrize("options", [{"grep": "hit"}, {"level": "ERROR"}, {"grep": "hit", "level": "ERROR"}])
+def test_the_last_of_what_is_kept_is_found_without_reading_all_twice(options):
+    record = "2026-04-28 10:00:00,123 - n - {} - {}\n"
+    quiet = record.format("INFO", "miss") * 40_000
+    text = (
+        quiet + record.format("ERROR", "hit") * 9 + quiet + record.format("ERROR", "a hit") + "traced hit\n"
+    )
+    source, filters = LogLines(TextLog(text)), Filters(**options, tail=2)
+    place, found = bounds.plan(source, filters), ""
+    while not place.done:
+        place, more = place.part(source, filters, 1 << 20)
+        found += more
+    assert (found, place.truncated) == (text[text.index("a hit") - 38 :], True)
+    assert source.bytes_read < 1.3 * len(text)
+
+
 def main():
     count, first = int(sys.argv[1]), int(sys.argv[2])
     for seed in range(first, first + count):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -190,6 +191,12 @@ def test_a_json_answer_is_made_of_json_logs_where_there_are_any(asked, tmp_path)
 def test_a_window_that_ends_before_it_begins_is_refused(refused, since, until):
     said = refused("--since", since, "--until", until)
     assert f"since: {since!r} is not allowed; a time that is not after until, {until!r}" in said
+
+
+def test_a_readers_own_clock_decides_nothing(asked):
+    """By a clock that is wrong by an hour, this window would end before it begins."""
+    ago = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=10)
+    assert asked("--since", ago.isoformat(), "--until", "1h").until == "1h"
 
 
 @pytest.mark.parametrize(
