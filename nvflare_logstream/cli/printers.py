@@ -74,12 +74,15 @@ class TerminalPrinter(Printer):
         self._clocks: dict[str, Clock] = {}
         self._json: dict[str, bool] = {}
         self._waiting: dict[str, list[tuple[float, str, str]]] = {}
-        self._shown = ""
+        self._shown, self._empty = "", False  # whose header was printed last, and whether nothing followed
 
     def text(self, stream: Stream, text: str) -> None:
         """Print it, or keep it for `pause`."""
         if self._headers:
-            self._header(stream.site, bool(text))
+            self._header(stream.site)
+        if not text:
+            return
+        self._empty = False
         if self._merged:
             clock = self._clocks.setdefault(stream.site, Clock(stream))
             self._waiting.setdefault(stream.site, []).extend(timed(clock, stream.site, split_lines(text)))
@@ -93,17 +96,26 @@ class TerminalPrinter(Printer):
         self._waiting.clear()
         sys.stdout.flush()
 
-    def _header(self, site: str, has_text: bool) -> None:
+    def close(self) -> None:
+        """Print what was kept; only now is it known that the last site had nothing."""
+        self._end_site()
+        self.pause()
+
+    def _header(self, site: str) -> None:
         if self._shown != site:
+            self._end_site()
             sys.stdout.write(("\n" if self._shown else "") + f"===== {site} =====\n")
-            self._shown = site
-            if not has_text:
-                sys.stdout.write("(no log content)\n")
+            self._shown, self._empty = site, True
+
+    def _end_site(self) -> None:
+        if self._empty:
+            sys.stdout.write("(no log content)\n")
+        self._empty = False
 
     def _write(self, site: str, text: str) -> None:
-        if site not in self._json:
+        if site not in self._json and text.strip():  # blank lines do not tell
             self._json[site] = lines.is_json(text)
-        if self._json[site]:
+        if self._json.get(site):
             text = lines.json_as_text(text)
         if not (self._prefix or self._safe):
             sys.stdout.write(text)

@@ -99,9 +99,30 @@ def test_headers_are_those_of_the_runtimes_command(capsys):
     shown = printer(headers=True)
     for site, text in (("server", "one\n"), ("server", "two\n"), ("site-1", ""), ("site-2", "three\n")):
         shown.text(stream(site), text)
+    shown.close()
     assert capsys.readouterr().out == (
         "===== server =====\none\ntwo\n\n===== site-1 =====\n(no log content)\n\n===== site-2 =====\nthree\n"
     )
+
+
+def test_a_log_whose_first_part_is_empty_is_not_called_empty(capsys):
+    """The server looks through so many bytes at a time: what is wanted may lie farther on."""
+    shown = printer(headers=True)
+    for site, text in (("server", ""), ("server", "one\n"), ("site-1", ""), ("site-1", ""), ("site-2", "")):
+        shown.text(stream(site), text)
+    shown.close()
+    assert capsys.readouterr().out == (
+        "===== server =====\none\n\n===== site-1 =====\n(no log content)\n"
+        "\n===== site-2 =====\n(no log content)\n"
+    )
+
+
+@pytest.mark.parametrize("before", ["", "\n  \n"])
+def test_a_json_log_reads_as_text_wherever_its_first_record_comes(capsys, before):
+    shown = printer()
+    for text in ("", before, RECORD):
+        shown.text(stream(file="log.json"), text)
+    assert capsys.readouterr().out.strip() == "2026-04-28 10:00:00,000 - n - INFO - hello"
 
 
 def test_a_json_log_reads_as_text_and_what_is_no_record_in_it_stays(capsys):
