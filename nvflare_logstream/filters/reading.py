@@ -6,7 +6,9 @@ follows, from this process or from another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import NamedTuple
 
 from nvflare_logstream.filters.line_filter import LineFilter, LineState
@@ -49,16 +51,23 @@ class Reading(NamedTuple):
         """Nothing is left."""
         return self.offset >= self.end and not self.counting
 
-    def part(self, log: LogLines, filters: Filters, most: int) -> tuple[Reading, str]:
+    def part(
+        self, log: LogLines, filters: Filters, most: int, seconds: float = math.inf
+    ) -> tuple[Reading, str]:
         """The next text, and where to go on.
 
         About `most` characters: the block that passes the limit is still included. Less, or none, once
-        `MOST_READ` bytes were read for it: the server has others to serve.
+        `MOST_READ` bytes were read for it or `seconds` have passed: the server has others to serve. At least
+        one block is read.
         """
-        limit = log.bytes_read + MOST_READ
+        limit, deadline = log.bytes_read + MOST_READ, monotonic() + seconds
+
+        def is_over() -> bool:
+            return log.bytes_read >= limit or monotonic() >= deadline
+
         here = self
-        while here.counting and log.bytes_read < limit:
-            here = here._count(log, filters, limit)
+        while here.counting and (here is self or not is_over()):
+            here = here._count(log, filters, is_over)
         if here.counting:
             return here, ""
         texts, size = [], 0
@@ -66,7 +75,7 @@ class Reading(NamedTuple):
             here, text = here._without_skipped_bytes("".join(kept))
             texts.append(text)
             size += len(text)
-            if size >= most or log.bytes_read >= limit:
+            if size >= most or is_over():
                 return here, "".join(texts)
         return here._replace(offset=here.end), "".join(texts)
 
@@ -92,12 +101,12 @@ class Reading(NamedTuple):
         rest = self._replace(skip_bytes=max(0, self.skip_bytes - len(encoded)))
         return rest, encoded[self.skip_bytes :].decode("utf-8", errors="ignore")
 
-    def _count(self, log: LogLines, filters: Filters, limit: int) -> Reading:
+    def _count(self, log: LogLines, filters: Filters, is_over: Callable[[], bool]) -> Reading:
         here = self
         for after, kept in self._kept(log, filters):
             more = len(kept) if self.counting == "lines" else _size(kept)
             here = after._replace(counted=here.counted + more)
-            if log.bytes_read >= limit:
+            if is_over():
                 return here
         over = here.counted - ((filters.tail if self.counting == "lines" else filters.max_bytes) or 0)
         again = here._replace(offset=self.start, state=None, counted=0, truncated=here.truncated or over > 0)

@@ -21,6 +21,7 @@ from nvflare_logstream.hashing import hash_range
 from nvflare_logstream.names import check_name
 from nvflare_logstream.server.following import Followers
 from nvflare_logstream.server.job_logs import JobLogs
+from nvflare_logstream.server.turns import Turns
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, Stream
 from nvflare_logstream.wire.queries import (
@@ -63,6 +64,7 @@ class LogService:
         self._logs = JobLogs(store, idle_timeout, job_status, clock)
         self._followers = Followers(self._logs)
         self._hashing = BoundedSemaphore(MAX_HASHING)
+        self._turns = Turns()
         self._operations: dict[Operation, Callable[[str, Any], Reply]] = {
             Operation.STREAMS: self._streams,
             Operation.READ: self._read,
@@ -92,6 +94,11 @@ class LogService:
         return StreamsReply(self._logs.job(job_id))
 
     def _read(self, job_id: str, request: ReadRequest) -> ReadReply:
+        # Most logs are read in one short piece: the first waits for nobody.
+        with self._turns.turn(waits=request.reading is not None) as seconds:
+            return self._read_part(job_id, request, seconds)
+
+    def _read_part(self, job_id: str, request: ReadRequest, seconds: float) -> ReadReply:
         stream = self._logs.stream(job_id, request.site, request.file)
         log_lines, filters = self._logs.log_lines(stream), request.filters.for_site(stream.utc_offset)
         if request.whole_lines and stream.state is State.OPEN:
@@ -102,7 +109,7 @@ class LogService:
                 f"the server was restarted and has less of {stream.file} than before, "
                 f"until {stream.site} sends it again"
             )
-        reading, text = reading.part(log_lines, filters, MAX_PART)
+        reading, text = reading.part(log_lines, filters, MAX_PART, seconds)
         return ReadReply(text, reading, log_lines.bytes_read)
 
     def _fetch(self, job_id: str, request: FetchRequest) -> FetchReply:
