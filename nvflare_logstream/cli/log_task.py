@@ -171,13 +171,13 @@ class LogTask:
         if self.query.since and available and not any(site.since_applied for site in available):
             notice("(no line of this log has a time: --since was not applied)")
 
-    def follow(self) -> int:
+    def follow(self, merged: bool = False) -> int:
         """Show what is there and what comes, until the job and its logs are over.
 
         Returns the exit code: 0 if the job ended well and there was any of the logs, otherwise 1.
         """
         any_log, code = ALL_SITES in self.query.sites, REFUSED
-        for event in self.client.follow(self.job_id, self.query):
+        for event in self.client.follow(self.job_id, self.query, merged):
             any_log |= event.kind in (EventKind.TEXT, EventKind.JOINED, EventKind.ENDED)
             if event.kind is EventKind.TEXT and event.stream:
                 self.printer.text(event.stream, event.text)

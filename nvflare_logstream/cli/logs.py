@@ -128,7 +128,7 @@ def logs(
         job_id = client.find_job(job)
         say_job(job_id, job)
         task = LogTask(client, job_id, query, printer, form, default_tail)
-        raise typer.Exit(task.follow() if follow else task.read(merge))
+        raise typer.Exit(task.follow(merge) if follow else task.read(merge))
 
 
 def _check_form(form: Format, follow: bool, merge: bool, output: Path | None) -> None:
@@ -160,7 +160,6 @@ def _terminal(
     prefixed = prefix if prefix is not None else several and (follow or merge)
     return TerminalPrinter(
         prefix=prefixed,
-        merged=merge and follow,
         headers=several and not (prefixed or merge or follow),
         colour=colour,
     )

@@ -14,7 +14,7 @@ import typer
 from nvflare_logstream import lines
 from nvflare_logstream.cli.output import notice, print_json
 from nvflare_logstream.client.disk import writing
-from nvflare_logstream.client.merge import Clock, merge, split_lines, timed
+from nvflare_logstream.client.merge import split_lines
 from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.streams import Stream
 from nvflare_logstream.words import Word
@@ -62,42 +62,32 @@ class TerminalPrinter(Printer):
 
     Args:
         prefix: put the site's name before each line; otherwise, with `headers`, before each site's text.
-        merged: hold text until `pause`, then put the lines of all sites in order.
         headers: print a line with the site's name before its text, as the runtime's command does.
         colour: colour names and levels, and show the log's control characters instead of sending them.
     """
 
-    def __init__(self, *, prefix: bool, merged: bool, headers: bool, colour: bool):
-        self._prefix, self._merged, self._headers, self._colour = prefix, merged, headers, colour
+    def __init__(self, *, prefix: bool, headers: bool, colour: bool):
+        self._prefix, self._headers, self._colour = prefix, headers, colour
         self._safe = colour or sys.stdout.isatty()
         self._colours: dict[str, str] = {}
-        self._clocks: dict[str, Clock] = {}
         self._json: dict[str, bool] = {}
-        self._waiting: dict[str, list[tuple[float, str, str]]] = {}
         self._shown, self._empty = "", False  # whose header was printed last, and whether nothing followed
 
     def text(self, stream: Stream, text: str) -> None:
-        """Print it, or keep it for `pause`."""
+        """Print it."""
         if self._headers:
             self._header(stream.site)
         if not text:
             return
         self._empty = False
-        if self._merged:
-            clock = self._clocks.setdefault(stream.site, Clock(stream))
-            self._waiting.setdefault(stream.site, []).extend(timed(clock, stream.site, split_lines(text)))
-            return
         self._write(stream.site, text)
 
     def pause(self) -> None:
-        """Print what was kept, in order."""
-        for _, site, line in merge(map(iter, self._waiting.values())):
-            self._write(site, line)
-        self._waiting.clear()
+        """Let it be seen."""
         sys.stdout.flush()
 
     def close(self) -> None:
-        """Print what was kept; only now is it known that the last site had nothing."""
+        """Only now is it known that the last site had nothing."""
         self._end_site()
         self.pause()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from nvflare_logstream.client import merge
 from nvflare_logstream.client.model import Event, EventKind, JobStreams
 from nvflare_logstream.client.parts import PATIENCE, ask_streams, read_parts
 from nvflare_logstream.client.port import Port
@@ -32,6 +33,7 @@ class Follow:
         query: what to read; `tail` and `max_bytes` are applied when a site's log is first read.
         clock: gives seconds that only grow.
         sleep: waits some seconds.
+        merged: give the lines of all sites in the order of their corrected time, as far as they are there.
     """
 
     def __init__(
@@ -41,9 +43,11 @@ class Follow:
         query: LogQuery,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
+        merged: bool = False,
     ):
         self._port, self._job_id, self._query = port, job_id, query
-        self._clock, self._sleep = clock, sleep
+        self._clock, self._sleep, self._merged = clock, sleep, merged
+        self._clocks: dict[str, merge.Clock] = {}  # by site, for merging
         self._filters = query.filters().unbounded()  # of what comes after the first text
         self._places: dict[str, Place] = {}  # by site, since its log was begun
         self._begun: set[str] = set()  # sites of which all that was there at first has been read
@@ -115,32 +119,54 @@ class Follow:
 
     def _first_texts(self, chosen: list[Stream]) -> Iterator[Event]:
         """What is there of logs that have joined."""
-        for stream in chosen:
-            if stream.site in self._begun or not stream.available:
-                continue
-            try:
-                yield from self._first_text(stream)
-            except RetrievalError as error:
-                if error.code is not ErrorCode.LOG_CHANGED:
-                    raise
-                # A restarted server has less than it gave out; the site sends it again by a later round.
+        joined = [stream for stream in chosen if stream.site not in self._begun and stream.available]
+        yield from self._texts(joined, self._first_text)
 
-    def _first_text(self, stream: Stream) -> Iterator[Event]:
+    def _texts(self, streams: Sequence[Stream], texts: Callable[[Stream], Iterator[str]]) -> Iterator[Event]:
+        """The text of some logs, one log after the other or all merged."""
+        if not self._merged:
+            yield from (_text(stream, text) for stream in streams for text in texts(stream) if text)
+            return
+        failed: list[RetrievalError] = []
+
+        def until_failure(stream: Stream) -> Iterator[str]:
+            """What was asked for is noted as given out: it still has to be, when the next request fails."""
+            pieces = texts(stream)
+            while not failed:
+                try:
+                    yield next(pieces)
+                except StopIteration:
+                    return
+                except RetrievalError as error:
+                    failed.append(error)
+
+        by_site = {stream.site: stream for stream in streams}
+        for site, text in merge.runs(merge.in_order(streams, until_failure, self._clocks)):
+            yield _text(by_site[site], text)
+        if failed:
+            raise failed[0]
+
+    def _first_text(self, stream: Stream) -> Iterator[str]:
+        """The pieces of what was there of a log when it was first read."""
         place = self._places.get(stream.site)
         reading = place.reading if place else None
-        parts = read_parts(self._port, self._job_id, stream, self._query, True, reading)
-        for part in parts:
-            # Noted before the text is given out: a connection lost between two parts must repeat neither.
-            self._places[stream.site] = Place(stream.site, stream.file, part.reading)
-            self._heard = self._moved = self._clock()
-            if part.done:
-                self._begun.add(stream.site)
-            if part.text:
-                yield Event(EventKind.TEXT, stream.site, part.text, stream)
+        try:
+            for part in read_parts(self._port, self._job_id, stream, self._query, True, reading):
+                # Noted before the text is given out: a connection lost between two parts must repeat neither.
+                self._places[stream.site] = Place(stream.site, stream.file, part.reading)
+                self._heard = self._moved = self._clock()
+                if part.done:
+                    self._begun.add(stream.site)
+                yield part.text
+        except RetrievalError as error:
+            if error.code is not ErrorCode.LOG_CHANGED:
+                raise
+            # A restarted server has less than it gave out; the site sends it again by a later round.
 
     def _new_texts(self, reply: FollowReply) -> Iterator[Event]:
         self._mark = reply.mark
         streams = {(stream.site, stream.file): stream for stream in reply.job.streams}
+        texts: dict[Stream, str] = {}
         for part in reply.parts:
             site, file = part.place.site, part.place.file
             stream, place = streams.get((site, file)), self._places.get(site)
@@ -151,8 +177,8 @@ class Follow:
                 problem = f"lines came of {site}/{file} that do not follow those before"
                 raise RetrievalError(ErrorCode.INVALID_REPLY, problem)
             self._places[site], self._moved = part.place, self._clock()
-            if part.text:
-                yield Event(EventKind.TEXT, site, part.text, stream)
+            texts[stream] = part.text
+        yield from self._texts(list(texts), lambda stream: iter([texts[stream]]))
 
     def _arrivals(self, chosen: list[Stream]) -> Iterator[Event]:
         for stream in chosen:
@@ -230,3 +256,7 @@ class Follow:
                 if self._clock() > deadline:
                     raise
                 self._sleep(_RECONNECT_PAUSE)
+
+
+def _text(stream: Stream, text: str) -> Event:
+    return Event(EventKind.TEXT, stream.site, text, stream)

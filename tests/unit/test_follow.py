@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -129,9 +129,12 @@ class World:
 
     # The reader.
 
-    def follow(self, wanted: LogQuery = ALL, reconnect: bool = True) -> list[Event]:
+    def events(self, wanted: LogQuery = ALL, reconnect: bool = True, merged: bool = False) -> Iterator[Event]:
         port = SessionPort(self, self.reconnect if reconnect else None)  # type: ignore[arg-type]
-        return list(LogClient(port, self.clock, self.clock.advance).follow(JOB, wanted))
+        return LogClient(port, self.clock, self.clock.advance).follow(JOB, wanted, merged)
+
+    def follow(self, wanted: LogQuery = ALL, reconnect: bool = True, merged: bool = False) -> list[Event]:
+        return list(self.events(wanted, reconnect, merged))
 
 
 @pytest.fixture
@@ -392,6 +395,68 @@ def test_a_server_that_crashed_and_has_less_than_it_gave_out_is_waited_for(world
     assert text_of(world.follow()) == numbered(9).decode() + "more\n"
 
 
+# -- merged ----------------------------------------------------------------------------------------------
+
+
+def record(second: int, text: str) -> bytes:
+    return b"2026-04-28 10:%02d:%02d,000 - n - INFO - %s\n" % (*divmod(second, 60), text.encode())
+
+
+def interleaved(count: int, start: int = 0) -> list[tuple[str, bytes]]:
+    """Records of two sites in turn, as (site, record)."""
+    return [(f"site-{n % 2 + 1}", record(n, f"number {n}")) for n in range(start, start + count)]
+
+
+def test_merged_text_of_all_sites_comes_by_time_and_later_text_too(world):
+    for site, line in reversed(interleaved(20)):
+        world.written[site] = line + world.written.get(site, b"")
+    written = dict(world.written)
+    world.written.clear()
+    for site in ("site-2", "site-1"):
+        world.write(site, written[site])
+
+    def more() -> None:
+        for site, line in interleaved(4, 20):
+            world.write(site, line)
+
+    world.steps = [more, lambda: world.end("site-1"), lambda: world.end("site-2"), world.over]
+    events = world.follow(merged=True)
+    texts = [event.text for event in events if event.kind == "text"]
+    assert "".join(texts).encode() == b"".join(line for _, line in interleaved(24))
+    assert told(events, "site-1") == ["joined", "text", "ended"]
+
+
+def test_merging_holds_a_part_of_each_log_and_reads_on_where_it_needs_more(world):
+    """A long backlog: what is read ahead of what was given out stays below two parts a site."""
+    for site, line in interleaved(400):
+        world.write(site, line)
+    world.end("site-1")
+    world.end("site-2")
+    world.over()
+    given, most = 0, 0
+    for event in world.events(merged=True):
+        given += len(event.text) if event.kind == "text" else 0
+        reads = [request for request in world.asked if "reading" in request]
+        begun = {request["site"]: request["reading"]["at"] for request in reads}  # where its last part began
+        most = max(most, sum(begun.values()) - given)
+    assert given == sum(map(len, world.written.values()))
+    assert most < 4 * 200, "a part has a block and 100 characters at most"
+
+
+def test_what_merging_holds_is_given_out_before_a_lost_connection_is_told(world):
+    for site, line in interleaved(40):
+        world.write(site, line)
+    world.faults = [None, None, None, None, (ConnectionError, True)]
+    world.steps = [lambda: world.end("site-1"), lambda: world.end("site-2"), world.over]
+    events = world.follow(merged=True)
+    for site in ("site-1", "site-2"):
+        assert text_of(events, site) == world.written[site].decode()
+    assert [event.kind for event in events if event.kind in ("lost contact", "back")] == [
+        "lost contact",
+        "back",
+    ]
+
+
 # -- with faults -----------------------------------------------------------------------------------------
 
 
@@ -490,8 +555,11 @@ FAULTS = st.lists(st.none() | st.tuples(st.sampled_from(LOST), st.booleans()), m
     QUERIES,
     FAULTS,
     st.lists(st.booleans(), max_size=6),
+    st.booleans(),
 )
-def test_no_fault_loses_or_repeats_a_line(memory_path_factory, data, logs, bounds, faults, unreachable):
+def test_no_fault_loses_or_repeats_a_line(
+    memory_path_factory, data, logs, bounds, faults, unreachable, merged
+):
     """Connections break before or after any answer, servers crash, logs come in any pieces; any filters."""
     with memory_path_factory() as root:
         world = World(root, idle=0.0)
@@ -512,7 +580,7 @@ def test_no_fault_loses_or_repeats_a_line(memory_path_factory, data, logs, bound
             world.steps += [lambda site=site: write(site, 1 << 20), lambda site=site: world.end(site)]
         world.steps.append(world.over)
         world.faults, world.unreachable = faults, unreachable
-        events = world.follow(LogQuery(sites=("all",), **bounds))
+        events = world.follow(LogQuery(sites=("all",), **bounds), merged=merged)
         world.store.close()
 
     assert events[-1].kind == "over"

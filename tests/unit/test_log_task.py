@@ -49,7 +49,8 @@ class Client:
             yield ReadReply(text, Reading(0, 9))
         yield ReadReply(last, self.last)
 
-    def follow(self, job_id: str, query: LogQuery) -> Iterator[Event]:
+    def follow(self, job_id: str, query: LogQuery, merged: bool = False) -> Iterator[Event]:
+        self.merged = merged
         return iter(self.events)
 
 
@@ -58,7 +59,7 @@ def task(client: Client, printer: Printer, form: Format, default_tail: bool = Tr
 
 
 def on_terminal(prefix: bool = False) -> TerminalPrinter:
-    return TerminalPrinter(prefix=prefix, merged=False, headers=False, colour=False)
+    return TerminalPrinter(prefix=prefix, headers=False, colour=False)
 
 
 # -- reading -------------------------------------------------------------------------------------------------
@@ -214,6 +215,13 @@ def test_the_exit_code_is_the_jobs_outcome_if_there_was_any_log(capsys, sites, k
     assert (end["exit_code"], end["status"]) == (code, "error" if code else "ok")
     assert end["job_status"] == status
     assert ("the server was restarted during the job" in said.err) is (status == UNKNOWN)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_following_asks_for_the_order_that_is_wanted(capsys, merged):
+    client = Client(events=ALL_KINDS)
+    task(client, on_terminal(), Format.TEXT).follow(merged)
+    assert client.merged is merged
 
 
 def test_every_kind_of_event_has_words():

@@ -32,10 +32,8 @@ def stream(site: str = "site-1", file: str = "log.txt") -> Stream:
     return Stream(StreamKey("job-1", site, file))
 
 
-def printer(
-    prefix: bool = False, merged: bool = False, headers: bool = False, colour: bool = False
-) -> TerminalPrinter:
-    return TerminalPrinter(prefix=prefix, merged=merged, headers=headers, colour=colour)
+def printer(prefix: bool = False, headers: bool = False, colour: bool = False) -> TerminalPrinter:
+    return TerminalPrinter(prefix=prefix, headers=headers, colour=colour)
 
 
 @contextmanager
@@ -136,18 +134,6 @@ def test_a_text_log_with_a_json_line_in_it_stays_as_it_is(capsys):
     shown.text(stream(), "text\n" + RECORD)
     shown.text(stream(), RECORD)
     assert capsys.readouterr().out == "text\n" + RECORD + RECORD
-
-
-def test_merged_text_waits_for_the_pause_and_comes_in_order(capsys):
-    shown = printer(prefix=True, merged=True)
-    for site, second in (("a", 2), ("b", 1), ("a", 3)):
-        shown.text(stream(site), f"2026-04-28 10:00:0{second} - n - INFO - {second}\n")
-    assert not capsys.readouterr().out
-    shown.pause()
-    assert [line[0] for line in capsys.readouterr().out.splitlines()] == ["b", "a", "a"]
-    shown.text(stream("b"), "2026-04-28 10:00:09 - n - INFO - last\n")
-    shown.close()
-    assert capsys.readouterr().out.endswith("last\n")
 
 
 @pytest.mark.parametrize(
