@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from nvflare_logstream.client import merge
 from nvflare_logstream.client.model import Event, EventKind, JobStreams
 from nvflare_logstream.client.parts import PATIENCE, ask_streams, read_parts
-from nvflare_logstream.client.port import Port
+from nvflare_logstream.client.port import Port, PushPort
 from nvflare_logstream.client.query import LogQuery
 from nvflare_logstream.errors import ErrorCode, LostContactError, NoReconnectError, RetrievalError
 from nvflare_logstream.names import SERVER_SITE
 from nvflare_logstream.streams import State, Stream, Verdict, in_words
-from nvflare_logstream.wire.queries import MAX_WAIT, FollowReply, FollowRequest, Place
+from nvflare_logstream.wire.queries import MAX_WAIT, FollowedPart, FollowReply, FollowRequest, Place, Pushed
 
 _BUSY_PAUSE = 0.5  # seconds, when the server has as many waiting followers as it takes
 # Seconds between two requests: nobody reads faster, and a busy log would cost the server a message a line.
 _LEAST_SECONDS = 0.1
+# Seconds between two messages with new text, of a server that sends such: few lines wait, many come together.
+_PACE = 0.025
+_MERGING_PACE = 0.1  # lines of several sites have to meet to be put into order
 _RECONNECT_SECONDS = 300.0
 _RECONNECT_PAUSE = 1.0  # seconds
 _BACK_SECONDS = 30.0  # in which a site finds its way back to a server that was restarted
@@ -98,12 +101,23 @@ class Follow:
                 return
             asked = self._clock()
             request = self._request()
-            reply = self._port.ask(self._job_id, request, request.wait + PATIENCE)
-            job, self._heard = reply.job, self._clock()
-            yield from self._new_texts(reply)
-            behind = bool(reply.parts)
-            pause = _BUSY_PAUSE if reply.busy else _LEAST_SECONDS - (self._clock() - asked)
+            busy = False
+            for reply in self._replies(request):
+                self._heard = self._clock()
+                if isinstance(reply, FollowReply):
+                    job, self._mark, busy = reply.job, reply.mark, reply.busy
+                    behind = bool(reply.parts or reply.pushed)
+                yield from self._new_texts(reply.parts, job)
+                yield Event(EventKind.CAUGHT_UP, "", "")
+            pause = _BUSY_PAUSE if busy else _LEAST_SECONDS - (self._clock() - asked)
             self._sleep(max(0.0, pause))
+
+    def _replies(self, request: FollowRequest) -> Iterator[Pushed | FollowReply]:
+        seconds = request.wait + PATIENCE
+        if isinstance(self._port, PushPort):
+            yield from self._port.follow(self._job_id, request, seconds)
+        else:
+            yield self._port.ask(self._job_id, request, seconds)
 
     def _chosen(self, job: JobStreams) -> list[Stream]:
         """What the query is about; a site whose log.json was begun stays with it if a log.txt comes later."""
@@ -115,7 +129,8 @@ class Follow:
     def _request(self) -> FollowRequest:
         places = tuple(place for site, place in self._places.items() if site in self._begun)
         wait = MAX_WAIT if self._over_since is None else _LATE_SECONDS / 5
-        return FollowRequest(places, self._filters, wait, self._mark)
+        pace = _MERGING_PACE if self._merged else _PACE
+        return FollowRequest(places, self._filters, wait, self._mark, pace=pace)
 
     def _first_texts(self, chosen: list[Stream]) -> Iterator[Event]:
         """What is there of logs that have joined."""
@@ -163,11 +178,10 @@ class Follow:
                 raise
             # A restarted server has less than it gave out; the site sends it again by a later round.
 
-    def _new_texts(self, reply: FollowReply) -> Iterator[Event]:
-        self._mark = reply.mark
-        streams = {(stream.site, stream.file): stream for stream in reply.job.streams}
+    def _new_texts(self, parts: Sequence[FollowedPart], job: JobStreams) -> Iterator[Event]:
+        streams = {(stream.site, stream.file): stream for stream in job.streams}
         texts: dict[Stream, str] = {}
-        for part in reply.parts:
+        for part in parts:
             site, file = part.place.site, part.place.file
             stream, place = streams.get((site, file)), self._places.get(site)
             if stream is None or place is None or place.file != file:

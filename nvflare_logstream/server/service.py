@@ -19,7 +19,7 @@ from nvflare_logstream.filters.bounds import plan
 from nvflare_logstream.filters.log import LogLines, last_line_end
 from nvflare_logstream.hashing import hash_range
 from nvflare_logstream.names import check_name
-from nvflare_logstream.server.following import Followers
+from nvflare_logstream.server.following import Followers, Push
 from nvflare_logstream.server.job_logs import JobLogs
 from nvflare_logstream.server.turns import Turns
 from nvflare_logstream.store.store import LogStore
@@ -31,6 +31,7 @@ from nvflare_logstream.wire.queries import (
     ErrorReply,
     FetchReply,
     FetchRequest,
+    FollowRequest,
     Operation,
     ReadReply,
     ReadRequest,
@@ -68,16 +69,20 @@ class LogService:
         self._operations: dict[Operation, Callable[[str, Any], Reply]] = {
             Operation.STREAMS: self._streams,
             Operation.READ: self._read,
-            Operation.FOLLOW: self._followers.answer,
             Operation.FETCH: self._fetch,
             Operation.DIGEST: self._digest,
         }
 
-    def answer(self, job_id: str, request: object) -> dict[str, Any]:
-        """The reply to `request` about `job_id`; one that is not allowed, or fails, gets an `ErrorReply`."""
+    def answer(self, job_id: str, request: object, push: Push | None = None) -> dict[str, Any]:
+        """The reply to `request` about `job_id`; one that is not allowed, or fails, gets an `ErrorReply`.
+
+        `push` sends a message to who asked, ahead of the reply.
+        """
         try:
             check_name("job_id", job_id)
             decoded = decode_request(request)
+            if isinstance(decoded, FollowRequest):
+                return self._followers.answer(job_id, decoded, push).encode()
             return self._operations[decoded.operation](job_id, decoded).encode()
         except (ArgumentError, WireError) as error:
             return ErrorReply(ErrorCode.INVALID_ARGS, str(error)).encode()

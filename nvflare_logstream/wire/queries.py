@@ -22,6 +22,7 @@ from nvflare_logstream.wire.query_reply import (
     FetchReply,
     FollowedPart,
     FollowReply,
+    Pushed,
     ReadReply,
     Reply,
     StreamsReply,
@@ -59,6 +60,7 @@ __all__ = [
     "JobStreams",
     "Operation",
     "Place",
+    "Pushed",
     "ReadReply",
     "ReadRequest",
     "Reply",
@@ -175,6 +177,8 @@ class FollowRequest(Request[FollowReply]):
         filters: what to keep of new lines; `tail` and `max_bytes` are not applied to them.
         wait: seconds to wait for something new, at most `MAX_WAIT`.
         mark: of the last reply; empty at first, which is answered at once.
+        push: what messages are called that the server may send while it waits; empty: none.
+        pace: least seconds between two of them.
     """
 
     operation = Operation.FOLLOW
@@ -182,19 +186,22 @@ class FollowRequest(Request[FollowReply]):
     filters: FilterOptions = _NO_FILTERS
     wait: float = 0.0
     mark: str = ""
+    push: str = ""
+    pace: float = 0.0
 
     def encode(self) -> dict[str, Any]:
         """The request as it travels."""
         places = list(map(encode_place, self.places))
-        filters = encode_filters(self.filters)
-        return message(op=self.operation, places=places, filters=filters, wait=self.wait, mark=self.mark)
+        what = {"op": self.operation, "places": places, "filters": encode_filters(self.filters)}
+        return message(**what, wait=self.wait, mark=self.mark, push=self.push, pace=self.pace)
 
     @classmethod
     def decode(cls, row: Fields) -> FollowRequest:
         """The request read back; raises WireError."""
         places = tuple(map(decode_place, row.maps("places", MAX_PLACES)))
         wait = row.real("wait", 0.0, MAX_WAIT, default=0.0)
-        return cls(places, _filters(row), wait, row.text("mark", MAX_MARK, default=""))
+        mark, push = (row.text(name, MAX_MARK, default="") for name in ("mark", "push"))
+        return cls(places, _filters(row), wait, mark, push, row.real("pace", 0.0, MAX_WAIT, default=0.0))
 
     def decode_reply(self, job_id: str, row: Fields) -> FollowReply:
         """The reply to this request about `job_id`; raises WireError."""

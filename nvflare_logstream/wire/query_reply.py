@@ -147,24 +147,64 @@ class FollowReply(Reply):
         parts: at most one of each log.
         mark: for the next request; it changes with the job's status and with the verdict on any stream.
         busy: as many followers wait as the server lets wait; ask again in a moment.
+        pushed: how many messages were sent before; `parts` go on where the last of them ends.
     """
 
     job: JobStreams
     parts: tuple[FollowedPart, ...]
     mark: str
     busy: bool = False
+    pushed: int = 0
 
     def encode(self) -> dict[str, Any]:
         """The reply as it travels."""
-        parts = [{**encode_place(part.place), "text": part.text} for part in self.parts]
-        return message(**encode_job(self.job), parts=parts, mark=self.mark, busy=self.busy)
+        told = {"parts": _encode_parts(self.parts), "mark": self.mark, "busy": self.busy}
+        return message(**encode_job(self.job), **told, pushed=self.pushed)
 
     @classmethod
     def decode(cls, job_id: str, row: Fields) -> FollowReply:
         """The reply read back; raises WireError."""
-        rows = row.maps("parts", MAX_ROWS)
-        parts = tuple(FollowedPart(decode_place(part), part.text("text", _MAX_TEXT)) for part in rows)
-        return cls(decode_job(job_id, row), parts, row.text("mark", MAX_MARK), row.flag("busy"))
+        job, parts, pushed = (
+            decode_job(job_id, row),
+            _decode_parts(row),
+            row.number("pushed", MAX_ROWS, default=0),
+        )
+        return cls(job, parts, row.text("mark", MAX_MARK), row.flag("busy"), pushed)
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What came in logs that are followed, sent while the reply is still waited for.
+
+    Attributes:
+        name: the request's name for such messages.
+        number: how many were sent before: they may arrive in another order, or not at all.
+        parts: at most one of each log.
+    """
+
+    name: str
+    number: int
+    parts: tuple[FollowedPart, ...]
+
+    def encode(self) -> dict[str, Any]:
+        """The message as it travels."""
+        return message(push=self.name, number=self.number, parts=_encode_parts(self.parts))
+
+    @classmethod
+    def decode(cls, value: object) -> Pushed:
+        """The message read back; raises WireError."""
+        row = Fields(value)
+        check_version(row)
+        return cls(row.text("push", MAX_MARK), row.number("number", MAX_ROWS), _decode_parts(row))
+
+
+def _encode_parts(parts: tuple[FollowedPart, ...]) -> list[dict[str, Any]]:
+    return [{**encode_place(part.place), "text": part.text} for part in parts]
+
+
+def _decode_parts(row: Fields) -> tuple[FollowedPart, ...]:
+    rows = row.maps("parts", MAX_ROWS)
+    return tuple(FollowedPart(decode_place(part), part.text("text", _MAX_TEXT)) for part in rows)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from nvflare.fuel.f3.cellnet.defs import MessageHeaderKey
+from nvflare.fuel.f3.message import Message
 
 from nvflare_logstream.errors import LinkError
-from nvflare_logstream.flare.cell_channel import CellLink, has_receiver, peer_of, serve
+from nvflare_logstream.flare.cell_channel import CellLink, has_receiver, peer_of, pusher, serve, take_pushed
 from nvflare_logstream.wire.peer import Peer
 from tests.unit.fake_runtime import Network
 
@@ -188,3 +192,20 @@ def test_an_insecure_federation_takes_the_name_from_the_origin(network):
     peers = serve_at(network, "server")
     CellLink(network.cell("site-1.job-1"), "job-1").send(b"hello")
     assert peers == [Peer("site-1", "job-1")]
+
+
+def test_what_is_pushed_comes_to_the_admin_who_asked_as_it_is(network):
+    taken: list[bytes] = []
+    take_pushed(network.cell("admin-1"), taken.append)
+    push = pusher(network.cell("server"), Message({MessageHeaderKey.ORIGIN: "admin-1"}))
+    assert push({"text": "é"}) and push({"text": 2})
+    assert [json.loads(message) for message in taken] == [{"text": "é"}, {"text": 2}]
+
+
+def test_a_message_that_cannot_be_pushed_is_said_to_be_so(network, monkeypatch):
+    push = pusher(network.cell("server"), Message({MessageHeaderKey.ORIGIN: "admin-1"}))
+    core = network.cell("server").core_cell
+    monkeypatch.setattr(core, "fire_and_forget", lambda *args, **kwargs: {"admin-1": "target_unreachable"})
+    assert not push({})
+    monkeypatch.setattr(core, "fire_and_forget", lambda *args, **kwargs: 1 / 0)
+    assert not push({})

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nvflare.apis.fl_exception import FLCommunicationError
 from nvflare.fuel.flare_api.api_spec import AuthenticationError, NoConnection, SessionClosed
 
-from nvflare_logstream.client import follow
+from nvflare_logstream.client import follow, poll
 from nvflare_logstream.client.client import LogClient
 from nvflare_logstream.client.model import Event
 from nvflare_logstream.client.query import LogQuery
@@ -46,7 +46,12 @@ class World:
         faults: for each request in turn: the exception that loses it, and whether the server had answered.
         unreachable: how many attempts to come back fail.
         asked: every request that reached the server.
+        pushes: whether the server pushes; a step is then taken after each message, too.
+        on_the_way: what becomes of a pushed message: gets it and what delivers one.
     """
+
+    pushes = False
+    longest = 5.0  # seconds of a poll during which the server may push
 
     def __init__(self, root: Path, idle: float = IDLE):
         self.root, self.idle, self.clock, self.status = root, idle, Clock(), "RUNNING"
@@ -57,6 +62,9 @@ class World:
         self.first: dict[str, int] = {}
         self.written: dict[str, bytes] = {}
         self.api = SimpleNamespace(close=lambda: None)
+        self.on_the_way: Callable[[bytes, Callable[[bytes], None]], None] = lambda message, deliver: deliver(
+            message
+        )
         self.start()
 
     # The server and its sites.
@@ -107,17 +115,39 @@ class World:
         if request["op"] == "follow":
             if self.steps:
                 self.steps.pop(0)()
-            request["wait"] = 0
+            request["wait"], request["pace"] = (self.longest if self.steps else 1e-9) if self.pushes else 0, 0
         if request["op"] == "read" and "reading" not in request:
             self.first[request["site"]] = len(
                 self.store.path(StreamKey(JOB, request["site"], request["file"])).read_bytes()
             )
-        reply = json.loads(json.dumps(self.service.answer(JOB, request)))
+        push = {"push": self._push} if self.pushes else {}
+        reply = json.loads(json.dumps(self.service.answer(JOB, request, **push)))
         if request["op"] == "follow" and reply.get("parts") == [] and reply["mark"] == request["mark"]:
             self.clock.advance(props["wait"])  # as the server would have waited
         if fault:
             raise fault("the answer was lost")
         return reply
+
+    def _push(self, message: dict[str, Any]) -> bool:
+        self.pushed.append(message)
+        self.on_the_way(json.dumps(message).encode(), self._deliver)
+        if self.steps:
+            self.steps.pop(0)()
+        else:
+            self.store.expect({StreamKey(JOB, f"late-{len(self.pushed)}", "log.txt"): "ends the poll"})
+            self.store.wake_readers(JOB)
+        return True
+
+    def _deliver(self, payload: bytes) -> None:
+        self.taken(SimpleNamespace(payload=payload))
+
+    def register_request_cb(self, channel: str, topic: str, cb: Callable[[Any], None]) -> None:
+        self.taken = cb
+
+    def let_push(self) -> None:
+        """Give the session a cell, and let the server push to it."""
+        self.pushes, self.pushed = True, list[dict[str, Any]]()
+        self.api.cell = SimpleNamespace(core_cell=self)
 
     def _get_dict_data(self, found: dict[str, Any]) -> dict[str, Any]:
         return found
@@ -152,6 +182,7 @@ def small_parts():
         patch.setattr(service, "MAX_PART", 100)
         patch.setattr(following, "MAX_PART", 100)
         patch.setattr(log, "BLOCK", 64)
+        patch.setattr(poll, "_LATE_SECONDS", 0.005)
         yield
 
 
@@ -395,6 +426,105 @@ def test_a_server_that_crashed_and_has_less_than_it_gave_out_is_waited_for(world
     assert text_of(world.follow()) == numbered(9).decode() + "more\n"
 
 
+# -- pushed ----------------------------------------------------------------------------------------------
+
+
+def steps_that_push(world: World, count: int) -> list[Callable[[], None]]:
+    return [lambda n=n: world.write("site-1", b"line %d\n" % n) for n in range(count)]
+
+
+def test_new_lines_are_pushed_while_one_poll_lasts_and_shown_as_they_come(world):
+    world.let_push()
+    world.write("site-1", b"begun\n")
+    world.steps = [lambda: None, *steps_that_push(world, 9), lambda: world.end("site-1"), world.over]
+    events = world.follow(LogQuery(sites=("site-1",)))
+    assert text_of(events) == world.written["site-1"].decode()
+    assert len(world.pushed) >= 8, "the first poll has no mark and is answered at once"
+    kinds = [event.kind for event in events]
+    assert all(kinds[at + 1] == "caught up" for at, kind in enumerate(kinds) if kind == "text" and at > 2)
+    polls = [request for request in world.asked if request["op"] == "follow"]
+    assert len(polls) < 9 and len({request["push"] for request in polls}) == len(polls)
+
+
+@pytest.mark.parametrize("lost", [(0,), (3,), (7,), (2, 3), (0, 8)])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_message_that_is_lost_or_late_costs_no_line_and_repeats_none(world, lost, late):
+    """Messages are handled by many threads of the runtime, in any order."""
+    world.let_push()
+    held: list[bytes] = []
+
+    def on_the_way(message: bytes, deliver: Callable[[bytes], None]) -> None:
+        if len(world.pushed) - 1 in lost:
+            held.append(message)
+            return
+        deliver(message)
+        while late and held:
+            deliver(held.pop())
+
+    world.on_the_way = on_the_way
+    world.write("site-1", b"begun\n")
+    world.steps = [lambda: None, *steps_that_push(world, 9), lambda: world.end("site-1"), world.over]
+    events = world.follow(LogQuery(sites=("site-1",)))
+    assert text_of(events) == world.written["site-1"].decode()
+    assert told(events, "site-1") == ["joined", "text", "ended"]
+
+
+def test_what_a_reader_holds_is_bounded_and_the_rest_is_asked_for(world, monkeypatch):
+    monkeypatch.setattr(poll, "_MOST_HELD", 0)
+    world.let_push()
+    world.write("site-1", b"begun\n")
+    world.steps = [lambda: None, *steps_that_push(world, 9), lambda: world.end("site-1"), world.over]
+    assert text_of(world.follow(LogQuery(sites=("site-1",)))) == world.written["site-1"].decode()
+
+
+def test_a_poll_that_pushed_a_part_is_answered(world):
+    """The reader has to come back for more: what it has not shown yet it holds in memory."""
+    world.let_push()
+    world.write("site-1", b"begun\n")
+    world.steps = [lambda: None, *steps_that_push(world, 40), lambda: world.end("site-1"), world.over]
+    assert text_of(world.follow(LogQuery(sites=("site-1",)))) == world.written["site-1"].decode()
+    polls: dict[str, int] = {}
+    for message in world.pushed:
+        size = sum(len(part["text"]) for part in message["parts"])
+        polls[message["push"]] = polls.get(message["push"], 0) + size
+    assert len(polls) > 2 and max(polls.values()) <= 100
+
+
+@pytest.mark.parametrize(
+    "message", [b"", b"[]", b"\xff", b'{"v": 1}', b"[" * 100_000, b'{"v": 2, "push": ""}']
+)
+def test_a_message_that_cannot_be_read_ends_the_following(world, message):
+    world.let_push()
+    world.on_the_way = lambda pushed, deliver: deliver(message)
+    world.write("site-1", b"begun\n")
+    world.steps = [lambda: None, *steps_that_push(world, 2)]
+    with pytest.raises(RetrievalError, match="cannot be read"):
+        world.follow(LogQuery(sites=("site-1",)))
+
+
+def test_messages_of_an_earlier_poll_are_passed_over(world):
+    world.let_push()
+    early: list[bytes] = []
+
+    def on_the_way(message: bytes, deliver: Callable[[bytes], None]) -> None:
+        for other in [*early, message]:
+            deliver(other.replace(b"line", b"lie") if other in early else other)
+        early.append(message.replace(world.pushed[-1]["push"].encode(), b"another"))
+
+    world.on_the_way = on_the_way
+    world.write("site-1", b"begun\n")
+    world.steps = [lambda: None, *steps_that_push(world, 9), lambda: world.end("site-1"), world.over]
+    assert text_of(world.follow(LogQuery(sites=("site-1",)))) == world.written["site-1"].decode()
+
+
+def test_a_server_that_knows_no_messages_is_asked_again_and_again(world):
+    world.let_push()
+    world.pushes = False
+    world.write("site-1", b"begun\n")
+    world.steps = [*steps_that_push(world, 3), lambda: world.end("site-1"), world.over]
+    assert text_of(world.follow(LogQuery(sites=("site-1",)))) == world.written["site-1"].decode()
+
+
 # -- merged ----------------------------------------------------------------------------------------------
 
 
@@ -548,6 +678,23 @@ QUERIES = st.fixed_dictionaries(
 FAULTS = st.lists(st.none() | st.tuples(st.sampled_from(LOST), st.booleans()), max_size=15)
 
 
+def on_the_way(ways: list[str]) -> Callable[[bytes, Callable[[bytes], None]], None]:
+    """What becomes of each message in turn."""
+    held: list[bytes] = []
+
+    def deliver_one(message: bytes, deliver: Callable[[bytes], None]) -> None:
+        way = ways.pop(0) if ways else "as sent"
+        if way == "late":
+            held.append(message)
+        elif way != "lost":
+            for _ in range(2 if way == "twice" else 1):
+                deliver(message)
+            while held:
+                deliver(held.pop())
+
+    return deliver_one
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.data(),
@@ -556,9 +703,10 @@ FAULTS = st.lists(st.none() | st.tuples(st.sampled_from(LOST), st.booleans()), m
     FAULTS,
     st.lists(st.booleans(), max_size=6),
     st.booleans(),
+    st.none() | st.lists(st.sampled_from(["lost", "late", "twice", "as sent"]), max_size=9),
 )
 def test_no_fault_loses_or_repeats_a_line(
-    memory_path_factory, data, logs, bounds, faults, unreachable, merged
+    memory_path_factory, data, logs, bounds, faults, unreachable, merged, ways
 ):
     """Connections break before or after any answer, servers crash, logs come in any pieces; any filters."""
     with memory_path_factory() as root:
@@ -580,6 +728,9 @@ def test_no_fault_loses_or_repeats_a_line(
             world.steps += [lambda site=site: write(site, 1 << 20), lambda site=site: world.end(site)]
         world.steps.append(world.over)
         world.faults, world.unreachable = faults, unreachable
+        if ways is not None:
+            world.let_push()
+            world.longest, world.on_the_way = 0.005, on_the_way(ways)
         events = world.follow(LogQuery(sites=("all",), **bounds), merged=merged)
         world.store.close()
 
