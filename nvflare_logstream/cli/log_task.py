@@ -32,6 +32,8 @@ _NOTICES = {
     EventKind.MISSING: "no log",
     EventKind.LOST_CONTACT: "no contact with the server, trying again",
     EventKind.BACK: "in contact with the server again",
+    EventKind.AWAITED: "no such site yet",
+    EventKind.PAST: "--until has passed",
     EventKind.OVER: "over",
 }
 
@@ -174,7 +176,11 @@ class LogTask:
     def follow(self, merged: bool = False) -> int:
         """Show what is there and what comes, until the job and its logs are over.
 
-        Returns the exit code: 0 if the job ended well and there was any of the logs, otherwise 1.
+        Returns the exit code: 0 if the job ended well, or the query's time has passed, and there was any of
+        the logs, otherwise 1.
+
+        Raises:
+            RetrievalError: LOG_NOT_FOUND, if a name is that of no site of the job.
         """
         any_log, code = ALL_SITES in self.query.sites, REFUSED
         for event in self.client.follow(self.job_id, self.query, merged):
@@ -183,8 +189,9 @@ class LogTask:
                 self.printer.text(event.stream, event.text)
                 continue
             self.printer.pause()
-            if event.kind is EventKind.OVER:
-                code = OK if event.text == COMPLETED and any_log else REFUSED
+            if event.kind in (EventKind.OVER, EventKind.PAST):
+                ended_well = event.kind is EventKind.PAST or event.text == COMPLETED
+                code = OK if ended_well and any_log else REFUSED
                 self._say_over(event, code)
             elif event.kind is not EventKind.CAUGHT_UP:
                 self._say(event)

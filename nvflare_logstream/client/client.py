@@ -133,9 +133,9 @@ class LogClient:
         """Read, and go on reading as the log grows, until the job is over and every stream is closed.
 
         With `merged`, what is there of several sites comes in the order of its corrected time; no more than a
-        part of each log is held for it. The last event is OVER, with the job's status. Following survives
-        rotation, a frozen or restarted server (where the port can reconnect) and the job's archiving, without
-        a lost or repeated line.
+        part of each log is held for it. The last event is OVER, with the job's status, or PAST where the
+        query's `until` has passed. Following survives rotation, a frozen or restarted server (where the port
+        can reconnect) and the job's archiving, without a lost or repeated line.
         """
         return Follow(self._port, job_id, query, self._clock, self._sleep, merged).events()
 

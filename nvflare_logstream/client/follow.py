@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 from nvflare_logstream.client import merge
 from nvflare_logstream.client.model import Event, EventKind, JobStreams
+from nvflare_logstream.client.notices import Notices, missing, seconds_until
 from nvflare_logstream.client.parts import PATIENCE, ask_streams, read_parts
 from nvflare_logstream.client.port import Port, PushPort
 from nvflare_logstream.client.query import LogQuery
 from nvflare_logstream.errors import ErrorCode, LostContactError, NoReconnectError, RetrievalError
-from nvflare_logstream.names import SERVER_SITE
-from nvflare_logstream.streams import State, Stream, Verdict, in_words
+from nvflare_logstream.streams import State, Stream
 from nvflare_logstream.wire.queries import MAX_WAIT, FollowedPart, FollowReply, FollowRequest, Place, Pushed
 
 _BUSY_PAUSE = 0.5  # seconds, when the server has as many waiting followers as it takes
@@ -54,9 +54,7 @@ class Follow:
         self._filters = query.filters().unbounded()  # of what comes after the first text
         self._places: dict[str, Place] = {}  # by site, since its log was begun
         self._begun: set[str] = set()  # sites of which all that was there at first has been read
-        self._known: dict[str, Stream] = {}  # by site, as it was the last time
-        self._was_live: dict[str, bool] = {}  # by site, since it was first heard of
-        self._ended: set[str] = set()
+        self._notices = Notices(self._read_to_end)
         self._mark = ""  # what the server last told: it answers at once when that changes
         self._over_since: float | None = None
         self._back_since = -1.0  # when contact was found again, for the first time since the server answered
@@ -87,26 +85,30 @@ class Follow:
         job = ask_streams(self._port, self._job_id)
         self._query = self._query.fixed(job.now)
         self._filters = self._query.filters().unbounded()
-        behind = bool(self._begun)  # what came while there was no contact is still to be asked for
+        behind = more = bool(self._begun)  # what came while there was no contact is still to be asked for
         while True:
             chosen = self._chosen(job)
-            yield from self._arrivals(chosen)
+            yield from self._notices.unknown(self._query, job)
+            yield from self._notices.arrivals(chosen)
             yield from self._first_texts(chosen)
-            yield from self._departures(chosen)
-            self._known = {stream.site: stream for stream in chosen}
+            yield from self._notices.departures(chosen)
             yield Event(EventKind.CAUGHT_UP, "", "")
             if self._finished(job, chosen) and not behind:
-                yield from self._missing(job, chosen)
+                yield from missing(self._query, job, [one for one in chosen if one.site not in self._begun])
                 yield Event(EventKind.OVER, "", job.status)
                 return
+            left = seconds_until(self._query, job.now, chosen)
+            if left is not None and left <= 0 and not more:
+                yield Event(EventKind.PAST, "", job.status)
+                return
             asked = self._clock()
-            request = self._request()
-            busy = False
+            request, busy, more = self._request(left), False, False
             for reply in self._replies(request):
                 self._heard = self._clock()
                 if isinstance(reply, FollowReply):
                     job, self._mark, busy = reply.job, reply.mark, reply.busy
                     behind = bool(reply.parts or reply.pushed)
+                more = more or any(part.text for part in reply.parts)
                 yield from self._new_texts(reply.parts, job)
                 yield Event(EventKind.CAUGHT_UP, "", "")
             pause = _BUSY_PAUSE if busy else _LEAST_SECONDS - (self._clock() - asked)
@@ -126,9 +128,10 @@ class Follow:
         begun = {site: streams.get((site, place.file)) for site, place in self._places.items()}
         return [begun.get(stream.site) or stream for stream in chosen]
 
-    def _request(self) -> FollowRequest:
+    def _request(self, left: float | None) -> FollowRequest:
         places = tuple(place for site, place in self._places.items() if site in self._begun)
         wait = MAX_WAIT if self._over_since is None else _LATE_SECONDS / 5
+        wait = wait if left is None else max(0.0, min(wait, left))
         pace = _MERGING_PACE if self._merged else _PACE
         return FollowRequest(places, self._filters, wait, self._mark, pace=pace)
 
@@ -193,41 +196,6 @@ class Follow:
             self._places[site], self._moved = part.place, self._clock()
             texts[stream] = part.text
         yield from self._texts(list(texts), lambda stream: iter([texts[stream]]))
-
-    def _arrivals(self, chosen: list[Stream]) -> Iterator[Event]:
-        for stream in chosen:
-            if stream.state is State.EXPECTED:
-                continue
-            was_live = self._was_live.get(stream.site)
-            # Noted at once: a connection lost before the turn is over must not tell it again.
-            self._was_live[stream.site] = stream.live
-            if stream.live and not was_live:
-                kind = EventKind.JOINED if was_live is None else EventKind.RECONNECTED
-                yield Event(kind, stream.site, "", stream)
-
-    def _departures(self, chosen: list[Stream]) -> Iterator[Event]:
-        for stream in chosen:
-            before = self._known.get(stream.site)
-            if len(stream.lost) > len(before.lost if before else ()):
-                yield Event(EventKind.LOST, stream.site, stream.verdict_reason, stream)
-            if stream.ended and stream.site not in self._ended and self._read_to_end(stream):
-                self._ended.add(stream.site)
-                text = "; ".join(filter(None, (stream.standing, stream.outcome)))
-                yield Event(EventKind.ENDED, stream.site, text, stream)
-            elif stream.state is State.REFUSED and not (before and before.state is State.REFUSED):
-                yield Event(EventKind.REFUSED, stream.site, stream.verdict_reason, stream)
-            elif stream.silent and not (before and before.silent):
-                yield Event(EventKind.SILENT, stream.site, stream.verdict_reason, stream)
-
-    def _missing(self, job: JobStreams, chosen: list[Stream]) -> Iterator[Event]:
-        notices = [
-            Event(EventKind.MISSING, stream.site, stream.standing, stream)
-            for stream in chosen
-            if stream.state is State.EXPECTED and stream.site not in self._begun
-        ]
-        for name, reason in self._query.unmatched(job.streams).items():
-            notices.append(Event(EventKind.MISSING, name, in_words(Verdict.NEVER_SEEN, reason)))
-        yield from sorted(notices, key=lambda event: (event.site != SERVER_SITE, event.site))
 
     def _read_to_end(self, stream: Stream) -> bool:
         return stream.site in self._begun and self._places[stream.site].reading.offset >= stream.end

@@ -40,10 +40,12 @@ class EventKind(Word):
     LOST = "lost"
     ENDED = "ended"
     MISSING = "missing"
+    AWAITED = "awaited"  # names of no site, as far as the sites are known
     LOST_CONTACT = "lost contact"  # with the server
     BACK = "back"  # in contact with the server
     CAUGHT_UP = "caught up"  # all text that was there has been given out
-    OVER = "over"  # always the last
+    PAST = "past"  # the last: the time that the query ends with has passed
+    OVER = "over"  # the last otherwise
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,9 @@ class Event:
     Attributes:
         kind: what happened.
         site: the site, or the query's name for one that matched none; empty for LOST_CONTACT, BACK,
-            CAUGHT_UP and OVER.
-        text: the log's text, or the notice in words; for OVER the job's status in the runtime's words.
+            CAUGHT_UP, PAST and OVER.
+        text: the log's text, or the notice in words; for PAST and OVER the job's status in the runtime's
+            words.
         stream: the stream, where there is one.
     """
 

@@ -28,7 +28,7 @@ from nvflare_logstream.wire.queries import (
 # Long polls at a time: the runtime has 64 threads for everything; further followers are sent back at once.
 MAX_WAITING = 16
 _MOST_SECONDS = 2.0  # that one look for new text takes
-_REST = 20  # times as long as a look took, until the next: a follower takes a twentieth of a core at most
+_REST = 20  # times the work of a look that it is rested: a follower takes a twentieth of a core at most
 _LONGEST_REST = 1.0  # seconds
 _FiltersFor = Callable[[int | None], Filters]  # by a site's offset from UTC
 Push = Callable[[dict[str, Any]], bool]  # sends a message to the follower; false if that did not work
@@ -63,7 +63,7 @@ class Followers:
         parts: dict[StreamKey, FollowedPart] = {}
         pushed = size = 0
         while True:
-            began, changes = time.monotonic(), self._logs.changes(job_id)
+            began, changes = time.thread_time(), self._logs.changes(job_id)
             job = self._logs.job(job_id)
             new = self._new_parts(places, filters_for, job)
             parts |= new
@@ -79,7 +79,7 @@ class Followers:
                 if not push(Pushed(request.push, pushed, tuple(parts.values())).encode()):
                     break
                 pushed, parts = pushed + 1, {}
-                rest = max(request.pace, min(_REST * (time.monotonic() - began), _LONGEST_REST))
+                rest = max(request.pace, min(_REST * (time.thread_time() - began), _LONGEST_REST))
             if not self._waiting.acquire(blocking=False):
                 busy = True
                 break

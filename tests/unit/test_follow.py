@@ -426,6 +426,98 @@ def test_a_server_that_crashed_and_has_less_than_it_gave_out_is_waited_for(world
     assert text_of(world.follow()) == numbered(9).decode() + "more\n"
 
 
+# -- names, and an end in time ---------------------------------------------------------------------------
+
+
+def expect(world: World, *sites: str) -> None:
+    for site in sites:
+        world.store.expect({StreamKey(JOB, site, "log.txt"): "nothing came yet"})
+
+
+@pytest.mark.parametrize("sites", [("typo",), ("site-1", "typo"), ("x*",)])
+def test_a_name_of_no_site_ends_a_following_at_once_and_names_those_there_are(world, sites):
+    expect(world, "site-1", "site-2")
+    world.write("server", b"begun\n")
+    began = world.clock.now
+    wanted = f"^{sites[-1].replace('*', '.')}: no such site in this job; the job has server, site-1, site-2$"
+    with pytest.raises(RetrievalError, match=wanted) as caught:
+        world.follow(LogQuery(sites=sites))
+    assert caught.value.code == "LOG_NOT_FOUND" and f"status {JOB}" in caught.value.hint
+    assert world.clock.now - began < 1
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_while_the_jobs_sites_are_not_known_that_is_said_once_and_the_names_are_checked_later(world, known):
+    """The server's own log comes first; a site's may come before the sites are recorded."""
+    world.status = "DISPATCHED"
+    world.write("server", b"begun\n")
+    if known:
+        world.write("site-1", b"early\n")
+
+    def told_sites() -> None:
+        expect(world, "site-1", "site-2")
+        world.status = "RUNNING"
+
+    world.steps = [lambda: None, lambda: world.write("server", b"more\n"), lambda: None, told_sites]
+    given: list[Event] = []
+
+    def read_on() -> None:
+        for event in world.events(LogQuery(sites=("server", "typo"))):
+            given.append(event)
+
+    with pytest.raises(RetrievalError, match="the job has server, site-1, site-2"):
+        read_on()
+    awaited = [(event.site, event.text) for event in given if event.kind == "awaited"]
+    assert awaited == [("typo", "the job has not told its sites yet")]
+    assert text_of(given, "server") == "begun\nmore\n"
+
+
+def test_a_site_that_is_recorded_late_is_followed(world):
+    world.status = "DISPATCHED"
+    world.write("server", b"begun\n")
+
+    def told_sites() -> None:
+        expect(world, "site-1")
+        world.status = "RUNNING"
+
+    steps = [lambda: world.write("site-1", b"one\n"), lambda: world.end("site-1"), world.over]
+    world.steps = [lambda: None, told_sites, *steps]
+    events = world.follow(LogQuery(sites=("site-1",)))
+    assert text_of(events) == "one\n" and told(events, "site-1") == ["awaited", "joined", "text", "ended"]
+
+
+@pytest.mark.parametrize("until", ["2026-04-28T10:00:00", "1m", "2026-04-28T10:00:00Z"])
+def test_an_end_in_the_past_ends_a_following_when_what_was_before_it_has_been_read(world, until):
+    world.write("site-1", numbered(30) + b"2027-01-15 08:00:05,000 - n - INFO - now\n")
+    began = world.clock.now
+    events = world.follow(LogQuery(sites=("all",), until=until))
+    wanted = numbered(30) if until == "1m" else numbered(1)
+    assert text_of(events) == wanted.decode()
+    assert (events[-1].kind, events[-1].text) == ("past", "RUNNING") and world.clock.now - began < 5
+
+
+def test_an_end_in_the_future_is_waited_for_and_no_longer(world):
+    """The present is 2027-01-15 08:00:00; lines later than the end go on coming and are not shown."""
+    world.write("site-1", b"2027-01-15 08:00:00,000 - n - INFO - first\n")
+    late = [
+        lambda n=n: world.write("site-1", b"2027-01-15 08:00:%02d,000 - n - INFO - later\n" % n)
+        for n in (5, 25, 28, 29)
+    ]
+    world.steps = [lambda: None, *late]
+    began = world.clock.now
+    events = world.follow(LogQuery(sites=("site-1",), until="2027-01-15T08:00:20Z"))
+    assert [line.split()[-1] for line in text_of(events).splitlines()] == ["first", "later"]
+    # The clock of this server goes on behind each answer, so that the last poll begins one too late.
+    assert events[-1].kind == "past" and 20 < world.clock.now - began < 22 + MAX_WAIT
+
+
+def test_a_job_that_is_over_is_told_to_be_over_whatever_the_end(world):
+    world.write("site-1", numbered(3))
+    world.end("site-1")
+    world.over()
+    assert told(world.follow(LogQuery(sites=("all",), until="2026-04-28T10:00:00")))[-1] == "over"
+
+
 # -- pushed ----------------------------------------------------------------------------------------------
 
 

@@ -204,10 +204,13 @@ def test_a_program_reads_one_event_a_line_and_one_that_is_terminal(capsys):
         (("a",), (EventKind.MISSING,), COMPLETED, 1),
         (("a",), (EventKind.REFUSED,), COMPLETED, 1),
         (("all",), (EventKind.MISSING,), COMPLETED, 0),
+        (("a",), (EventKind.JOINED, EventKind.PAST), "RUNNING", 0),
+        (("a",), (EventKind.AWAITED, EventKind.PAST), "RUNNING", 1),
     ],
 )
 def test_the_exit_code_is_the_jobs_outcome_if_there_was_any_log(capsys, sites, kinds, status, code):
-    events = (*(Event(kind, "a", "") for kind in kinds), Event(EventKind.OVER, "", status))
+    *kinds, last = kinds if kinds[-1] is EventKind.PAST else (*kinds, EventKind.OVER)
+    events = (*(Event(kind, "a", "") for kind in kinds), Event(last, "", status))
     for printer, form in ((on_terminal(), Format.TEXT), (EventPrinter(), Format.JSONL)):
         assert task(Client(events=events), printer, form, sites=sites).follow() == code
     said = capsys.readouterr()
