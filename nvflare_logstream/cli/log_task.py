@@ -183,17 +183,23 @@ class LogTask:
             RetrievalError: LOG_NOT_FOUND, if a name is that of no site of the job.
         """
         any_log, code = ALL_SITES in self.query.sites, REFUSED
-        for event in self.client.follow(self.job_id, self.query, merged):
+        for event in self.client.follow(self.job_id, self.query, merged, self.printer.grows):
             any_log |= event.kind in (EventKind.TEXT, EventKind.JOINED, EventKind.ENDED)
             if event.kind is EventKind.TEXT and event.stream:
                 self.printer.text(event.stream, event.text)
                 continue
-            self.printer.pause()
+            if event.kind is EventKind.GROWING and event.stream:
+                self.printer.grow(event.stream, event.text)
+                continue
+            if event.kind is EventKind.CAUGHT_UP:
+                self.printer.pause()
+                continue
+            self.printer.interrupt()
             if event.kind in (EventKind.OVER, EventKind.PAST):
                 ended_well = event.kind is EventKind.PAST or event.text == COMPLETED
                 code = OK if ended_well and any_log else REFUSED
                 self._say_over(event, code)
-            elif event.kind is not EventKind.CAUGHT_UP:
+            else:
                 self._say(event)
         self.printer.close()
         return code

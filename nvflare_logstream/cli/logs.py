@@ -162,4 +162,5 @@ def _terminal(
         prefix=prefixed,
         headers=several and not (prefixed or merge or follow),
         colour=colour,
+        last_states=follow,
     )

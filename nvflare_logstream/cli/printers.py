@@ -13,6 +13,7 @@ import typer
 
 from nvflare_logstream import lines
 from nvflare_logstream.cli.output import notice, print_json
+from nvflare_logstream.cli.progress import Progress
 from nvflare_logstream.client.disk import writing
 from nvflare_logstream.client.merge import split_lines
 from nvflare_logstream.errors import ErrorCode, RetrievalError
@@ -48,6 +49,18 @@ class Printer(ABC):
     def pause(self) -> None:  # noqa: B027 - most printers keep nothing
         """Show what was kept: all text that was there has been given."""
 
+    @property
+    def grows(self) -> bool:
+        """Whether lines are shown that have not ended."""
+        return False
+
+    def grow(self, stream: Stream, text: str) -> None:  # noqa: B027 - most printers show whole lines only
+        """Show how the last line of a site reads now, which has not ended."""
+
+    def interrupt(self) -> None:
+        """Make room for a notice."""
+        self.pause()
+
     def close(self) -> None:
         """Show what was kept: nothing more will come."""
         self.pause()
@@ -64,11 +77,15 @@ class TerminalPrinter(Printer):
         prefix: put the site's name before each line; otherwise, with `headers`, before each site's text.
         headers: print a line with the site's name before its text, as the runtime's command does.
         colour: colour names and levels, and show the log's control characters instead of sending them.
+        last_states: of a line that overwrites itself with carriage returns, print what it reads at last; on a
+            terminal also while it grows.
     """
 
-    def __init__(self, *, prefix: bool, headers: bool, colour: bool):
+    def __init__(self, *, prefix: bool, headers: bool, colour: bool, last_states: bool = False):
         self._prefix, self._headers, self._colour = prefix, headers, colour
         self._safe = colour or sys.stdout.isatty()
+        self._last_states = last_states
+        self._progress = Progress(sys.stdout) if last_states and sys.stdout.isatty() else None
         self._colours: dict[str, str] = {}
         self._json: dict[str, bool] = {}
         self._shown, self._empty = "", False  # whose header was printed last, and whether nothing followed
@@ -80,16 +97,40 @@ class TerminalPrinter(Printer):
         if not text:
             return
         self._empty = False
+        if self._progress:
+            self._progress.end(stream.site)
+        if self._last_states:
+            text = lines.last_states(text)
         self._write(stream.site, text)
 
     def pause(self) -> None:
         """Let it be seen."""
+        if self._progress:
+            self._progress.show()
+        sys.stdout.flush()
+
+    @property
+    def grows(self) -> bool:
+        """Whether lines are shown that have not ended."""
+        return self._progress is not None
+
+    def grow(self, stream: Stream, text: str) -> None:
+        """Show how the last line of a site reads now, at the next `pause`."""
+        if self._progress:
+            shown = lines.in_one_line(text)
+            self._progress.grow(stream.site, f"{stream.site} {shown}" if self._prefix else shown)
+
+    def interrupt(self) -> None:
+        """Make room for a notice."""
+        if self._progress:
+            self._progress.hide()
         sys.stdout.flush()
 
     def close(self) -> None:
         """Only now is it known that the last site had nothing."""
+        self.interrupt()
         self._end_site()
-        self.pause()
+        sys.stdout.flush()
 
     def _header(self, site: str) -> None:
         if self._shown != site:

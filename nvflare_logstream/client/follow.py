@@ -37,6 +37,7 @@ class Follow:
         clock: gives seconds that only grow.
         sleep: waits some seconds.
         merged: give the lines of all sites in the order of their corrected time, as far as they are there.
+        growing: tell of lines too that have not ended and overwrite themselves.
     """
 
     def __init__(
@@ -47,9 +48,12 @@ class Follow:
         clock: Callable[[], float],
         sleep: Callable[[float], None],
         merged: bool = False,
+        growing: bool = False,
     ):
         self._port, self._job_id, self._query = port, job_id, query
         self._clock, self._sleep, self._merged = clock, sleep, merged
+        # Of an unfinished line nobody knows yet whether the filters keep it.
+        self._growing = growing and query.grep is None and query.level is None
         self._clocks: dict[str, merge.Clock] = {}  # by site, for merging
         self._filters = query.filters().unbounded()  # of what comes after the first text
         self._places: dict[str, Place] = {}  # by site, since its log was begun
@@ -110,6 +114,8 @@ class Follow:
                     behind = bool(reply.parts or reply.pushed)
                 more = more or any(part.text for part in reply.parts)
                 yield from self._new_texts(reply.parts, job)
+                if isinstance(reply, Pushed):
+                    yield from self._grown(reply, job)
                 yield Event(EventKind.CAUGHT_UP, "", "")
             pause = _BUSY_PAUSE if busy else _LEAST_SECONDS - (self._clock() - asked)
             self._sleep(max(0.0, pause))
@@ -133,7 +139,7 @@ class Follow:
         wait = MAX_WAIT if self._over_since is None else _LATE_SECONDS / 5
         wait = wait if left is None else max(0.0, min(wait, left))
         pace = _MERGING_PACE if self._merged else _PACE
-        return FollowRequest(places, self._filters, wait, self._mark, pace=pace)
+        return FollowRequest(places, self._filters, wait, self._mark, pace=pace, growing=self._growing)
 
     def _first_texts(self, chosen: list[Stream]) -> Iterator[Event]:
         """What is there of logs that have joined."""
@@ -196,6 +202,13 @@ class Follow:
             self._places[site], self._moved = part.place, self._clock()
             texts[stream] = part.text
         yield from self._texts(list(texts), lambda stream: iter([texts[stream]]))
+
+    def _grown(self, pushed: Pushed, job: JobStreams) -> Iterator[Event]:
+        streams = {(stream.site, stream.file): stream for stream in job.streams}
+        for line in pushed.growing:
+            place = self._places.get(line.site)
+            if place and place.file == line.file:
+                yield Event(EventKind.GROWING, line.site, line.text, streams.get((line.site, line.file)))
 
     def _read_to_end(self, stream: Stream) -> bool:
         return stream.site in self._begun and self._places[stream.site].reading.offset >= stream.end

@@ -33,6 +33,7 @@ class EventKind(Word):
     """What happened while following."""
 
     TEXT = "text"  # whole lines
+    GROWING = "growing"  # a line that has not ended overwrites itself: how it reads now, instead of before
     JOINED = "joined"
     SILENT = "silent"
     RECONNECTED = "reconnected"

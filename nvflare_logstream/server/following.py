@@ -9,6 +9,7 @@ from functools import cache
 from threading import BoundedSemaphore
 from typing import Any
 
+from nvflare_logstream import lines
 from nvflare_logstream.errors import LogNotFoundError
 from nvflare_logstream.filters.bounds import has_time, is_json
 from nvflare_logstream.filters.log import last_line_end
@@ -16,10 +17,12 @@ from nvflare_logstream.filters.rules import Filters
 from nvflare_logstream.server.job_logs import JobLogs
 from nvflare_logstream.streams import State, Stream, StreamKey
 from nvflare_logstream.wire.queries import (
+    MAX_GROWING,
     MAX_PART,
     FollowedPart,
     FollowReply,
     FollowRequest,
+    Growing,
     JobStreams,
     Place,
     Pushed,
@@ -61,6 +64,7 @@ class Followers:
         places = {StreamKey(job_id, place.site, place.file): place for place in request.places}
         filters_for = cache(request.filters.unbounded().for_site)  # most sites are in one time zone
         parts: dict[StreamKey, FollowedPart] = {}
+        growing: dict[StreamKey, str] = {}
         pushed = size = 0
         while True:
             began, changes = time.thread_time(), self._logs.changes(job_id)
@@ -71,12 +75,14 @@ class Followers:
             mark, rest = _mark(job), 0.0
             if deadline <= time.monotonic() or mark != request.mark:
                 break
+            grown = self._grown(places, job, growing) if request.growing and request.push else ()
+            text = sum(len(part.text) for part in parts.values())
             # New lines of which the filters keep none are no reason to answer; `places` has where they end.
-            if text := sum(len(part.text) for part in parts.values()):
-                size += text
+            if text or grown:
+                size += text + sum(len(line.text) for line in grown)
                 if push is None or not request.push or size > MAX_PART:  # the follower holds what it is sent
                     break
-                if not push(Pushed(request.push, pushed, tuple(parts.values())).encode()):
+                if not push(Pushed(request.push, pushed, tuple(parts.values()), grown).encode()):
                     break
                 pushed, parts = pushed + 1, {}
                 rest = max(request.pace, min(_REST * (time.thread_time() - began), _LONGEST_REST))
@@ -114,6 +120,24 @@ class Followers:
             if size >= MAX_PART:
                 break
         return parts
+
+    def _grown(
+        self, places: dict[StreamKey, Place], job: JobStreams, told: dict[StreamKey, str]
+    ) -> tuple[Growing, ...]:
+        """Unfinished lines that overwrite themselves and have changed since they were noted in `told`."""
+        grown = []
+        for stream in job.streams:
+            place = places.get(stream.key)
+            if place is None or stream.state is not State.OPEN or stream.end <= place.reading.offset:
+                continue
+            start = max(place.reading.offset, stream.end - MAX_GROWING)
+            data = self._logs.log_lines(stream).read(start, stream.end - start)
+            if b"\r" in data and b"\n" not in data:
+                text = lines.last_states(data.decode(errors="replace")).rstrip("\r")
+                if told.get(stream.key) != text:
+                    told[stream.key] = text
+                    grown.append(Growing(stream.site, stream.file, text))
+        return tuple(grown)
 
     def _new_part(
         self, stream: Stream, place: Place, filters: Filters, most: int, seconds: float

@@ -16,12 +16,14 @@ from nvflare_logstream.wire.fields import Fields
 from nvflare_logstream.wire.job_streams import JobStreams
 from nvflare_logstream.wire.message import MAX_OFFSET
 from nvflare_logstream.wire.query_reply import (
+    MAX_GROWING,
     MAX_MARK,
     DigestReply,
     ErrorReply,
     FetchReply,
     FollowedPart,
     FollowReply,
+    Growing,
     Pushed,
     ReadReply,
     Reply,
@@ -44,6 +46,7 @@ from nvflare_logstream.wire.query_values import (
 from nvflare_logstream.words import Word
 
 __all__ = [
+    "MAX_GROWING",
     "MAX_PART",
     "MAX_PLACES",
     "MAX_WAIT",
@@ -57,6 +60,7 @@ __all__ = [
     "FollowReply",
     "FollowRequest",
     "FollowedPart",
+    "Growing",
     "JobStreams",
     "Operation",
     "Place",
@@ -179,6 +183,7 @@ class FollowRequest(Request[FollowReply]):
         mark: of the last reply; empty at first, which is answered at once.
         push: what messages are called that the server may send while it waits; empty: none.
         pace: least seconds between two of them.
+        growing: push lines too that have not ended, where they overwrite themselves.
     """
 
     operation = Operation.FOLLOW
@@ -188,12 +193,14 @@ class FollowRequest(Request[FollowReply]):
     mark: str = ""
     push: str = ""
     pace: float = 0.0
+    growing: bool = False
 
     def encode(self) -> dict[str, Any]:
         """The request as it travels."""
         places = list(map(encode_place, self.places))
         what = {"op": self.operation, "places": places, "filters": encode_filters(self.filters)}
-        return message(**what, wait=self.wait, mark=self.mark, push=self.push, pace=self.pace)
+        pushed = {"push": self.push, "pace": self.pace, "growing": self.growing}
+        return message(**what, wait=self.wait, mark=self.mark, **pushed)
 
     @classmethod
     def decode(cls, row: Fields) -> FollowRequest:
@@ -201,7 +208,8 @@ class FollowRequest(Request[FollowReply]):
         places = tuple(map(decode_place, row.maps("places", MAX_PLACES)))
         wait = row.real("wait", 0.0, MAX_WAIT, default=0.0)
         mark, push = (row.text(name, MAX_MARK, default="") for name in ("mark", "push"))
-        return cls(places, _filters(row), wait, mark, push, row.real("pace", 0.0, MAX_WAIT, default=0.0))
+        pace = row.real("pace", 0.0, MAX_WAIT, default=0.0)
+        return cls(places, _filters(row), wait, mark, push, pace, row.flag("growing"))
 
     def decode_reply(self, job_id: str, row: Fields) -> FollowReply:
         """The reply to this request about `job_id`; raises WireError."""

@@ -28,6 +28,7 @@ from nvflare_logstream.wire.query_values import (
 _MAX_TEXT = 1 << 26  # characters; a line is never cut in two, and may be longer than a part
 _MAX_ERROR = 1 << 16  # characters
 MAX_MARK = 64  # characters
+MAX_GROWING = 4096  # characters, and bytes, of a line that is still being written
 _CODES = frozenset(code.value for code in ErrorCode)
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -138,6 +139,14 @@ class FollowedPart(NamedTuple):
     text: str
 
 
+class Growing(NamedTuple):
+    """A line that has not ended yet and overwrites itself with carriage returns: how it reads now."""
+
+    site: str
+    file: str
+    text: str
+
+
 @dataclass(frozen=True)
 class FollowReply(Reply):
     """What came since the last reply.
@@ -180,22 +189,29 @@ class Pushed:
         name: the request's name for such messages.
         number: how many were sent before: they may arrive in another order, or not at all.
         parts: at most one of each log.
+        growing: lines that have grown, where the request asks for them.
     """
 
     name: str
     number: int
     parts: tuple[FollowedPart, ...]
+    growing: tuple[Growing, ...] = ()
 
     def encode(self) -> dict[str, Any]:
         """The message as it travels."""
-        return message(push=self.name, number=self.number, parts=_encode_parts(self.parts))
+        growing = [line._asdict() for line in self.growing]
+        return message(push=self.name, number=self.number, parts=_encode_parts(self.parts), growing=growing)
 
     @classmethod
     def decode(cls, value: object) -> Pushed:
         """The message read back; raises WireError."""
         row = Fields(value)
         check_version(row)
-        return cls(row.text("push", MAX_MARK), row.number("number", MAX_ROWS), _decode_parts(row))
+        growing = tuple(
+            Growing(line.site("site"), line.name("file"), line.text("text", MAX_GROWING))
+            for line in row.maps("growing", MAX_ROWS)
+        )
+        return cls(row.text("push", MAX_MARK), row.number("number", MAX_ROWS), _decode_parts(row), growing)
 
 
 def _encode_parts(parts: tuple[FollowedPart, ...]) -> list[dict[str, Any]]:

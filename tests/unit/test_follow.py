@@ -120,8 +120,10 @@ class World:
             self.first[request["site"]] = len(
                 self.store.path(StreamKey(JOB, request["site"], request["file"])).read_bytes()
             )
-        push = {"push": self._push} if self.pushes else {}
+        push, asked = ({"push": self._push} if self.pushes else {}), self.store
         reply = json.loads(json.dumps(self.service.answer(JOB, request, **push)))
+        if self.store is not asked:
+            raise ConnectionError("the server crashed while it was waiting")
         if request["op"] == "follow" and reply.get("parts") == [] and reply["mark"] == request["mark"]:
             self.clock.advance(props["wait"])  # as the server would have waited
         if fault:
@@ -615,6 +617,66 @@ def test_a_server_that_knows_no_messages_is_asked_again_and_again(world):
     world.write("site-1", b"begun\n")
     world.steps = [*steps_that_push(world, 3), lambda: world.end("site-1"), world.over]
     assert text_of(world.follow(LogQuery(sites=("site-1",)))) == world.written["site-1"].decode()
+
+
+# -- lines that grow by carriage returns -------------------------------------------------------------------
+
+
+def grow(world: World, *states: str) -> list[Callable[[], None]]:
+    return [lambda state=state: world.write("site-1", b"\r" + state.encode()) for state in states]
+
+
+def growing(world: World, **wanted: Any) -> tuple[list[Event], list[str]]:
+    port = SessionPort(world, world.reconnect)  # type: ignore[arg-type]
+    client = LogClient(port, world.clock, world.clock.advance)
+    events = list(client.follow(JOB, LogQuery(sites=("all",), **wanted), growing=True))
+    return events, [event.text for event in events if event.kind == "growing"]
+
+
+def test_a_line_that_overwrites_itself_is_told_as_it_reads_now_and_comes_whole_at_its_end(world):
+    world.let_push()
+    world.write("site-1", b"begun\n")
+    steps = grow(world, "10 %", "20 %", "50 \u2588")
+    world.steps = [
+        lambda: None,
+        *steps,
+        lambda: world.write("site-1", b"\rdone\n"),
+        lambda: world.end("site-1"),
+    ]
+    world.steps.append(world.over)
+    events, states = growing(world)
+    assert states == ["10 %", "20 %", "50 \u2588"]
+    assert text_of(events) == world.written["site-1"].decode()
+    assert text_of(events).endswith("\r10 %\r20 %\r50 \u2588\rdone\n"), "the filters' idea of a line stays"
+
+
+def test_an_unfinished_line_without_carriage_returns_is_waited_for(world):
+    world.let_push()
+    world.write("site-1", b"begun\n")
+    world.longest = 0.01
+    world.steps = [
+        lambda: None,
+        lambda: world.write("site-1", b"half a "),
+        lambda: world.write("site-1", b"line\n"),
+    ]
+    world.steps += [lambda: world.end("site-1"), world.over]
+    assert growing(world)[1] == []
+
+
+@pytest.mark.parametrize("wanted", [{"grep": "%"}, {"level": "INFO"}])
+def test_of_an_unfinished_line_nobody_knows_whether_the_filters_keep_it(world, wanted):
+    world.let_push()
+    world.longest = 0.01
+    world.write("site-1", b"begun\n")
+    world.steps = [lambda: None, *grow(world, "10 %", "20 %"), lambda: world.end("site-1"), world.over]
+    assert growing(world, **wanted)[1] == []
+
+
+def test_a_very_long_line_that_grows_is_told_by_its_end(world):
+    world.let_push()
+    world.write("site-1", b"begun\n" + b"x" * 10_000)
+    world.steps = [lambda: None, *grow(world, "10 %"), lambda: world.end("site-1"), world.over]
+    assert growing(world)[1] == ["10 %"]
 
 
 # -- merged ----------------------------------------------------------------------------------------------

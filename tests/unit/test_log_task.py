@@ -49,7 +49,9 @@ class Client:
             yield ReadReply(text, Reading(0, 9))
         yield ReadReply(last, self.last)
 
-    def follow(self, job_id: str, query: LogQuery, merged: bool = False) -> Iterator[Event]:
+    def follow(
+        self, job_id: str, query: LogQuery, merged: bool = False, growing: bool = False
+    ) -> Iterator[Event]:
         self.merged = merged
         return iter(self.events)
 
@@ -228,5 +230,5 @@ def test_following_asks_for_the_order_that_is_wanted(capsys, merged):
 
 
 def test_every_kind_of_event_has_words():
-    for kind in set(EventKind) - {EventKind.TEXT, EventKind.CAUGHT_UP}:
+    for kind in set(EventKind) - {EventKind.TEXT, EventKind.CAUGHT_UP, EventKind.GROWING}:
         task(Client(), on_terminal(), Format.TEXT)._say(Event(kind, "a", ""))

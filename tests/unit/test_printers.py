@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from nvflare_logstream.cli.printers import (
     Collector,
@@ -221,3 +222,58 @@ def test_an_envelope_collects_the_whole_text_by_site():
     for site, text in (("a", "one\n"), ("b", ""), ("a", "two")):
         collector.text(stream(site), text)
     assert collector.answer() == {"logs": {"a": "one\ntwo", "b": ""}}
+
+
+# -- lines that overwrite themselves -------------------------------------------------------------------------
+
+
+def following(prefix: bool = False) -> TerminalPrinter:
+    return TerminalPrinter(prefix=prefix, headers=False, colour=False, last_states=True)
+
+
+BAR = "start\n\r10 %\r50 %\r100 %\nwindows\r\n"
+
+
+def test_a_line_that_overwrote_itself_is_printed_as_it_reads_at_last(capsys):
+    following().text(stream(), BAR)
+    assert capsys.readouterr().out == "start\n100 %\nwindows\r\n"
+    printer().text(stream(), BAR)
+    assert capsys.readouterr().out == BAR, "only a follower's text"
+
+
+def test_no_pipe_gets_a_line_that_has_not_ended(capsys):
+    shown = following()
+    assert not shown.grows
+    shown.grow(stream(), "10 %")
+    shown.pause()
+    assert not capsys.readouterr().out
+
+
+def test_a_terminal_shows_a_line_while_it_grows_in_one_line_that_text_and_notices_replace():
+    with terminal() as screen:
+        shown = following(prefix=True)
+        assert shown.grows
+        for text in ("10 %", "20 % \x1b[2J"):
+            shown.grow(stream(), text)
+            shown.pause()
+        shown.pause()
+        assert screen.getvalue() == "\r\x1b[Ksite-1 10 %\r\x1b[Ksite-1 20 % \\x1b[2J"
+        shown.interrupt()
+        assert screen.getvalue().endswith("[2J\r\x1b[K"), "room for a notice"
+        shown.pause()
+        assert screen.getvalue().endswith("\r\x1b[Ksite-1 20 % \\x1b[2J"), "and it is there again"
+        shown.text(stream(), "20 %\r30 %\n")
+        shown.pause()
+        assert screen.getvalue().endswith("\r\x1b[Ksite-1 30 %\n")
+
+
+def test_lines_that_grow_at_several_sites_share_the_terminals_width():
+    with terminal() as screen:
+        shown = following(prefix=True)
+        for site in ("a", "b"):
+            shown.grow(stream(site), "\u5bbd" * 100)
+        shown.pause()
+        shown.close()
+    line = screen.getvalue().split("\x1b[K")[1].rstrip("\r")
+    assert [part[0] for part in line.split("  ")] == ["a", "b"] and cell_len(line) < 80
+    assert screen.getvalue().endswith("\r\x1b[K"), "nothing of it stays"

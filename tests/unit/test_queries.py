@@ -24,6 +24,7 @@ from nvflare_logstream.wire.queries import (
     FollowedPart,
     FollowReply,
     FollowRequest,
+    Growing,
     JobStreams,
     Place,
     Pushed,
@@ -263,10 +264,13 @@ def test_whatever_stands_in_a_reply_is_taken_or_refused(data, request_, value):
 
 
 @given(
-    TEXTS, OFFSETS.filter(lambda number: number < 1 << 20), st.lists(st.builds(FollowedPart, PLACES, TEXTS))
+    TEXTS,
+    st.integers(0, 1 << 20),
+    st.lists(st.builds(FollowedPart, PLACES, TEXTS), max_size=3),
+    st.lists(st.builds(Growing, NAMES, NAMES, TEXTS), max_size=3),
 )
-def test_a_pushed_message_comes_back_as_it_was(name, number, parts):
-    pushed = Pushed(name, number, tuple(parts))
+def test_a_pushed_message_comes_back_as_it_was(name, number, parts, growing):
+    pushed = Pushed(name, number, tuple(parts), tuple(growing))
     assert Pushed.decode(json.loads(json.dumps(pushed.encode()))) == pushed
 
 
