@@ -114,7 +114,7 @@ class LogTask:
         query = self.query.fixed(job.now)
 
         def texts(stream: Stream) -> Iterator[str]:
-            for reply in self.client.parts(self.job_id, stream, query):
+            for reply in self.client.parts(self.job_id, stream, query, as_text=self.printer.renders):
                 sites[stream.site].add(reply)
                 yield reply.text
 

@@ -50,6 +50,11 @@ class Printer(ABC):
         """Show what was kept: all text that was there has been given."""
 
     @property
+    def renders(self) -> bool:
+        """Whether a JSON log is shown as text."""
+        return False
+
+    @property
     def grows(self) -> bool:
         """Whether lines are shown that have not ended."""
         return False
@@ -102,6 +107,11 @@ class TerminalPrinter(Printer):
         if self._last_states:
             text = lines.last_states(text)
         self._write(stream.site, text)
+
+    @property
+    def renders(self) -> bool:
+        """Whether a JSON log is shown as text."""
+        return True
 
     def pause(self) -> None:
         """Let it be seen."""

@@ -117,6 +117,7 @@ class LogClient:
         query: LogQuery,
         whole_lines: bool = False,
         reading: Reading | None = None,
+        as_text: bool = False,
     ) -> Iterator[ReadReply]:
         """Read one stream in pieces of about a MiB.
 
@@ -126,8 +127,12 @@ class LogClient:
             query: what of it.
             whole_lines: leave out the line that is just being written.
             reading: of the last part that came, to go on after it.
+            as_text: render a JSON log as text before `since`, `until`, `tail` and `max_bytes` are applied, as
+                the runtime's command does; with `level` or `grep` its records are filtered, and come as they
+                are.
         """
-        return read_parts(self._port, job_id, stream, query.fixed(time.time()), whole_lines, reading)
+        query = query.fixed(time.time())
+        return read_parts(self._port, job_id, stream, query, whole_lines, reading, as_text)
 
     def follow(
         self, job_id: str, query: LogQuery, merged: bool = False, growing: bool = False

@@ -15,8 +15,9 @@ from threading import BoundedSemaphore
 from typing import Any
 
 from nvflare_logstream.errors import ArgumentError, ErrorCode, LogNotFoundError, StoreError, WireError
-from nvflare_logstream.filters.bounds import plan
+from nvflare_logstream.filters.bounds import is_json, plan
 from nvflare_logstream.filters.log import LogLines, last_line_end
+from nvflare_logstream.filters.rendered import plan_rendered
 from nvflare_logstream.hashing import hash_range
 from nvflare_logstream.names import check_name
 from nvflare_logstream.server.following import Followers, Push
@@ -106,9 +107,13 @@ class LogService:
     def _read_part(self, job_id: str, request: ReadRequest, seconds: float) -> ReadReply:
         stream = self._logs.stream(job_id, request.site, request.file)
         log_lines, filters = self._logs.log_lines(stream), request.filters.for_site(stream.utc_offset)
+        rendered = self._logs.rendered_lines(stream) if request.as_text and is_json(log_lines) else None
         if request.whole_lines and stream.state is State.OPEN:
             log_lines.end = last_line_end(log_lines, 0)  # a follower comes back for the rest of the line
-        reading = request.reading or plan(log_lines, filters)
+        if rendered:
+            rendered.end, log_lines = log_lines.end, rendered
+        first = plan_rendered(rendered, filters) if rendered and not request.reading else None
+        reading = request.reading or first or plan(log_lines, filters)
         if reading.end > stream.end:
             raise StoreError(
                 f"the server was restarted and has less of {stream.file} than before, "

@@ -140,6 +140,7 @@ class ReadRequest(Request[ReadReply]):
     Attributes:
         whole_lines: leave out the line that is just being written.
         reading: of the last reply, to go on after it.
+        as_text: filter a JSON log as the text that it is shown as.
     """
 
     operation = Operation.READ
@@ -148,12 +149,13 @@ class ReadRequest(Request[ReadReply]):
     filters: FilterOptions = _NO_FILTERS
     whole_lines: bool = False
     reading: Reading | None = None
+    as_text: bool = False
 
     def encode(self) -> dict[str, Any]:
         """The request as it travels."""
         reading = {} if self.reading is None else {"reading": encode_reading(self.reading)}
-        where = {"site": self.site, "file": self.file, "whole_lines": self.whole_lines}
-        return message(op=self.operation, filters=encode_filters(self.filters), **where, **reading)
+        what = {"site": self.site, "file": self.file, "filters": encode_filters(self.filters), **reading}
+        return message(op=self.operation, **what, whole_lines=self.whole_lines, as_text=self.as_text)
 
     @classmethod
     def decode(cls, row: Fields) -> ReadRequest:
@@ -165,6 +167,7 @@ class ReadRequest(Request[ReadReply]):
             _filters(row),
             row.flag("whole_lines"),
             None if reading is None else decode_reading(reading),
+            row.flag("as_text"),
         )
 
     def decode_reply(self, job_id: str, row: Fields) -> ReadReply:
@@ -294,5 +297,4 @@ def decode_reply(job_id: str, request: Request[ReplyT], value: object) -> ReplyT
 
 
 def _filters(row: Fields) -> FilterOptions:
-    filters = row.map("filters", default=None)
-    return _NO_FILTERS if filters is None else decode_filters(filters)
+    return decode_filters(filters) if (filters := row.map("filters", default=None)) else _NO_FILTERS

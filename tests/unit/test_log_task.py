@@ -42,7 +42,9 @@ class Client:
     def job(self, job_id: str) -> JobStreams:
         return JobStreams(job_id, COMPLETED, self.streams, 1e9)
 
-    def parts(self, job_id: str, stream: Stream, query: LogQuery) -> Iterator[ReadReply]:
+    def parts(
+        self, job_id: str, stream: Stream, query: LogQuery, as_text: bool = False
+    ) -> Iterator[ReadReply]:
         self.queries.append(query)
         *texts, last = self.texts[stream.site]
         for text in texts:
