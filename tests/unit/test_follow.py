@@ -428,6 +428,23 @@ def test_a_server_that_crashed_and_has_less_than_it_gave_out_is_waited_for(world
     assert text_of(world.follow()) == numbered(9).decode() + "more\n"
 
 
+def test_every_site_that_has_news_gets_its_share_of_a_reply(world):
+    """Otherwise one that writes much would keep the others' lines back."""
+    sites = ("site-1", "site-2", "site-3")
+    for site in sites:
+        world.write(site, b"begun\n")
+
+    def much() -> None:
+        for site in sites:
+            world.write(site, numbered(20))
+
+    world.steps = [much, *[lambda site=site: world.end(site) for site in sites], world.over]
+    events = world.follow()
+    texts = [event.site for event in events if event.kind == "text"]
+    assert texts[3:6] == list(sites), "the first reply with news has some of each"
+    assert all(text_of(events, site) == world.written[site].decode() for site in sites)
+
+
 # -- names, and an end in time ---------------------------------------------------------------------------
 
 
