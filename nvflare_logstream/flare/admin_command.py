@@ -61,8 +61,9 @@ class LogCommands(CommandModule):
         return CommandModuleSpec(name=COMMAND, cmd_specs=[spec, status_spec])
 
     def _handle(self, conn: Connection, args: list[str]) -> None:
-        cell, request = conn.get_prop(ConnProps.HCI_SERVER).cell, conn.get_prop(ConnProps.REQUEST)
-        push = cell_channel.pusher(cell, request) if request else None
+        request = conn.get_prop(ConnProps.REQUEST)
+        # What is pushed goes to the cell whose command was authorised, and to no other.
+        push = cell_channel.pusher(conn.app_ctx.get_cell(), request) if request else None
         job_id, asked = conn.get_prop(JobCommandModule.JOB_ID), conn.get_prop(ConnProps.CMD_PROPS)
         reply = self._answer(job_id, asked, push)
         conn.append_dict(reply, meta=make_meta(MetaStatusValue.OK))

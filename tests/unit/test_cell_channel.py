@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from nvflare.fuel.f3.cellnet.defs import MessageHeaderKey
 from nvflare.fuel.f3.message import Message
+from nvflare.fuel.hci.server.constants import ConnProps
+from nvflare.private.fed.server.job_cmds import JobCommandModule
 
 from nvflare_logstream.errors import LinkError
+from nvflare_logstream.flare.admin_command import LogCommands
 from nvflare_logstream.flare.cell_channel import CellLink, has_receiver, peer_of, pusher, serve, take_pushed
 from nvflare_logstream.wire.peer import Peer
 from tests.unit.fake_runtime import Network
@@ -209,3 +213,29 @@ def test_a_message_that_cannot_be_pushed_is_said_to_be_so(network, monkeypatch):
     assert not push({})
     monkeypatch.setattr(core, "fire_and_forget", lambda *args, **kwargs: 1 / 0)
     assert not push({})
+
+
+def test_the_admin_command_can_push_to_the_cell_that_sent_it(network):
+    taken: list[bytes] = []
+    take_pushed(network.cell("admin-1"), taken.append)
+
+    def answer(job_id, request, push):
+        assert push({"of": job_id, "asked": request})
+        return {"answered": True}
+
+    replies = []
+    request = Message({MessageHeaderKey.ORIGIN: "admin-1"})
+    props = {
+        JobCommandModule.JOB_ID: "job-1",
+        ConnProps.CMD_PROPS: {"op": "follow"},
+        ConnProps.REQUEST: request,
+    }
+    conn = SimpleNamespace(
+        get_prop=props.get,
+        app_ctx=SimpleNamespace(get_cell=lambda: network.cell("server")),
+        append_dict=lambda reply, meta: replies.append(reply),
+    )
+    (spec, _) = LogCommands(answer, lambda question, named: {}).get_spec().cmd_specs
+    spec.handler_func(conn, ["logstream", "job-1"])
+    assert replies == [{"answered": True}]
+    assert json.loads(taken[0]) == {"of": "job-1", "asked": {"op": "follow"}}
