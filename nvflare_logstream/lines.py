@@ -147,6 +147,19 @@ def _escaped(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def last_states(text: str) -> str:
+    """A text in which each line that overwrites itself with carriage returns reads as a terminal leaves it.
+
+    Only newlines end a line; a carriage return right before one belongs to the line's end.
+    """
+    return "\n".join(map(_last_state, text.split("\n"))) if "\r" in text else text
+
+
+def _last_state(line: str) -> str:
+    shown = line.rstrip("\r")
+    return shown.rpartition("\r")[2] + ("\r" if len(shown) < len(line) else "")
+
+
 def is_json(text: str) -> bool:
     """Whether a log is in JSON form, judged by its first line that is not blank."""
     for line in text.splitlines():

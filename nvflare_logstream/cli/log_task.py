@@ -32,6 +32,8 @@ _NOTICES = {
     EventKind.MISSING: "no log",
     EventKind.LOST_CONTACT: "no contact with the server, trying again",
     EventKind.BACK: "in contact with the server again",
+    EventKind.AWAITED: "no such site yet",
+    EventKind.PAST: "--until has passed",
     EventKind.OVER: "over",
 }
 
@@ -114,7 +116,7 @@ class LogTask:
         query = self.query.fixed(job.now)
 
         def replies(stream: Stream) -> Iterator[ReadReply]:
-            for reply in self.client.parts(self.job_id, stream, query):
+            for reply in self.client.parts(self.job_id, stream, query, as_text=self.printer.renders):
                 sites[stream.site].add(reply)
                 yield reply
 
@@ -173,22 +175,33 @@ class LogTask:
         if self.query.since and available and not any(site.since_applied for site in available):
             notice("(no line of this log has a time: --since was not applied)")
 
-    def follow(self) -> int:
+    def follow(self, merged: bool = False) -> int:
         """Show what is there and what comes, until the job and its logs are over.
 
-        Returns the exit code: 0 if the job ended well and there was any of the logs, otherwise 1.
+        Returns the exit code: 0 if the job ended well, or the query's time has passed, and there was any of
+        the logs, otherwise 1.
+
+        Raises:
+            RetrievalError: LOG_NOT_FOUND, if a name is that of no site of the job.
         """
         any_log, code = ALL_SITES in self.query.sites, REFUSED
-        for event in self.client.follow(self.job_id, self.query):
+        for event in self.client.follow(self.job_id, self.query, merged, self.printer.grows):
             any_log |= event.kind in (EventKind.TEXT, EventKind.JOINED, EventKind.ENDED)
             if event.kind is EventKind.TEXT and event.stream:
                 self.printer.text(event.stream, event.text, event.breaks)
                 continue
-            self.printer.pause()
-            if event.kind is EventKind.OVER:
-                code = OK if event.text == COMPLETED and any_log else REFUSED
+            if event.kind is EventKind.GROWING and event.stream:
+                self.printer.grow(event.stream, event.text)
+                continue
+            if event.kind is EventKind.CAUGHT_UP:
+                self.printer.pause()
+                continue
+            self.printer.interrupt()
+            if event.kind in (EventKind.OVER, EventKind.PAST):
+                ended_well = event.kind is EventKind.PAST or event.text == COMPLETED
+                code = OK if ended_well and any_log else REFUSED
                 self._say_over(event, code)
-            elif event.kind is not EventKind.CAUGHT_UP:
+            else:
                 self._say(event)
         self.printer.close()
         return code

@@ -144,7 +144,7 @@ def logs(
         say_job(job_id, job)
         task = LogTask(client, job_id, query, printer, form, default_tail)
         with terminal.paged(form is Format.TEXT and not (follow or output or no_pager)):
-            code = task.follow() if follow else task.read(merge)
+            code = task.follow(merge) if follow else task.read(merge)
         raise typer.Exit(code)
 
 
@@ -200,8 +200,8 @@ def _terminal(
     prefixed = prefix if prefix is not None else several and (follow or merge)
     return TerminalPrinter(
         prefix=prefixed,
-        merged=merge and follow,
         headers=several and not (prefixed or merge or follow),
         colour=colour,
         highlight=highlight,
+        last_states=follow,
     )

@@ -14,8 +14,9 @@ from nvflare_logstream import lines
 from nvflare_logstream.cli import terminal
 from nvflare_logstream.cli.matches import Highlight
 from nvflare_logstream.cli.output import notice, print_json
+from nvflare_logstream.cli.progress import Progress
 from nvflare_logstream.client.disk import make_directory, writing
-from nvflare_logstream.client.merge import Clock, merge, split_lines, timed
+from nvflare_logstream.client.merge import split_lines
 from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.streams import Stream
 
@@ -34,6 +35,23 @@ class Printer(ABC):
     def pause(self) -> None:  # noqa: B027 - most printers keep nothing
         """Show what was kept: all text that was there has been given."""
 
+    @property
+    def renders(self) -> bool:
+        """Whether a JSON log is shown as text."""
+        return False
+
+    @property
+    def grows(self) -> bool:
+        """Whether lines are shown that have not ended."""
+        return False
+
+    def grow(self, stream: Stream, text: str) -> None:  # noqa: B027 - most printers show whole lines only
+        """Show how the last line of a site reads now, which has not ended."""
+
+    def interrupt(self) -> None:
+        """Make room for a notice."""
+        self.pause()
+
     def close(self) -> None:
         """Show what was kept: nothing more will come."""
         self.pause()
@@ -48,63 +66,98 @@ class TerminalPrinter(Printer):
 
     Args:
         prefix: put the site's name before each line; otherwise, with `headers`, before each site's text.
-        merged: hold text until `pause`, then put the lines of all sites in order.
         headers: print a line with the site's name before its text, as the runtime's command does.
         colour: colour names and levels, and show the log's control characters instead of sending them.
         highlight: what to make visible in each line, where there are colours.
+        last_states: of a line that overwrites itself with carriage returns, print what it reads at last; on a
+            terminal also while it grows.
     """
 
     def __init__(
         self,
         *,
         prefix: bool,
-        merged: bool,
         headers: bool,
         colour: bool,
         highlight: Highlight | None = None,
+        last_states: bool = False,
     ):
+        out = terminal.out()
         self._highlight = highlight if colour else None
         self._begun: set[str] = set()  # sites of which a line was printed
-        self._prefix, self._merged, self._headers, self._colour = prefix, merged, headers, colour
-        self._safe = colour or terminal.out().isatty()
+        self._prefix, self._headers, self._colour = prefix, headers, colour
+        self._safe = colour or out.isatty()
+        self._last_states = last_states
+        self._progress = Progress(out) if last_states and out.isatty() else None
         self._colours: dict[str, str] = {}
-        self._clocks: dict[str, Clock] = {}
         self._json: dict[str, bool] = {}
-        self._waiting: dict[str, list[tuple[float, str, str]]] = {}
-        self._shown = ""
+        self._shown, self._empty = "", False  # whose header was printed last, and whether nothing followed
 
     def text(self, stream: Stream, text: str, breaks: tuple[int, ...] = ()) -> None:
-        """Print it, or keep it for `pause`; with a line "--", as grep does, between what does not follow."""
+        """Print it; with a line "--", as grep does, between what does not follow."""
         if self._headers:
-            self._header(stream.site, bool(text))
-        if self._merged:
-            clock = self._clocks.setdefault(stream.site, Clock(stream))
-            self._waiting.setdefault(stream.site, []).extend(timed(clock, stream.site, split_lines(text)))
+            self._header(stream.site)
+        if not text:
             return
+        self._empty = False
+        if self._progress:
+            self._progress.end(stream.site)
         for start, end in pairwise(sorted({0, *breaks, len(text)})):
             if start in breaks and stream.site in self._begun:
                 terminal.out().write((typer.style("--", fg="cyan") if self._colour else "--") + "\n")
-            self._write(stream.site, text[start:end])
+            piece = text[start:end]
+            self._write(stream.site, lines.last_states(piece) if self._last_states else piece)
             self._begun.add(stream.site)
 
+    @property
+    def renders(self) -> bool:
+        """Whether a JSON log is shown as text."""
+        return True
+
     def pause(self) -> None:
-        """Print what was kept, in order."""
-        for _, site, line in merge(map(iter, self._waiting.values())):
-            self._write(site, line)
-        self._waiting.clear()
+        """Let it be seen."""
+        if self._progress:
+            self._progress.show()
         terminal.out().flush()
 
-    def _header(self, site: str, has_text: bool) -> None:
+    @property
+    def grows(self) -> bool:
+        """Whether lines are shown that have not ended."""
+        return self._progress is not None
+
+    def grow(self, stream: Stream, text: str) -> None:
+        """Show how the last line of a site reads now, at the next `pause`."""
+        if self._progress:
+            shown = lines.in_one_line(text)
+            self._progress.grow(stream.site, f"{stream.site} {shown}" if self._prefix else shown)
+
+    def interrupt(self) -> None:
+        """Make room for a notice."""
+        if self._progress:
+            self._progress.hide()
+        terminal.out().flush()
+
+    def close(self) -> None:
+        """Only now is it known that the last site had nothing."""
+        self.interrupt()
+        self._end_site()
+        terminal.out().flush()
+
+    def _header(self, site: str) -> None:
         if self._shown != site:
+            self._end_site()
             terminal.out().write(("\n" if self._shown else "") + f"===== {lines.visible(site)} =====\n")
-            self._shown = site
-            if not has_text:
-                terminal.out().write("(no log content)\n")
+            self._shown, self._empty = site, True
+
+    def _end_site(self) -> None:
+        if self._empty:
+            terminal.out().write("(no log content)\n")
+        self._empty = False
 
     def _write(self, site: str, text: str) -> None:
-        if site not in self._json:
+        if site not in self._json and text.strip():  # blank lines do not tell
             self._json[site] = lines.is_json(text)
-        if self._json[site]:
+        if self._json.get(site):
             text = lines.json_as_text(text)
         if not (self._prefix or self._safe):
             terminal.out().write(text)

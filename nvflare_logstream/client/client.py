@@ -128,6 +128,7 @@ class LogClient:
         query: LogQuery,
         whole_lines: bool = False,
         reading: Reading | None = None,
+        as_text: bool = False,
     ) -> Iterator[ReadReply]:
         """Read one stream in pieces of about a MiB.
 
@@ -137,16 +138,27 @@ class LogClient:
             query: what of it.
             whole_lines: leave out the line that is just being written.
             reading: of the last part that came, to go on after it.
+            as_text: render a JSON log as text before `since`, `until`, `tail` and `max_bytes` are applied, as
+                the runtime's command does; with `level` or `grep` its records are filtered, and come as they
+                are.
         """
-        return read_parts(self._port, job_id, stream, query.fixed(time.time()), whole_lines, reading)
+        query = query.fixed(time.time())
+        return read_parts(self._port, job_id, stream, query, whole_lines, reading, as_text)
 
-    def follow(self, job_id: str, query: LogQuery) -> Iterator[Event]:
+    def follow(
+        self, job_id: str, query: LogQuery, merged: bool = False, growing: bool = False
+    ) -> Iterator[Event]:
         """Read, and go on reading as the log grows, until the job is over and every stream is closed.
 
-        The last event is OVER, with the job's status. Following survives rotation, a frozen or restarted
-        server (where the port can reconnect) and the job's archiving, without a lost or repeated line.
+        With `merged`, what is there of several sites comes in the order of its corrected time; no more than a
+        part of each log is held for it. With `growing`, GROWING events tell how a line reads that has not
+        ended and overwrites itself, as progress bars do.
+
+        The last event is OVER, with the job's status, or PAST where the query's `until` has passed. Following
+        survives rotation, a frozen or restarted server (where the port can reconnect) and the job's
+        archiving, without a lost or repeated line.
         """
-        return Follow(self._port, job_id, query, self._clock, self._sleep).events()
+        return Follow(self._port, job_id, query, self._clock, self._sleep, merged, growing).events()
 
     def fetch(self, job_id: str, stream: Stream, start: int = 0) -> Iterator[bytes]:
         """The bytes of a stream from `start` to `stream.end`, in parts."""

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from nvflare_logstream.client import merge
 from nvflare_logstream.client.model import Event, EventKind, JobStreams
+from nvflare_logstream.client.notices import Notices, missing, seconds_until
 from nvflare_logstream.client.parts import PATIENCE, ask_streams, read_parts
-from nvflare_logstream.client.port import Port
+from nvflare_logstream.client.port import Port, PushPort
 from nvflare_logstream.client.query import LogQuery
 from nvflare_logstream.errors import ErrorCode, LostContactError, NoReconnectError, RetrievalError
-from nvflare_logstream.names import SERVER_SITE
-from nvflare_logstream.streams import State, Stream, Verdict, in_words
-from nvflare_logstream.wire.queries import MAX_WAIT, FollowReply, FollowRequest, Place
+from nvflare_logstream.streams import State, Stream
+from nvflare_logstream.wire.queries import MAX_WAIT, FollowedPart, FollowReply, FollowRequest, Place, Pushed
+
+_Text = tuple[str, tuple[int, ...]]  # some text, and where in it a group of lines begins
 
 _BUSY_PAUSE = 0.5  # seconds, when the server has as many waiting followers as it takes
 # Seconds between two requests: nobody reads faster, and a busy log would cost the server a message a line.
 _LEAST_SECONDS = 0.1
+# Seconds between two messages with new text, of a server that sends such: few lines wait, many come together.
+_PACE = 0.03
+_MERGING_PACE = 0.1  # lines of several sites have to meet to be put into order
 _RECONNECT_SECONDS = 300.0
 _RECONNECT_PAUSE = 1.0  # seconds
 _BACK_SECONDS = 30.0  # in which a site finds its way back to a server that was restarted
@@ -32,6 +38,8 @@ class Follow:
         query: what to read; `tail` and `max_bytes` are applied when a site's log is first read.
         clock: gives seconds that only grow.
         sleep: waits some seconds.
+        merged: give the lines of all sites in the order of their corrected time, as far as they are there.
+        growing: tell of lines too that have not ended and overwrite themselves.
     """
 
     def __init__(
@@ -41,15 +49,18 @@ class Follow:
         query: LogQuery,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
+        merged: bool = False,
+        growing: bool = False,
     ):
         self._port, self._job_id, self._query = port, job_id, query
-        self._clock, self._sleep = clock, sleep
+        self._clock, self._sleep, self._merged = clock, sleep, merged
+        # Of an unfinished line nobody knows yet whether the filters keep it.
+        self._growing = growing and query.grep is None and query.level is None and not query.exclude
+        self._clocks: dict[str, merge.Clock] = {}  # by site, for merging
         self._filters = query.filters().unbounded()  # of what comes after the first text
         self._places: dict[str, Place] = {}  # by site, since its log was begun
         self._begun: set[str] = set()  # sites of which all that was there at first has been read
-        self._known: dict[str, Stream] = {}  # by site, as it was the last time
-        self._was_live: dict[str, bool] = {}  # by site, since it was first heard of
-        self._ended: set[str] = set()
+        self._notices = Notices(self._read_to_end)
         self._mark = ""  # what the server last told: it answers at once when that changes
         self._over_since: float | None = None
         self._back_since = -1.0  # when contact was found again, for the first time since the server answered
@@ -80,26 +91,43 @@ class Follow:
         job = ask_streams(self._port, self._job_id)
         self._query = self._query.fixed(job.now)
         self._filters = self._query.filters().unbounded()
-        behind = bool(self._begun)  # what came while there was no contact is still to be asked for
+        behind = more = bool(self._begun)  # what came while there was no contact is still to be asked for
         while True:
             chosen = self._chosen(job)
-            yield from self._arrivals(chosen)
+            yield from self._notices.unknown(self._query, job)
+            yield from self._notices.arrivals(chosen)
             yield from self._first_texts(chosen)
-            yield from self._departures(chosen)
-            self._known = {stream.site: stream for stream in chosen}
+            yield from self._notices.departures(chosen)
             yield Event(EventKind.CAUGHT_UP, "", "")
             if self._finished(job, chosen) and not behind:
-                yield from self._missing(job, chosen)
+                yield from missing(self._query, job, [one for one in chosen if one.site not in self._begun])
                 yield Event(EventKind.OVER, "", job.status)
                 return
+            left = seconds_until(self._query, job.now, chosen)
+            if left is not None and left <= 0 and not more:
+                yield Event(EventKind.PAST, "", job.status)
+                return
             asked = self._clock()
-            request = self._request()
-            reply = self._port.ask(self._job_id, request, request.wait + PATIENCE)
-            job, self._heard = reply.job, self._clock()
-            yield from self._new_texts(reply)
-            behind = bool(reply.parts)
-            pause = _BUSY_PAUSE if reply.busy else _LEAST_SECONDS - (self._clock() - asked)
+            request, busy, more = self._request(left), False, False
+            for reply in self._replies(request):
+                self._heard = self._clock()
+                if isinstance(reply, FollowReply):
+                    job, self._mark, busy = reply.job, reply.mark, reply.busy
+                    behind = bool(reply.parts or reply.pushed)
+                more = more or any(part.text for part in reply.parts)
+                yield from self._new_texts(reply.parts, job)
+                if isinstance(reply, Pushed):
+                    yield from self._grown(reply, job)
+                yield Event(EventKind.CAUGHT_UP, "", "")
+            pause = _BUSY_PAUSE if busy else _LEAST_SECONDS - (self._clock() - asked)
             self._sleep(max(0.0, pause))
+
+    def _replies(self, request: FollowRequest) -> Iterator[Pushed | FollowReply]:
+        seconds = request.wait + PATIENCE
+        if isinstance(self._port, PushPort):
+            yield from self._port.follow(self._job_id, request, seconds)
+        else:
+            yield self._port.ask(self._job_id, request, seconds)
 
     def _chosen(self, job: JobStreams) -> list[Stream]:
         """What the query is about; a site whose log.json was begun stays with it if a log.txt comes later."""
@@ -108,40 +136,65 @@ class Follow:
         begun = {site: streams.get((site, place.file)) for site, place in self._places.items()}
         return [begun.get(stream.site) or stream for stream in chosen]
 
-    def _request(self) -> FollowRequest:
+    def _request(self, left: float | None) -> FollowRequest:
         places = tuple(place for site, place in self._places.items() if site in self._begun)
         wait = MAX_WAIT if self._over_since is None else _LATE_SECONDS / 5
-        return FollowRequest(places, self._filters, wait, self._mark)
+        wait = wait if left is None else max(0.0, min(wait, left))
+        pace = _MERGING_PACE if self._merged else _PACE
+        return FollowRequest(places, self._filters, wait, self._mark, pace=pace, growing=self._growing)
 
     def _first_texts(self, chosen: list[Stream]) -> Iterator[Event]:
         """What is there of logs that have joined."""
-        for stream in chosen:
-            if stream.site in self._begun or not stream.available:
-                continue
-            try:
-                yield from self._first_text(stream)
-            except RetrievalError as error:
-                if error.code is not ErrorCode.LOG_CHANGED:
-                    raise
-                # A restarted server has less than it gave out; the site sends it again by a later round.
+        joined = [stream for stream in chosen if stream.site not in self._begun and stream.available]
+        yield from self._texts(joined, self._first_text)
 
-    def _first_text(self, stream: Stream) -> Iterator[Event]:
+    def _texts(
+        self, streams: Sequence[Stream], texts: Callable[[Stream], Iterator[_Text]]
+    ) -> Iterator[Event]:
+        """The text of some logs, one log after the other or all merged."""
+        if not self._merged:
+            yield from (_text(stream, *text) for stream in streams for text in texts(stream) if text[0])
+            return
+        failed: list[RetrievalError] = []
+
+        def until_failure(stream: Stream) -> Iterator[str]:
+            """What was asked for is noted as given out: it still has to be, when the next request fails."""
+            pieces = texts(stream)
+            while not failed:
+                try:
+                    yield next(pieces)[0]
+                except StopIteration:
+                    return
+                except RetrievalError as error:
+                    failed.append(error)
+
+        by_site = {stream.site: stream for stream in streams}
+        for site, text in merge.runs(merge.in_order(streams, until_failure, self._clocks)):
+            yield _text(by_site[site], text)
+        if failed:
+            raise failed[0]
+
+    def _first_text(self, stream: Stream) -> Iterator[_Text]:
+        """The pieces of what was there of a log when it was first read."""
         place = self._places.get(stream.site)
         reading = place.reading if place else None
-        parts = read_parts(self._port, self._job_id, stream, self._query, True, reading)
-        for part in parts:
-            # Noted before the text is given out: a connection lost between two parts must repeat neither.
-            self._places[stream.site] = Place(stream.site, stream.file, part.reading)
-            self._heard = self._moved = self._clock()
-            if part.done:
-                self._begun.add(stream.site)
-            if part.text:
-                yield Event(EventKind.TEXT, stream.site, part.text, stream, part.reading.breaks)
+        try:
+            for part in read_parts(self._port, self._job_id, stream, self._query, True, reading):
+                # Noted before the text is given out: a connection lost between two parts must repeat neither.
+                self._places[stream.site] = Place(stream.site, stream.file, part.reading)
+                self._heard = self._moved = self._clock()
+                if part.done:
+                    self._begun.add(stream.site)
+                yield part.text, part.reading.breaks
+        except RetrievalError as error:
+            if error.code is not ErrorCode.LOG_CHANGED:
+                raise
+            # A restarted server has less than it gave out; the site sends it again by a later round.
 
-    def _new_texts(self, reply: FollowReply) -> Iterator[Event]:
-        self._mark = reply.mark
-        streams = {(stream.site, stream.file): stream for stream in reply.job.streams}
-        for part in reply.parts:
+    def _new_texts(self, parts: Sequence[FollowedPart], job: JobStreams) -> Iterator[Event]:
+        streams = {(stream.site, stream.file): stream for stream in job.streams}
+        texts: dict[Stream, _Text] = {}
+        for part in parts:
             site, file = part.place.site, part.place.file
             stream, place = streams.get((site, file)), self._places.get(site)
             if stream is None or place is None or place.file != file:
@@ -151,43 +204,15 @@ class Follow:
                 problem = f"lines came of {site}/{file} that do not follow those before"
                 raise RetrievalError(ErrorCode.INVALID_REPLY, problem)
             self._places[site], self._moved = part.place, self._clock()
-            if part.text:
-                yield Event(EventKind.TEXT, site, part.text, stream, part.place.reading.breaks)
+            texts[stream] = part.text, part.place.reading.breaks
+        yield from self._texts(list(texts), lambda stream: iter([texts[stream]]))
 
-    def _arrivals(self, chosen: list[Stream]) -> Iterator[Event]:
-        for stream in chosen:
-            if stream.state is State.EXPECTED:
-                continue
-            was_live = self._was_live.get(stream.site)
-            # Noted at once: a connection lost before the turn is over must not tell it again.
-            self._was_live[stream.site] = stream.live
-            if stream.live and not was_live:
-                kind = EventKind.JOINED if was_live is None else EventKind.RECONNECTED
-                yield Event(kind, stream.site, "", stream)
-
-    def _departures(self, chosen: list[Stream]) -> Iterator[Event]:
-        for stream in chosen:
-            before = self._known.get(stream.site)
-            if len(stream.lost) > len(before.lost if before else ()):
-                yield Event(EventKind.LOST, stream.site, stream.verdict_reason, stream)
-            if stream.ended and stream.site not in self._ended and self._read_to_end(stream):
-                self._ended.add(stream.site)
-                text = "; ".join(filter(None, (stream.standing, stream.outcome)))
-                yield Event(EventKind.ENDED, stream.site, text, stream)
-            elif stream.state is State.REFUSED and not (before and before.state is State.REFUSED):
-                yield Event(EventKind.REFUSED, stream.site, stream.verdict_reason, stream)
-            elif stream.silent and not (before and before.silent):
-                yield Event(EventKind.SILENT, stream.site, stream.verdict_reason, stream)
-
-    def _missing(self, job: JobStreams, chosen: list[Stream]) -> Iterator[Event]:
-        notices = [
-            Event(EventKind.MISSING, stream.site, stream.standing, stream)
-            for stream in chosen
-            if stream.state is State.EXPECTED and stream.site not in self._begun
-        ]
-        for name, reason in self._query.unmatched(job.streams).items():
-            notices.append(Event(EventKind.MISSING, name, in_words(Verdict.NEVER_SEEN, reason)))
-        yield from sorted(notices, key=lambda event: (event.site != SERVER_SITE, event.site))
+    def _grown(self, pushed: Pushed, job: JobStreams) -> Iterator[Event]:
+        streams = {(stream.site, stream.file): stream for stream in job.streams}
+        for line in pushed.growing:
+            place = self._places.get(line.site)
+            if place and place.file == line.file:
+                yield Event(EventKind.GROWING, line.site, line.text, streams.get((line.site, line.file)))
 
     def _read_to_end(self, stream: Stream) -> bool:
         return stream.site in self._begun and self._places[stream.site].reading.offset >= stream.end
@@ -230,3 +255,7 @@ class Follow:
                 if self._clock() > deadline:
                     raise
                 self._sleep(_RECONNECT_PAUSE)
+
+
+def _text(stream: Stream, text: str, breaks: tuple[int, ...] = ()) -> Event:
+    return Event(EventKind.TEXT, stream.site, text, stream, breaks)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from nvflare_logstream import lines
 from nvflare_logstream.streams import Stream
 
+MOST_RUN = 1 << 16  # characters of lines of one site that are given out together
 _UTC = datetime.timezone.utc
 
 
@@ -45,21 +46,44 @@ def merge(logs: Iterable[Iterator[tuple[float, str, str]]]) -> Iterator[tuple[fl
 
 
 def in_order(
-    streams: Iterable[Stream], texts: Callable[[Stream], Iterator[str]]
+    streams: Iterable[Stream],
+    texts: Callable[[Stream], Iterator[str]],
+    clocks: dict[str, Clock] | None = None,
 ) -> Iterator[tuple[str, str]]:
-    """The lines of several logs by corrected time, as (site, line), without holding the logs.
+    """The lines of several logs by corrected time, as (site, line), holding no more than a piece of each.
 
     Args:
         streams: which logs.
-        texts: gives the text of one in pieces of whole lines.
+        texts: gives the text of one in pieces of whole lines; the next piece when all lines of the last one
+            have been given out.
+        clocks: by site, as the lines before left them; those that are not there yet are added.
     """
+    clocks = {} if clocks is None else clocks
 
     def log_lines(stream: Stream) -> Iterator[str]:
         for text in texts(stream):
             yield from split_lines(text)
 
-    for _, site, line in merge(timed(Clock(stream), stream.site, log_lines(stream)) for stream in streams):
+    logs = [
+        timed(clocks.setdefault(stream.site, Clock(stream)), stream.site, log_lines(stream))
+        for stream in streams
+    ]
+    for _, site, line in merge(logs):
         yield site, line
+
+
+def runs(lines_in_order: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Put lines, as (site, line), of one site together that follow each other, up to about `MOST_RUN`."""
+    run: list[str] = []
+    of, size = "", 0
+    for site, line in lines_in_order:
+        if run and (site != of or size >= MOST_RUN):
+            yield of, "".join(run)
+            run, size = [], 0
+        of, size = site, size + len(line)
+        run.append(line)
+    if run:
+        yield of, "".join(run)
 
 
 def split_lines(text: str) -> list[str]:

@@ -33,6 +33,7 @@ class EventKind(Word):
     """What happened while following."""
 
     TEXT = "text"  # whole lines
+    GROWING = "growing"  # a line that has not ended overwrites itself: how it reads now, instead of before
     JOINED = "joined"
     SILENT = "silent"
     RECONNECTED = "reconnected"
@@ -40,10 +41,12 @@ class EventKind(Word):
     LOST = "lost"
     ENDED = "ended"
     MISSING = "missing"
+    AWAITED = "awaited"  # names of no site, as far as the sites are known
     LOST_CONTACT = "lost contact"  # with the server
     BACK = "back"  # in contact with the server
     CAUGHT_UP = "caught up"  # all text that was there has been given out
-    OVER = "over"  # always the last
+    PAST = "past"  # the last: the time that the query ends with has passed
+    OVER = "over"  # the last otherwise
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,9 @@ class Event:
     Attributes:
         kind: what happened.
         site: the site, or the query's name for one that matched none; empty for LOST_CONTACT, BACK,
-            CAUGHT_UP and OVER.
-        text: the log's text, or the notice in words; for OVER the job's status in the runtime's words.
+            CAUGHT_UP, PAST and OVER.
+        text: the log's text, or the notice in words; for PAST and OVER the job's status in the runtime's
+            words.
         stream: the stream, where there is one.
         breaks: characters of the text with which lines begin that do not follow the line before; only where
             lines around matches are asked for.

@@ -21,7 +21,13 @@ def ask_streams(port: Port, job_id: str) -> JobStreams:
 
 
 def read_parts(
-    port: Port, job_id: str, stream: Stream, query: LogQuery, whole_lines: bool, reading: Reading | None
+    port: Port,
+    job_id: str,
+    stream: Stream,
+    query: LogQuery,
+    whole_lines: bool,
+    reading: Reading | None,
+    as_text: bool = False,
 ) -> Iterator[ReadReply]:
     """One log in parts of about a MiB; raises RetrievalError, also where a part comes no nearer to the end.
 
@@ -32,10 +38,13 @@ def read_parts(
         query: what of it; its times are fixed.
         whole_lines: leave out the line that is just being written.
         reading: of the last part that came, to go on after it.
+        as_text: a JSON log is wanted as the text that it is shown as.
     """
+    # Of a record the level is known; in text, a level has to be found again.
+    as_text = as_text and query.level is None and query.grep is None
     done = False
     while not done:
-        request = ReadRequest(stream.site, stream.file, query.filters(), whole_lines, reading)
+        request = ReadRequest(stream.site, stream.file, query.filters(), whole_lines, reading, as_text)
         part = port.ask(job_id, request, PATIENCE)
         if reading is not None and not _is_further(part.reading, reading):
             problem = (

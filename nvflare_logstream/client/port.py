@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar, runtime_checkable
 
 from nvflare_logstream.errors import ErrorCode, LostContactError, OlderPeerError, RetrievalError, WireError
 from nvflare_logstream.wire.job_list import JobList, JobQuestion, decode_jobs
-from nvflare_logstream.wire.queries import ErrorReply, ReplyT, Request, decode_reply
+from nvflare_logstream.wire.queries import (
+    ErrorReply,
+    FollowReply,
+    FollowRequest,
+    Pushed,
+    ReplyT,
+    Request,
+    decode_reply,
+)
 from nvflare_logstream.wire.server_status import ServerStatus, decode_status
 
 AnswerT = TypeVar("AnswerT")
@@ -62,6 +70,23 @@ class Port(Protocol):
 
     def close(self) -> None:
         """End the connection."""
+
+
+@runtime_checkable
+class PushPort(Port, Protocol):
+    """A port that takes what a server pushes; through any other port, a follower asks again and again."""
+
+    def follow(self, job_id: str, request: FollowRequest, seconds: float) -> Iterator[Pushed | FollowReply]:
+        """Send a long poll; gives what the server pushes while it lasts, and last the reply.
+
+        Args:
+            job_id: the job's id.
+            request: what is followed.
+            seconds: how long the server has to answer.
+
+        Raises:
+            RetrievalError: as `ask`.
+        """
 
 
 def read_reply(job_id: str, request: Request[ReplyT], answer: object) -> ReplyT:

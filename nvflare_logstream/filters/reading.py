@@ -6,8 +6,10 @@ follows, from this process or from another.
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import NamedTuple
 
 from nvflare_logstream.filters.block_filter import BlockFilter, as_shown
@@ -59,16 +61,25 @@ class Reading(NamedTuple):
         """Nothing is left."""
         return self.offset >= self.end and not self.counting
 
-    def part(self, log: LogLines, filters: Filters, most: int) -> tuple[Reading, str]:
+    def part(
+        self, log: LogLines, filters: Filters, most: int, seconds: float = math.inf
+    ) -> tuple[Reading, str]:
         """The next text, and where to go on.
 
         About `most` characters: the block that passes the limit is still included. Less, or none, once
-        `MOST_READ` bytes were read for it: the server has others to serve.
+        `MOST_READ` bytes were read for it or `seconds` have passed: the server has others to serve. At least
+        one block is read.
         """
-        limit = log.bytes_read + MOST_READ
+        limit, deadline = log.bytes_read + MOST_READ, monotonic() + seconds
+
+        def is_over() -> bool:
+            return log.bytes_read >= limit or monotonic() >= deadline
+
         here = self._replace(breaks=())
-        while here.counting and log.bytes_read < limit:
-            here = here._count(log, filters, limit)
+        if here.counting:
+            here = here._count(log, filters, is_over)
+        while here.counting and not is_over():
+            here = here._count(log, filters, is_over)
         if here.counting:
             return here, ""
         texts: list[str] = []
@@ -79,7 +90,7 @@ class Reading(NamedTuple):
             texts.append(text)
             breaks += [size + group for group in groups]
             size += len(text)
-            if size >= most or log.bytes_read >= limit or (here.left == 0 and size):
+            if size >= most or is_over() or (here.left == 0 and size):
                 return here._replace(breaks=tuple(breaks)), "".join(texts)
         return here._replace(offset=here.end, breaks=tuple(breaks)), "".join(texts)
 
@@ -121,7 +132,7 @@ class Reading(NamedTuple):
             here = here._replace(skip_bytes=max(0, here.skip_bytes - size))
         return here, kept
 
-    def _count(self, log: LogLines, filters: Filters, limit: int) -> Reading:
+    def _count(self, log: LogLines, filters: Filters, is_over: Callable[[], bool]) -> Reading:
         here, tail = self, filters.tail if self.counting == "lines" else None
         # With context, what a place stands for is not small.
         marks = None if tail is None or filters.context else _Marks(self)
@@ -130,7 +141,7 @@ class Reading(NamedTuple):
                 here = after._replace(counted=here.counted + (kept.size if tail is None else kept.lines))
             else:
                 here = marks.later(here, after, kept.lines, tail or 0)
-            if log.bytes_read >= limit and not here.offset >= here.end:
+            if is_over() and not here.offset >= here.end:
                 return here
         over = here.counted - ((filters.tail if self.counting == "lines" else filters.max_bytes) or 0)
         again = here._replace(offset=here.start, state=here.start_state, left=None, counted=0)

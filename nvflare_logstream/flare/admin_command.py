@@ -18,11 +18,13 @@ from nvflare.private.fed.server.job_cmds import JobCommandModule
 from nvflare.private.fed.server.server_cmd_modules import ServerCommandModules
 from nvflare.security.security import COMMAND_CATEGORIES
 
+from nvflare_logstream.flare import cell_channel
 from nvflare_logstream.flare.admin_protocol import COMMAND, SERVER_COMMAND
+from nvflare_logstream.server.following import Push
 
 _PROJECT_ADMIN = "project_admin"  # the role that the runtime's own commands for project admins ask for
 
-Answer = Callable[[str, object], dict[str, Any]]
+Answer = Callable[[str, object, Push | None], dict[str, Any]]
 AnswerStatus = Callable[[object, bool], dict[str, Any]]
 
 
@@ -30,7 +32,7 @@ class LogCommands(CommandModule):
     """The commands `logstream JOB_ID` and `logstream_server`; the request travels in a command's properties.
 
     Args:
-        answer: gives the reply to (job_id, request).
+        answer: gives the reply to (job_id, request, what sends a message to who asks).
         answer_status: gives the reply to (question, whether names may be in it).
     """
 
@@ -59,7 +61,11 @@ class LogCommands(CommandModule):
         return CommandModuleSpec(name=COMMAND, cmd_specs=[spec, status_spec])
 
     def _handle(self, conn: Connection, args: list[str]) -> None:
-        reply = self._answer(conn.get_prop(JobCommandModule.JOB_ID), conn.get_prop(ConnProps.CMD_PROPS))
+        request = conn.get_prop(ConnProps.REQUEST)
+        # What is pushed goes to the cell whose command was authorised, and to no other.
+        push = cell_channel.pusher(conn.app_ctx.get_cell(), request) if request else None
+        job_id, asked = conn.get_prop(JobCommandModule.JOB_ID), conn.get_prop(ConnProps.CMD_PROPS)
+        reply = self._answer(job_id, asked, push)
         conn.append_dict(reply, meta=make_meta(MetaStatusValue.OK))
 
     def _handle_status(self, conn: Connection, args: list[str]) -> None:

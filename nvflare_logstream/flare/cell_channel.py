@@ -6,6 +6,7 @@ behind, and the server sees the sender's name and origin as the authentication f
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from nvflare_logstream.wire.peer import Peer
 
 CHANNEL = "nvflare_logstream"
 TOPIC = "stream"  # a request that waits for its reply
+_PUSH_TOPIC = "push"  # what an admin is sent ahead of the reply to a command
 _POST_TOPIC, _REPLY_TOPIC = "post", "reply"  # a request that does not, and what answers it
 _NUMBER = "nvflare_logstream_number"  # header: which request a reply belongs to; without it none is wanted
 _JOB = "nvflare_logstream_job"  # header: the job whose process sends; empty for a site's parent process
@@ -158,6 +160,30 @@ def serve(cell: Any, handle: Callable[[object, Peer, bool], bytes]) -> None:
 
     core.register_request_cb(channel=CHANNEL, topic=TOPIC, cb=answer)
     core.register_request_cb(channel=CHANNEL, topic=_POST_TOPIC, cb=answer_posted)
+
+
+def pusher(cell: Any, request: Message) -> Callable[[dict[str, Any]], bool]:
+    """What sends messages to the admin who sent `request`; false is returned where one cannot be sent."""
+    core, target = cell.core_cell, request.get_header(MessageHeaderKey.ORIGIN)
+
+    def push(message: dict[str, Any]) -> bool:
+        payload = json.dumps(message).encode()
+        try:
+            problems = core.fire_and_forget(
+                CHANNEL, _PUSH_TOPIC, target, Message(payload=payload), optional=True
+            )
+        except Exception:  # the cell may be stopping; whatever it raises, the reply has what was not sent
+            return False
+        return not problems.get(target)
+
+    return push
+
+
+def take_pushed(cell: Any, take: Callable[[bytes], None]) -> None:
+    """Have `take` called, in threads of the runtime, with each message that a server pushes to this cell."""
+    cell.core_cell.register_request_cb(
+        channel=CHANNEL, topic=_PUSH_TOPIC, cb=lambda message: take(bytes(message.payload))
+    )
 
 
 def peer_of(site: str, origin: str, own_job: str | None = None) -> Peer:

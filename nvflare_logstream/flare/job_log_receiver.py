@@ -18,6 +18,7 @@ from nvflare_logstream.flare.runtime import job_id_of
 from nvflare_logstream.flare.server_process import ServerProcess
 from nvflare_logstream.flare.site_policy import read_policy
 from nvflare_logstream.names import check_seconds
+from nvflare_logstream.server.following import Push
 from nvflare_logstream.store.store import Quotas
 from nvflare_logstream.wire.job_list import ListedJob
 from nvflare_logstream.wire.queries import ErrorReply
@@ -137,8 +138,8 @@ class JobLogReceiver(Widget):
             if process:
                 process.stop()
 
-    def _answer(self, job_id: str, request: object) -> dict[str, Any]:
-        return self._server.answer(job_id, request) if self._server else self._not_there.encode()
+    def _answer(self, job_id: str, request: object, push: Push | None = None) -> dict[str, Any]:
+        return self._server.answer(job_id, request, push) if self._server else self._not_there.encode()
 
     def _answer_status(self, question: object, named: bool) -> dict[str, Any]:
         return self._server.answer_status(question, named) if self._server else self._not_there.encode()

@@ -20,6 +20,7 @@ from nvflare_logstream.flare.run_directory import RunDirectories
 from nvflare_logstream.flare.server_logs import ServerLogs
 from nvflare_logstream.names import DEFAULT_LOG_FILES, is_site
 from nvflare_logstream.server.counters import Counters
+from nvflare_logstream.server.following import Push
 from nvflare_logstream.server.job_list import JobLister
 from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.server.service import LogService
@@ -114,9 +115,9 @@ class ServerProcess:
         self._archive.job_archived(job_id)
         self.store.wake_readers(job_id)  # its status has changed
 
-    def answer(self, job_id: str, request: object) -> dict[str, Any]:
-        """Answer a reader's request about a job."""
-        return self._service.answer(job_id, request)
+    def answer(self, job_id: str, request: object, push: Push | None = None) -> dict[str, Any]:
+        """Answer a reader's request about a job; `push` sends the reader what comes before the answer."""
+        return self._service.answer(job_id, request, push)
 
     def answer_status(self, question: object, named: bool) -> dict[str, Any]:
         """Answer an admin's question how the receiver is doing; with names of sites and jobs if `named`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,14 +19,16 @@ from nvflare.fuel.flare_api.api_spec import (
 )
 from nvflare.fuel.flare_api.flare_api import Session
 
-from nvflare_logstream.client.port import Port, read_jobs, read_reply, read_status
+from nvflare_logstream.client.poll import Poll
+from nvflare_logstream.client.port import PushPort, read_jobs, read_reply, read_status
 from nvflare_logstream.errors import ErrorCode, LostContactError, NoReconnectError, RetrievalError
 from nvflare_logstream.flare import runtime
 from nvflare_logstream.flare.admin_protocol import COMMAND, JOBS_COMMAND, SERVER_COMMAND
+from nvflare_logstream.flare.cell_channel import take_pushed
 from nvflare_logstream.names import check_name
 from nvflare_logstream.wire.job_list import JobList, JobQuestion
 from nvflare_logstream.wire.job_list import encode_question as encode_job_question
-from nvflare_logstream.wire.queries import ReplyT, Request
+from nvflare_logstream.wire.queries import FollowReply, FollowRequest, Pushed, ReplyT, Request
 from nvflare_logstream.wire.server_status import ServerStatus, encode_question
 
 _NO_RECEIVER = "the server has no nvflare_logstream.JobLogReceiver in its resources.json"
@@ -35,7 +38,7 @@ _NOT_CONNECTED = (
 )
 
 
-class SessionPort(Port):
+class SessionPort(PushPort):
     """Asks the server through an admin session; use it from one thread.
 
     Args:
@@ -46,6 +49,8 @@ class SessionPort(Port):
 
     def __init__(self, session: Session, reconnect: Callable[[], Session] | None = None):
         self._session, self._reconnect = session, reconnect
+        self._listening: object = None  # the cell that takes what the server pushes
+        self._poll: Poll | None = None
 
     def ask(self, job_id: str, request: Request[ReplyT], seconds: float) -> ReplyT:
         """Send one request about a job and return its reply; see `Port.ask`.
@@ -60,6 +65,30 @@ class SessionPort(Port):
         answer = self._answer(f"{COMMAND} {job_id}", request.encode(), seconds)
         with _ready():
             return read_reply(job_id, request, answer)
+
+    def follow(self, job_id: str, request: FollowRequest, seconds: float) -> Iterator[Pushed | FollowReply]:
+        """Send a long poll; what the server pushes comes to the session's cell. See `PushPort.follow`.
+
+        Raises:
+            RetrievalError: as `ask`.
+        """
+        cell = getattr(self._session.api, "cell", None)
+        if cell is None:  # a session that is closed
+            yield self.ask(job_id, request, seconds)
+            return
+        poll = self._poll = Poll(request)
+        if self._listening is not cell:
+            take_pushed(cell, self._take)
+            self._listening = cell
+        asking = threading.Thread(
+            target=poll.run, args=(lambda polled: self.ask(job_id, polled, seconds),), daemon=True
+        )
+        asking.start()
+        yield from poll.results()
+
+    def _take(self, message: bytes) -> None:
+        if self._poll:
+            self._poll.take(message)
 
     def server_status(self, seconds: float) -> ServerStatus:
         """Ask how the server's receiver is doing; see `Port.server_status`."""

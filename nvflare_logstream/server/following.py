@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 from functools import cache
 from threading import BoundedSemaphore
+from typing import Any
 
+from nvflare_logstream import lines
 from nvflare_logstream.errors import LogNotFoundError
 from nvflare_logstream.filters.bounds import has_time, is_json
 from nvflare_logstream.filters.log import last_line_end
@@ -15,17 +17,24 @@ from nvflare_logstream.filters.rules import Filters
 from nvflare_logstream.server.job_logs import JobLogs
 from nvflare_logstream.streams import State, Stream, StreamKey
 from nvflare_logstream.wire.queries import (
+    MAX_GROWING,
     MAX_PART,
     FollowedPart,
     FollowReply,
     FollowRequest,
+    Growing,
     JobStreams,
     Place,
+    Pushed,
 )
 
 # Long polls at a time: the runtime has 64 threads for everything; further followers are sent back at once.
 MAX_WAITING = 16
+_MOST_SECONDS = 2.0  # that one look for new text takes
+_REST = 20  # times the work of a look that it is rested: a follower takes a twentieth of a core at most
+_LONGEST_REST = 1.0  # seconds
 _FiltersFor = Callable[[int | None], Filters]  # by a site's offset from UTC
+Push = Callable[[dict[str, Any]], bool]  # sends a message to the follower; false if that did not work
 
 
 class Followers:
@@ -39,8 +48,14 @@ class Followers:
         self._logs = logs
         self._waiting = BoundedSemaphore(MAX_WAITING)
 
-    def answer(self, job_id: str, request: FollowRequest) -> FollowReply:
+    def answer(self, job_id: str, request: FollowRequest, push: Push | None = None) -> FollowReply:
         """What is new since the request's places and its mark; waits for it as long as the request says.
+
+        Args:
+            job_id: the job's id.
+            request: what is followed.
+            push: sends what is new at once, where the request wants that: each reply, and the command that
+                asks for it, costs both sides much more.
 
         Raises:
             LogNotFoundError: if a log that is followed is no longer there.
@@ -49,49 +64,85 @@ class Followers:
         places = {StreamKey(job_id, place.site, place.file): place for place in request.places}
         filters_for = cache(request.filters.unbounded().for_site)  # most sites are in one time zone
         parts: dict[StreamKey, FollowedPart] = {}
+        growing: dict[StreamKey, str] = {}
+        pushed = size = 0
         while True:
-            changes = self._logs.changes(job_id)
+            began, changes = time.thread_time(), self._logs.changes(job_id)
             job = self._logs.job(job_id)
             new = self._new_parts(places, filters_for, job)
             parts |= new
             places |= {key: part.place for key, part in new.items()}
-            mark, seconds_left = _mark(job), deadline - time.monotonic()
-            # New lines of which the filters keep none are no reason to answer; `places` has where they end.
-            if any(part.text for part in parts.values()) or seconds_left <= 0 or mark != request.mark:
+            mark, rest = _mark(job), 0.0
+            if deadline <= time.monotonic() or mark != request.mark:
                 break
+            grown = self._grown(places, job, growing) if request.growing and request.push else ()
+            text = sum(len(part.text) for part in parts.values())
+            # New lines of which the filters keep none are no reason to answer; `places` has where they end.
+            if text or grown:
+                size += text + sum(len(line.text) for line in grown)
+                if push is None or not request.push or size > MAX_PART:  # the follower holds what it is sent
+                    break
+                if not push(Pushed(request.push, pushed, tuple(parts.values()), grown).encode()):
+                    break
+                pushed, parts = pushed + 1, {}
+                rest = max(request.pace, min(_REST * (time.thread_time() - began), _LONGEST_REST))
             if not self._waiting.acquire(blocking=False):
                 busy = True
                 break
             try:
-                self._logs.wait_for_change(job_id, changes, seconds_left)
+                time.sleep(max(0.0, min(rest, deadline - time.monotonic())))
+                self._logs.wait_for_change(job_id, changes, max(0.0, deadline - time.monotonic()))
             finally:
                 self._waiting.release()
-        return FollowReply(job, tuple(parts.values()), mark, busy)
+        return FollowReply(job, tuple(parts.values()), mark, busy, pushed)
 
     def _new_parts(
         self, places: dict[StreamKey, Place], filters_for: _FiltersFor, job: JobStreams
     ) -> dict[StreamKey, FollowedPart]:
         streams = {stream.key: stream for stream in job.streams}
-        parts, size = {}, 0
+        grown: list[tuple[Stream, Place]] = []
         for key, place in places.items():
             stream = streams.get(key)
             if stream is None:
                 problem = f"the server no longer has the log {key.file} of {key.site} for job {key.job_id}"
                 raise LogNotFoundError(problem)
-            if size < MAX_PART and (part := self._new_part(stream, place, filters_for, MAX_PART - size)):
+            if (
+                stream.end > place.reading.offset
+            ):  # after a crash there may even be less, until it is sent again
+                grown.append((stream, place))
+        parts, size, ends = {}, 0, time.monotonic() + _MOST_SECONDS
+        for number, (stream, place) in enumerate(grown):
+            others = len(grown) - number  # each log gets its share of what one reply may hold and take
+            most, seconds = (MAX_PART - size) // others, (ends - time.monotonic()) / others
+            if part := self._new_part(stream, place, filters_for(stream.utc_offset), most, seconds):
                 size += len(part.text)
-                parts[key] = part
+                parts[stream.key] = part
+            if size >= MAX_PART:
+                break
         return parts
 
+    def _grown(
+        self, places: dict[StreamKey, Place], job: JobStreams, told: dict[StreamKey, str]
+    ) -> tuple[Growing, ...]:
+        """Unfinished lines that overwrite themselves and have changed since they were noted in `told`."""
+        grown = []
+        for stream in job.streams:
+            place = places.get(stream.key)
+            if place is None or stream.state is not State.OPEN or stream.end <= place.reading.offset:
+                continue
+            start = max(place.reading.offset, stream.end - MAX_GROWING)
+            data = self._logs.log_lines(stream).read(start, stream.end - start)
+            if b"\r" in data and b"\n" not in data:
+                text = lines.last_states(data.decode(errors="replace")).rstrip("\r")
+                if told.get(stream.key) != text:
+                    told[stream.key] = text
+                    grown.append(Growing(stream.site, stream.file, text))
+        return tuple(grown)
+
     def _new_part(
-        self, stream: Stream, place: Place, filters_for: _FiltersFor, most: int
+        self, stream: Stream, place: Place, filters: Filters, most: int, seconds: float
     ) -> FollowedPart | None:
-        reading = place.reading
-        if (
-            stream.end <= reading.offset
-        ):  # after a crash the server may even have less, until it is sent again
-            return None
-        log_lines, filters = self._logs.log_lines(stream), filters_for(stream.utc_offset)
+        reading, log_lines = place.reading, self._logs.log_lines(stream)
         end = last_line_end(log_lines, reading.offset) if stream.state is State.OPEN else stream.end
         if end <= reading.offset:
             return None
@@ -99,7 +150,7 @@ class Followers:
             reading = reading._replace(json=is_json(log_lines))
         if not reading.timed and (filters.since or filters.until):
             reading = reading._replace(timed=has_time(log_lines, reading))
-        reading, text = reading._replace(end=end).part(log_lines, filters, most)
+        reading, text = reading._replace(end=end).part(log_lines, filters, most, seconds)
         return FollowedPart(place._replace(reading=reading), text)
 
 

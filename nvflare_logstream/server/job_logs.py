@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from nvflare_logstream.errors import LogNotFoundError
 from nvflare_logstream.filters.log import FileLog, LogLines
+from nvflare_logstream.filters.rendered import RenderedLines
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import Stream, StreamKey
 from nvflare_logstream.wire.queries import JobStreams
@@ -52,6 +53,10 @@ class JobLogs:
     def log_lines(self, stream: Stream) -> LogLines:
         """The lines of a stream's stored bytes."""
         return LogLines(FileLog(self._store.path(stream.key), stream.end))
+
+    def rendered_lines(self, stream: Stream) -> RenderedLines:
+        """The lines of a stream's stored bytes, which are JSON, as text."""
+        return RenderedLines(FileLog(self._store.path(stream.key), stream.end))
 
     def changes(self, job_id: str) -> int:
         """How many changes of the job's streams there were so far."""

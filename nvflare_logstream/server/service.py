@@ -15,12 +15,14 @@ from threading import BoundedSemaphore
 from typing import Any
 
 from nvflare_logstream.errors import ArgumentError, ErrorCode, LogNotFoundError, StoreError, WireError
-from nvflare_logstream.filters.bounds import plan
+from nvflare_logstream.filters.bounds import is_json, plan
 from nvflare_logstream.filters.log import LogLines, last_line_end
+from nvflare_logstream.filters.rendered import plan_rendered
 from nvflare_logstream.hashing import hash_range
 from nvflare_logstream.names import check_name
-from nvflare_logstream.server.following import Followers
+from nvflare_logstream.server.following import Followers, Push
 from nvflare_logstream.server.job_logs import JobLogs
+from nvflare_logstream.server.turns import Turns
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, Stream
 from nvflare_logstream.wire.queries import (
@@ -30,6 +32,7 @@ from nvflare_logstream.wire.queries import (
     ErrorReply,
     FetchReply,
     FetchRequest,
+    FollowRequest,
     Operation,
     ReadReply,
     ReadRequest,
@@ -64,19 +67,24 @@ class LogService:
         self._logs = JobLogs(store, idle_timeout, job_status, clock)
         self._followers = Followers(self._logs)
         self._hashing = BoundedSemaphore(MAX_HASHING)
+        self._turns = Turns()
         self._operations: dict[Operation, Callable[[str, Any], Reply]] = {
             Operation.STREAMS: self._streams,
             Operation.READ: self._read,
-            Operation.FOLLOW: self._followers.answer,
             Operation.FETCH: self._fetch,
             Operation.DIGEST: self._digest,
         }
 
-    def answer(self, job_id: str, request: object) -> dict[str, Any]:
-        """The reply to `request` about `job_id`; one that is not allowed, or fails, gets an `ErrorReply`."""
+    def answer(self, job_id: str, request: object, push: Push | None = None) -> dict[str, Any]:
+        """The reply to `request` about `job_id`; one that is not allowed, or fails, gets an `ErrorReply`.
+
+        `push` sends a message to who asked, ahead of the reply.
+        """
         try:
             check_name("job_id", job_id)
             decoded = decode_request(request)
+            if isinstance(decoded, FollowRequest):
+                return encode_reply(decoded, self._followers.answer(job_id, decoded, push))
             return encode_reply(decoded, self._operations[decoded.operation](job_id, decoded))
         except (ArgumentError, WireError) as error:
             return ErrorReply(ErrorCode.INVALID_ARGS, str(error)).encode()
@@ -93,17 +101,26 @@ class LogService:
         return StreamsReply(self._logs.job(job_id))
 
     def _read(self, job_id: str, request: ReadRequest) -> ReadReply:
+        # Most logs are read in one short piece: the first waits for nobody.
+        with self._turns.turn(waits=request.reading is not None) as seconds:
+            return self._read_part(job_id, request, seconds)
+
+    def _read_part(self, job_id: str, request: ReadRequest, seconds: float) -> ReadReply:
         stream = self._logs.stream(job_id, request.site, request.file)
         log_lines, filters = self._logs.log_lines(stream), request.filters.for_site(stream.utc_offset)
+        rendered = self._logs.rendered_lines(stream) if request.as_text and is_json(log_lines) else None
         if request.whole_lines and stream.state is State.OPEN:
             log_lines.end = last_line_end(log_lines, 0)  # a follower comes back for the rest of the line
-        reading = request.reading or plan(log_lines, filters)
+        if rendered:
+            rendered.end, log_lines = log_lines.end, rendered
+        first = plan_rendered(rendered, filters) if rendered and not request.reading else None
+        reading = request.reading or first or plan(log_lines, filters)
         if reading.end > stream.end:
             raise StoreError(
                 f"the server was restarted and has less of {stream.file} than before, "
                 f"until {stream.site} sends it again"
             )
-        reading, text = reading.part(log_lines, filters, MAX_PART)
+        reading, text = reading.part(log_lines, filters, MAX_PART, seconds)
         return ReadReply(text, reading, log_lines.bytes_read)
 
     def _fetch(self, job_id: str, request: FetchRequest) -> FetchReply:

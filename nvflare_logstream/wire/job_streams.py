@@ -10,6 +10,7 @@ from nvflare_logstream.wire.fields import Fields
 from nvflare_logstream.wire.message import MAX_OFFSET
 
 COMPLETED = "FINISHED:COMPLETED"  # status of a job that ended well, in the runtime's words
+RUNNING = "RUNNING"  # status of a job whose sites are known and at work
 UNKNOWN = "UNKNOWN"  # status of a job of which the server does not know whether and how it ended
 MAX_ROWS = 1 << 20  # entries of a list in a reply
 _MAX_WORDS = 1 << 16  # characters of what a server says of a stream

@@ -7,21 +7,24 @@ is refused. Only an error is read whatever its version, since it may be about th
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any
 
 from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.wire.fields import Fields
 from nvflare_logstream.wire.job_streams import JobStreams
 from nvflare_logstream.wire.message import MAX_OFFSET
+from nvflare_logstream.wire.query import NO_FILTERS, Operation, ReplyT, Request
 from nvflare_logstream.wire.query_reply import (
+    MAX_GROWING,
     MAX_MARK,
     DigestReply,
     ErrorReply,
     FetchReply,
     FollowedPart,
     FollowReply,
+    Growing,
+    Pushed,
     ReadReply,
     Reply,
     StreamsReply,
@@ -42,9 +45,9 @@ from nvflare_logstream.wire.query_values import (
     heeded,
     message,
 )
-from nvflare_logstream.words import Word
 
 __all__ = [
+    "MAX_GROWING",
     "MAX_PART",
     "MAX_PLACES",
     "MAX_WAIT",
@@ -58,9 +61,11 @@ __all__ = [
     "FollowReply",
     "FollowRequest",
     "FollowedPart",
+    "Growing",
     "JobStreams",
     "Operation",
     "Place",
+    "Pushed",
     "ReadReply",
     "ReadRequest",
     "Reply",
@@ -76,39 +81,6 @@ __all__ = [
 MAX_PART = 1 << 20  # characters of text, or bytes, in one reply
 MAX_WAIT = 10.0  # seconds of a long poll
 MAX_PLACES = 1000  # streams that one request follows
-_NO_FILTERS = FilterOptions()
-
-ReplyT = TypeVar("ReplyT", bound=Reply)
-
-
-class Operation(Word):
-    """What a request asks for."""
-
-    STREAMS = "streams"
-    READ = "read"
-    FOLLOW = "follow"
-    FETCH = "fetch"
-    DIGEST = "digest"
-
-
-class Request(ABC, Generic[ReplyT]):
-    """What a reader asks; the type parameter is the type of its reply."""
-
-    operation: ClassVar[Operation]
-    filters: FilterOptions = _NO_FILTERS
-
-    @abstractmethod
-    def encode(self) -> dict[str, Any]:
-        """The request as it travels."""
-
-    @classmethod
-    @abstractmethod
-    def decode(cls, row: Fields) -> Request[ReplyT]:
-        """The request read back; raises WireError."""
-
-    @abstractmethod
-    def decode_reply(self, job_id: str, row: Fields) -> ReplyT:
-        """The reply to this request about `job_id`; raises WireError."""
 
 
 @dataclass(frozen=True)
@@ -138,21 +110,23 @@ class ReadRequest(Request[ReadReply]):
     Attributes:
         whole_lines: leave out the line that is just being written.
         reading: of the last reply, to go on after it.
+        as_text: filter a JSON log as the text that it is shown as.
     """
 
     operation = Operation.READ
     site: str
     file: str
-    filters: FilterOptions = _NO_FILTERS
+    filters: FilterOptions = NO_FILTERS
     whole_lines: bool = False
     reading: Reading | None = None
+    as_text: bool = False
 
     def encode(self) -> dict[str, Any]:
         """The request as it travels."""
         at = None if self.reading is None else self.reading._replace(breaks=())
         reading = {} if at is None else {"reading": encode_reading(at)}
-        where = {"site": self.site, "file": self.file, "whole_lines": self.whole_lines}
-        return message(op=self.operation, filters=encode_filters(self.filters), **where, **reading)
+        what = {"site": self.site, "file": self.file, "filters": encode_filters(self.filters), **reading}
+        return message(op=self.operation, **what, whole_lines=self.whole_lines, as_text=self.as_text)
 
     @classmethod
     def decode(cls, row: Fields) -> ReadRequest:
@@ -164,6 +138,7 @@ class ReadRequest(Request[ReadReply]):
             _filters(row),
             row.flag("whole_lines"),
             None if reading is None else decode_reading(reading),
+            row.flag("as_text"),
         )
 
     def decode_reply(self, job_id: str, row: Fields) -> ReadReply:
@@ -180,27 +155,36 @@ class FollowRequest(Request[FollowReply]):
         filters: what to keep of new lines; `tail` and `max_bytes` are not applied to them.
         wait: seconds to wait for something new, at most `MAX_WAIT`.
         mark: of the last reply; empty at first, which is answered at once.
+        push: what messages are called that the server may send while it waits; empty: none.
+        pace: least seconds between two of them.
+        growing: push lines too that have not ended, where they overwrite themselves.
     """
 
     operation = Operation.FOLLOW
     places: tuple[Place, ...]
-    filters: FilterOptions = _NO_FILTERS
+    filters: FilterOptions = NO_FILTERS
     wait: float = 0.0
     mark: str = ""
+    push: str = ""
+    pace: float = 0.0
+    growing: bool = False
 
     def encode(self) -> dict[str, Any]:
         """The request as it travels."""
         # What a reading says of the text that came with it is of no use to the server.
         places = [encode_place(at._replace(reading=at.reading._replace(breaks=()))) for at in self.places]
-        filters = encode_filters(self.filters)
-        return message(op=self.operation, places=places, filters=filters, wait=self.wait, mark=self.mark)
+        what = {"op": self.operation, "places": places, "filters": encode_filters(self.filters)}
+        pushed = {"push": self.push, "pace": self.pace, "growing": self.growing}
+        return message(**what, wait=self.wait, mark=self.mark, **pushed)
 
     @classmethod
     def decode(cls, row: Fields) -> FollowRequest:
         """The request read back; raises WireError."""
         places = tuple(map(decode_place, row.maps("places", MAX_PLACES)))
         wait = row.real("wait", 0.0, MAX_WAIT, default=0.0)
-        return cls(places, _filters(row), wait, row.text("mark", MAX_MARK, default=""))
+        mark, push = (row.text(name, MAX_MARK, default="") for name in ("mark", "push"))
+        pace = row.real("pace", 0.0, MAX_WAIT, default=0.0)
+        return cls(places, _filters(row), wait, mark, push, pace, row.flag("growing"))
 
     def decode_reply(self, job_id: str, row: Fields) -> FollowReply:
         """The reply to this request about `job_id`; raises WireError."""
@@ -293,5 +277,4 @@ def encode_reply(request: Request[ReplyT], reply: ReplyT) -> dict[str, Any]:
 
 
 def _filters(row: Fields) -> FilterOptions:
-    filters = row.map("filters", default=None)
-    return _NO_FILTERS if filters is None else decode_filters(filters)
+    return decode_filters(filters) if (filters := row.map("filters", default=None)) else NO_FILTERS

@@ -28,6 +28,7 @@ from nvflare_logstream.wire.query_values import (
 _MAX_TEXT = 1 << 26  # characters; a line is never cut in two, and may be longer than a part
 _MAX_ERROR = 1 << 16  # characters
 MAX_MARK = 64  # characters
+MAX_GROWING = 4096  # characters, and bytes, of a line that is still being written
 _CODES = frozenset(code.value for code in ErrorCode)
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -138,6 +139,14 @@ class FollowedPart(NamedTuple):
     text: str
 
 
+class Growing(NamedTuple):
+    """A line that has not ended yet and overwrites itself with carriage returns: how it reads now."""
+
+    site: str
+    file: str
+    text: str
+
+
 @dataclass(frozen=True)
 class FollowReply(Reply):
     """What came since the last reply.
@@ -147,24 +156,71 @@ class FollowReply(Reply):
         parts: at most one of each log.
         mark: for the next request; it changes with the job's status and with the verdict on any stream.
         busy: as many followers wait as the server lets wait; ask again in a moment.
+        pushed: how many messages were sent before; `parts` go on where the last of them ends.
     """
 
     job: JobStreams
     parts: tuple[FollowedPart, ...]
     mark: str
     busy: bool = False
+    pushed: int = 0
 
     def encode(self) -> dict[str, Any]:
         """The reply as it travels."""
-        parts = [{**encode_place(part.place), "text": part.text} for part in self.parts]
-        return message(**encode_job(self.job), parts=parts, mark=self.mark, busy=self.busy)
+        told = {"parts": _encode_parts(self.parts), "mark": self.mark, "busy": self.busy}
+        return message(**encode_job(self.job), **told, pushed=self.pushed)
 
     @classmethod
     def decode(cls, job_id: str, row: Fields) -> FollowReply:
         """The reply read back; raises WireError."""
-        rows = row.maps("parts", MAX_ROWS)
-        parts = tuple(FollowedPart(decode_place(part), part.text("text", _MAX_TEXT)) for part in rows)
-        return cls(decode_job(job_id, row), parts, row.text("mark", MAX_MARK), row.flag("busy"))
+        job, parts, pushed = (
+            decode_job(job_id, row),
+            _decode_parts(row),
+            row.number("pushed", MAX_ROWS, default=0),
+        )
+        return cls(job, parts, row.text("mark", MAX_MARK), row.flag("busy"), pushed)
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What came in logs that are followed, sent while the reply is still waited for.
+
+    Attributes:
+        name: the request's name for such messages.
+        number: how many were sent before: they may arrive in another order, or not at all.
+        parts: at most one of each log.
+        growing: lines that have grown, where the request asks for them.
+    """
+
+    name: str
+    number: int
+    parts: tuple[FollowedPart, ...]
+    growing: tuple[Growing, ...] = ()
+
+    def encode(self) -> dict[str, Any]:
+        """The message as it travels."""
+        growing = [line._asdict() for line in self.growing]
+        return message(push=self.name, number=self.number, parts=_encode_parts(self.parts), growing=growing)
+
+    @classmethod
+    def decode(cls, value: object) -> Pushed:
+        """The message read back; raises WireError."""
+        row = Fields(value)
+        check_version(row)
+        growing = tuple(
+            Growing(line.site("site"), line.name("file"), line.text("text", MAX_GROWING))
+            for line in row.maps("growing", MAX_ROWS)
+        )
+        return cls(row.text("push", MAX_MARK), row.number("number", MAX_ROWS), _decode_parts(row), growing)
+
+
+def _encode_parts(parts: tuple[FollowedPart, ...]) -> list[dict[str, Any]]:
+    return [{**encode_place(part.place), "text": part.text} for part in parts]
+
+
+def _decode_parts(row: Fields) -> tuple[FollowedPart, ...]:
+    rows = row.maps("parts", MAX_ROWS)
+    return tuple(FollowedPart(decode_place(part), part.text("text", _MAX_TEXT)) for part in rows)
 
 
 @dataclass(frozen=True)

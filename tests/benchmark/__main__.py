@@ -2,9 +2,10 @@
 
 Every case runs on a federation of its own (real processes, mutual TLS, loopback): without streaming, with the
 runtime's components, with ours. The case `logs` has one federation, where the runtime's command and ours read
-the same stored logs in turn; then our filters and GNU grep search one, which is also the case `search`. The
-case `thousand` has no federation: its senders call the receiver in this process. A round is all of that once;
-figures are medians over the rounds. The exit code is 1 if a floor is missed.
+the same stored logs in turn; then our filters and GNU grep search one, which is also the case `search`. In
+the case `follow` our command follows two jobs, one after the other. The case `thousand` has no federation:
+its senders call the receiver in this process. A round is all of that once; figures are medians over the
+rounds. The exit code is 1 if a floor is missed.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.benchmark import cases, reading, report, searching, thousand
+from tests.benchmark import cases, following, reading, report, searching, thousand
 from tests.benchmark.measure import machine
 
 _PREFIX = "logstream-benchmark-"
 _ALL_SETUPS = {
     **reading.CASES,
     **searching.CASES,
+    **following.CASES,
     **thousand.CASES,
-}  # these need no federation for each set-up
+}  # run once for all set-ups
 
 
 def main() -> int:

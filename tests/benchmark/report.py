@@ -131,6 +131,21 @@ def _sites(count: int) -> list[Line]:
     ]
 
 
+def _following(rate: int, oldest: float) -> list[Line]:
+    """Lines for the case `follow`."""
+
+    def line(text: str, name: str, unit: str, mark: Goal) -> Line:
+        text = f"followed, 2 sites × {rate} lines/s, {text}"
+        return Line(text, ("follow",), f"{name}_{rate}", unit, _NO_FLOOR, mark, alone=True)
+
+    return [
+        line("age of a line shown", "age_ms", "ms", _at_most(oldest, "ms")),
+        line("its p95", "age_p95_ms", "ms", _NO_FLOOR),
+        line("CPU of the command", "share", "%", _at_most(3, "%")),
+        line("CPU of the server for it", "server_share", "%", _NO_FLOOR),
+    ]
+
+
 LINES = (
     Line("burst, drained", ("burst",), "mb_per_s", "MB/s", _times(15), _times(40)),
     Line("burst, CPU of client job + server", ("burst",), "cpu", "s", _part(10), _part(30), overhead=True),
@@ -198,6 +213,8 @@ LINES = (
         overhead=True,
     ),
     *(line for count in (10, 100, 1000) for line in _sites(count)),
+    *_following(10, 30),
+    *_following(200, 60),
     *_reads("tail", "last 10 lines"),
     *_reads("since", "last minute"),
     *_searches(),

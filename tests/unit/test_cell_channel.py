@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
 import pytest
+from nvflare.fuel.f3.cellnet.defs import MessageHeaderKey
+from nvflare.fuel.f3.message import Message
+from nvflare.fuel.hci.server.constants import ConnProps
+from nvflare.private.fed.server.job_cmds import JobCommandModule
 
 from nvflare_logstream.errors import LinkError
-from nvflare_logstream.flare.cell_channel import CellLink, has_receiver, peer_of, serve
+from nvflare_logstream.flare.admin_command import LogCommands
+from nvflare_logstream.flare.cell_channel import CellLink, has_receiver, peer_of, pusher, serve, take_pushed
 from nvflare_logstream.wire.peer import Peer
 from tests.unit.fake_runtime import Network
 
@@ -188,3 +196,46 @@ def test_an_insecure_federation_takes_the_name_from_the_origin(network):
     peers = serve_at(network, "server")
     CellLink(network.cell("site-1.job-1"), "job-1").send(b"hello")
     assert peers == [Peer("site-1", "job-1")]
+
+
+def test_what_is_pushed_comes_to_the_admin_who_asked_as_it_is(network):
+    taken: list[bytes] = []
+    take_pushed(network.cell("admin-1"), taken.append)
+    push = pusher(network.cell("server"), Message({MessageHeaderKey.ORIGIN: "admin-1"}))
+    assert push({"text": "é"}) and push({"text": 2})
+    assert [json.loads(message) for message in taken] == [{"text": "é"}, {"text": 2}]
+
+
+def test_a_message_that_cannot_be_pushed_is_said_to_be_so(network, monkeypatch):
+    push = pusher(network.cell("server"), Message({MessageHeaderKey.ORIGIN: "admin-1"}))
+    core = network.cell("server").core_cell
+    monkeypatch.setattr(core, "fire_and_forget", lambda *args, **kwargs: {"admin-1": "target_unreachable"})
+    assert not push({})
+    monkeypatch.setattr(core, "fire_and_forget", lambda *args, **kwargs: 1 / 0)
+    assert not push({})
+
+
+def test_the_admin_command_can_push_to_the_cell_that_sent_it(network):
+    taken: list[bytes] = []
+    take_pushed(network.cell("admin-1"), taken.append)
+
+    def answer(job_id, request, push):
+        assert push({"of": job_id, "asked": request})
+        return {"answered": True}
+
+    replies = []
+    request = Message({MessageHeaderKey.ORIGIN: "admin-1"})
+    props = {
+        JobCommandModule.JOB_ID: "job-1",
+        ConnProps.CMD_PROPS: {"op": "follow"},
+        ConnProps.REQUEST: request,
+    }
+    conn = SimpleNamespace(
+        get_prop=props.get,
+        app_ctx=SimpleNamespace(get_cell=lambda: network.cell("server")),
+        append_dict=lambda reply, meta: replies.append(reply),
+    )
+    (spec, _) = LogCommands(answer, lambda question, named: {}).get_spec().cmd_specs
+    spec.handler_func(conn, ["logstream", "job-1"])
+    assert replies == [{"answered": True}]
+    assert json.loads(taken[0]) == {"of": "job-1", "asked": {"op": "follow"}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nvflare.apis.fl_exception import FLCommunicationError
 from nvflare.fuel.flare_api.api_spec import AuthenticationError, NoConnection, SessionClosed
 
-from nvflare_logstream.client import follow
+from nvflare_logstream.client import follow, poll
 from nvflare_logstream.client.client import LogClient
 from nvflare_logstream.client.model import Event
 from nvflare_logstream.client.query import LogQuery
@@ -46,7 +46,12 @@ class World:
         faults: for each request in turn: the exception that loses it, and whether the server had answered.
         unreachable: how many attempts to come back fail.
         asked: every request that reached the server.
+        pushes: whether the server pushes; a step is then taken after each message, too.
+        on_the_way: what becomes of a pushed message: gets it and what delivers one.
     """
+
+    pushes = False
+    longest = 5.0  # seconds of a poll during which the server may push
 
     def __init__(self, root: Path, idle: float = IDLE):
         self.root, self.idle, self.clock, self.status = root, idle, Clock(), "RUNNING"
@@ -57,6 +62,9 @@ class World:
         self.first: dict[str, int] = {}
         self.written: dict[str, bytes] = {}
         self.api = SimpleNamespace(close=lambda: None)
+        self.on_the_way: Callable[[bytes, Callable[[bytes], None]], None] = lambda message, deliver: deliver(
+            message
+        )
         self.start()
 
     # The server and its sites.
@@ -107,17 +115,41 @@ class World:
         if request["op"] == "follow":
             if self.steps:
                 self.steps.pop(0)()
-            request["wait"] = 0
+            request["wait"], request["pace"] = (self.longest if self.steps else 1e-9) if self.pushes else 0, 0
         if request["op"] == "read" and "reading" not in request:
             self.first[request["site"]] = len(
                 self.store.path(StreamKey(JOB, request["site"], request["file"])).read_bytes()
             )
-        reply = json.loads(json.dumps(self.service.answer(JOB, request)))
+        push, asked = ({"push": self._push} if self.pushes else {}), self.store
+        reply = json.loads(json.dumps(self.service.answer(JOB, request, **push)))
+        if self.store is not asked:
+            raise ConnectionError("the server crashed while it was waiting")
         if request["op"] == "follow" and reply.get("parts") == [] and reply["mark"] == request["mark"]:
             self.clock.advance(props["wait"])  # as the server would have waited
         if fault:
             raise fault("the answer was lost")
         return reply
+
+    def _push(self, message: dict[str, Any]) -> bool:
+        self.pushed.append(message)
+        self.on_the_way(json.dumps(message).encode(), self._deliver)
+        if self.steps:
+            self.steps.pop(0)()
+        else:
+            self.store.expect({StreamKey(JOB, f"late-{len(self.pushed)}", "log.txt"): "ends the poll"})
+            self.store.wake_readers(JOB)
+        return True
+
+    def _deliver(self, payload: bytes) -> None:
+        self.taken(SimpleNamespace(payload=payload))
+
+    def register_request_cb(self, channel: str, topic: str, cb: Callable[[Any], None]) -> None:
+        self.taken = cb
+
+    def let_push(self) -> None:
+        """Give the session a cell, and let the server push to it."""
+        self.pushes, self.pushed = True, list[dict[str, Any]]()
+        self.api.cell = SimpleNamespace(core_cell=self)
 
     def _get_dict_data(self, found: dict[str, Any]) -> dict[str, Any]:
         return found
@@ -129,9 +161,12 @@ class World:
 
     # The reader.
 
-    def follow(self, wanted: LogQuery = ALL, reconnect: bool = True) -> list[Event]:
+    def events(self, wanted: LogQuery = ALL, reconnect: bool = True, merged: bool = False) -> Iterator[Event]:
         port = SessionPort(self, self.reconnect if reconnect else None)  # type: ignore[arg-type]
-        return list(LogClient(port, self.clock, self.clock.advance).follow(JOB, wanted))
+        return LogClient(port, self.clock, self.clock.advance).follow(JOB, wanted, merged)
+
+    def follow(self, wanted: LogQuery = ALL, reconnect: bool = True, merged: bool = False) -> list[Event]:
+        return list(self.events(wanted, reconnect, merged))
 
 
 @pytest.fixture
@@ -149,6 +184,7 @@ def small_parts():
         patch.setattr(service, "MAX_PART", 100)
         patch.setattr(following, "MAX_PART", 100)
         patch.setattr(log, "BLOCK", 64)
+        patch.setattr(poll, "_LATE_SECONDS", 0.005)
         yield
 
 
@@ -392,6 +428,336 @@ def test_a_server_that_crashed_and_has_less_than_it_gave_out_is_waited_for(world
     assert text_of(world.follow()) == numbered(9).decode() + "more\n"
 
 
+def test_every_site_that_has_news_gets_its_share_of_a_reply(world):
+    """Otherwise one that writes much would keep the others' lines back."""
+    sites = ("site-1", "site-2", "site-3")
+    for site in sites:
+        world.write(site, b"begun\n")
+
+    def much() -> None:
+        for site in sites:
+            world.write(site, numbered(20))
+
+    world.steps = [much, *[lambda site=site: world.end(site) for site in sites], world.over]
+    events = world.follow()
+    texts = [event.site for event in events if event.kind == "text"]
+    assert texts[3:6] == list(sites), "the first reply with news has some of each"
+    assert all(text_of(events, site) == world.written[site].decode() for site in sites)
+
+
+# -- names, and an end in time ---------------------------------------------------------------------------
+
+
+def expect(world: World, *sites: str) -> None:
+    for site in sites:
+        world.store.expect({StreamKey(JOB, site, "log.txt"): "nothing came yet"})
+
+
+@pytest.mark.parametrize("sites", [("typo",), ("site-1", "typo"), ("x*",)])
+def test_a_name_of_no_site_ends_a_following_at_once_and_names_those_there_are(world, sites):
+    expect(world, "site-1", "site-2")
+    world.write("server", b"begun\n")
+    began = world.clock.now
+    wanted = f"^{sites[-1].replace('*', '.')}: no such site in this job; the job has server, site-1, site-2$"
+    with pytest.raises(RetrievalError, match=wanted) as caught:
+        world.follow(LogQuery(sites=sites))
+    assert caught.value.code == "LOG_NOT_FOUND" and f"status {JOB}" in caught.value.hint
+    assert world.clock.now - began < 1
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_while_the_jobs_sites_are_not_known_that_is_said_once_and_the_names_are_checked_later(world, known):
+    """The server's own log comes first; a site's may come before the sites are recorded."""
+    world.status = "DISPATCHED"
+    world.write("server", b"begun\n")
+    if known:
+        world.write("site-1", b"early\n")
+
+    def told_sites() -> None:
+        expect(world, "site-1", "site-2")
+        world.status = "RUNNING"
+
+    world.steps = [lambda: None, lambda: world.write("server", b"more\n"), lambda: None, told_sites]
+    given: list[Event] = []
+
+    def read_on() -> None:
+        for event in world.events(LogQuery(sites=("server", "typo"))):
+            given.append(event)
+
+    with pytest.raises(RetrievalError, match="the job has server, site-1, site-2"):
+        read_on()
+    awaited = [(event.site, event.text) for event in given if event.kind == "awaited"]
+    assert awaited == [("typo", "the job has not told its sites yet")]
+    assert text_of(given, "server") == "begun\nmore\n"
+
+
+def test_a_site_that_is_recorded_late_is_followed(world):
+    world.status = "DISPATCHED"
+    world.write("server", b"begun\n")
+
+    def told_sites() -> None:
+        expect(world, "site-1")
+        world.status = "RUNNING"
+
+    steps = [lambda: world.write("site-1", b"one\n"), lambda: world.end("site-1"), world.over]
+    world.steps = [lambda: None, told_sites, *steps]
+    events = world.follow(LogQuery(sites=("site-1",)))
+    assert text_of(events) == "one\n" and told(events, "site-1") == ["awaited", "joined", "text", "ended"]
+
+
+@pytest.mark.parametrize("until", ["2026-04-28T10:00:00", "1m", "2026-04-28T10:00:00Z"])
+def test_an_end_in_the_past_ends_a_following_when_what_was_before_it_has_been_read(world, until):
+    world.write("site-1", numbered(30) + b"2027-01-15 08:00:05,000 - n - INFO - now\n")
+    began = world.clock.now
+    events = world.follow(LogQuery(sites=("all",), until=until))
+    wanted = numbered(30) if until == "1m" else numbered(1)
+    assert text_of(events) == wanted.decode()
+    assert (events[-1].kind, events[-1].text) == ("past", "RUNNING") and world.clock.now - began < 5
+
+
+def test_an_end_in_the_future_is_waited_for_and_no_longer(world):
+    """The present is 2027-01-15 08:00:00; lines later than the end go on coming and are not shown."""
+    world.write("site-1", b"2027-01-15 08:00:00,000 - n - INFO - first\n")
+    late = [
+        lambda n=n: world.write("site-1", b"2027-01-15 08:00:%02d,000 - n - INFO - later\n" % n)
+        for n in (5, 25, 28, 29)
+    ]
+    world.steps = [lambda: None, *late]
+    began = world.clock.now
+    events = world.follow(LogQuery(sites=("site-1",), until="2027-01-15T08:00:20Z"))
+    assert [line.split()[-1] for line in text_of(events).splitlines()] == ["first", "later"]
+    # The clock of this server goes on behind each answer, so that the last poll begins one too late.
+    assert events[-1].kind == "past" and 20 < world.clock.now - began < 22 + MAX_WAIT
+
+
+def test_a_job_that_is_over_is_told_to_be_over_whatever_the_end(world):
+    world.write("site-1", numbered(3))
+    world.end("site-1")
+    world.over()
+    assert told(world.follow(LogQuery(sites=("all",), until="2026-04-28T10:00:00")))[-1] == "over"
+
+
+# -- pushed ----------------------------------------------------------------------------------------------
+
+
+def steps_that_push(world: World, count: int) -> list[Callable[[], None]]:
+    return [lambda n=n: world.write("site-1", b"line %d\n" % n) for n in range(count)]
+
+
+def test_new_lines_are_pushed_while_one_poll_lasts_and_shown_as_they_come(world):
+    world.let_push()
+    world.write("site-1", b"begun\n")
+    world.steps = [lambda: None, *steps_that_push(world, 9), lambda: world.end("site-1"), world.over]
+    events = world.follow(LogQuery(sites=("site-1",)))
+    assert text_of(events) == world.written["site-1"].decode()
+    assert len(world.pushed) >= 8, "the first poll has no mark and is answered at once"
+    kinds = [event.kind for event in events]
+    assert all(kinds[at + 1] == "caught up" for at, kind in enumerate(kinds) if kind == "text" and at > 2)
+    polls = [request for request in world.asked if request["op"] == "follow"]
+    assert len(polls) < 9 and len({request["push"] for request in polls}) == len(polls)
+
+
+@pytest.mark.parametrize("lost", [(0,), (3,), (7,), (2, 3), (0, 8)])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_message_that_is_lost_or_late_costs_no_line_and_repeats_none(world, lost, late):
+    """Messages are handled by many threads of the runtime, in any order."""
+    world.let_push()
+    held: list[bytes] = []
+
+    def on_the_way(message: bytes, deliver: Callable[[bytes], None]) -> None:
+        if len(world.pushed) - 1 in lost:
+            held.append(message)
+            return
+        deliver(message)
+        while late and held:
+            deliver(held.pop())
+
+    world.on_the_way = on_the_way
+    world.write("site-1", b"begun\n")
+    world.steps = [lambda: None, *steps_that_push(world, 9), lambda: world.end("site-1"), world.over]
+    events = world.follow(LogQuery(sites=("site-1",)))
+    assert text_of(events) == world.written["site-1"].decode()
+    assert told(events, "site-1") == ["joined", "text", "ended"]
+
+
+def test_what_a_reader_holds_is_bounded_and_the_rest_is_asked_for(world, monkeypatch):
+    monkeypatch.setattr(poll, "_MOST_HELD", 0)
+    world.let_push()
+    world.write("site-1", b"begun\n")
+    world.steps = [lambda: None, *steps_that_push(world, 9), lambda: world.end("site-1"), world.over]
+    assert text_of(world.follow(LogQuery(sites=("site-1",)))) == world.written["site-1"].decode()
+
+
+def test_a_poll_that_pushed_a_part_is_answered(world):
+    """The reader has to come back for more: what it has not shown yet it holds in memory."""
+    world.let_push()
+    world.write("site-1", b"begun\n")
+    world.steps = [lambda: None, *steps_that_push(world, 40), lambda: world.end("site-1"), world.over]
+    assert text_of(world.follow(LogQuery(sites=("site-1",)))) == world.written["site-1"].decode()
+    polls: dict[str, int] = {}
+    for message in world.pushed:
+        size = sum(len(part["text"]) for part in message["parts"])
+        polls[message["push"]] = polls.get(message["push"], 0) + size
+    assert len(polls) > 2 and max(polls.values()) <= 100
+
+
+@pytest.mark.parametrize(
+    "message", [b"", b"[]", b"\xff", b'{"v": 1}', b"[" * 100_000, b'{"v": 2, "push": ""}']
+)
+def test_a_message_that_cannot_be_read_ends_the_following(world, message):
+    world.let_push()
+    world.on_the_way = lambda pushed, deliver: deliver(message)
+    world.write("site-1", b"begun\n")
+    world.steps = [lambda: None, *steps_that_push(world, 2)]
+    with pytest.raises(RetrievalError, match="cannot be read"):
+        world.follow(LogQuery(sites=("site-1",)))
+
+
+def test_messages_of_an_earlier_poll_are_passed_over(world):
+    world.let_push()
+    early: list[bytes] = []
+
+    def on_the_way(message: bytes, deliver: Callable[[bytes], None]) -> None:
+        for other in [*early, message]:
+            deliver(other.replace(b"line", b"lie") if other in early else other)
+        early.append(message.replace(world.pushed[-1]["push"].encode(), b"another"))
+
+    world.on_the_way = on_the_way
+    world.write("site-1", b"begun\n")
+    world.steps = [lambda: None, *steps_that_push(world, 9), lambda: world.end("site-1"), world.over]
+    assert text_of(world.follow(LogQuery(sites=("site-1",)))) == world.written["site-1"].decode()
+
+
+def test_a_server_that_knows_no_messages_is_asked_again_and_again(world):
+    world.let_push()
+    world.pushes = False
+    world.write("site-1", b"begun\n")
+    world.steps = [*steps_that_push(world, 3), lambda: world.end("site-1"), world.over]
+    assert text_of(world.follow(LogQuery(sites=("site-1",)))) == world.written["site-1"].decode()
+
+
+# -- lines that grow by carriage returns -------------------------------------------------------------------
+
+
+def grow(world: World, *states: str) -> list[Callable[[], None]]:
+    return [lambda state=state: world.write("site-1", b"\r" + state.encode()) for state in states]
+
+
+def growing(world: World, **wanted: Any) -> tuple[list[Event], list[str]]:
+    port = SessionPort(world, world.reconnect)  # type: ignore[arg-type]
+    client = LogClient(port, world.clock, world.clock.advance)
+    events = list(client.follow(JOB, LogQuery(sites=("all",), **wanted), growing=True))
+    return events, [event.text for event in events if event.kind == "growing"]
+
+
+def test_a_line_that_overwrites_itself_is_told_as_it_reads_now_and_comes_whole_at_its_end(world):
+    world.let_push()
+    world.write("site-1", b"begun\n")
+    steps = grow(world, "10 %", "20 %", "50 \u2588")
+    world.steps = [
+        lambda: None,
+        *steps,
+        lambda: world.write("site-1", b"\rdone\n"),
+        lambda: world.end("site-1"),
+    ]
+    world.steps.append(world.over)
+    events, states = growing(world)
+    assert states == ["10 %", "20 %", "50 \u2588"]
+    assert text_of(events) == world.written["site-1"].decode()
+    assert text_of(events).endswith("\r10 %\r20 %\r50 \u2588\rdone\n"), "the filters' idea of a line stays"
+
+
+def test_an_unfinished_line_without_carriage_returns_is_waited_for(world):
+    world.let_push()
+    world.write("site-1", b"begun\n")
+    world.longest = 0.01
+    world.steps = [
+        lambda: None,
+        lambda: world.write("site-1", b"half a "),
+        lambda: world.write("site-1", b"line\n"),
+    ]
+    world.steps += [lambda: world.end("site-1"), world.over]
+    assert growing(world)[1] == []
+
+
+@pytest.mark.parametrize("wanted", [{"grep": "%"}, {"level": "INFO"}])
+def test_of_an_unfinished_line_nobody_knows_whether_the_filters_keep_it(world, wanted):
+    world.let_push()
+    world.longest = 0.01
+    world.write("site-1", b"begun\n")
+    world.steps = [lambda: None, *grow(world, "10 %", "20 %"), lambda: world.end("site-1"), world.over]
+    assert growing(world, **wanted)[1] == []
+
+
+def test_a_very_long_line_that_grows_is_told_by_its_end(world):
+    world.let_push()
+    world.write("site-1", b"begun\n" + b"x" * 10_000)
+    world.steps = [lambda: None, *grow(world, "10 %"), lambda: world.end("site-1"), world.over]
+    assert growing(world)[1] == ["10 %"]
+
+
+# -- merged ----------------------------------------------------------------------------------------------
+
+
+def record(second: int, text: str) -> bytes:
+    return b"2026-04-28 10:%02d:%02d,000 - n - INFO - %s\n" % (*divmod(second, 60), text.encode())
+
+
+def interleaved(count: int, start: int = 0) -> list[tuple[str, bytes]]:
+    """Records of two sites in turn, as (site, record)."""
+    return [(f"site-{n % 2 + 1}", record(n, f"number {n}")) for n in range(start, start + count)]
+
+
+def test_merged_text_of_all_sites_comes_by_time_and_later_text_too(world):
+    for site, line in reversed(interleaved(20)):
+        world.written[site] = line + world.written.get(site, b"")
+    written = dict(world.written)
+    world.written.clear()
+    for site in ("site-2", "site-1"):
+        world.write(site, written[site])
+
+    def more() -> None:
+        for site, line in interleaved(4, 20):
+            world.write(site, line)
+
+    world.steps = [more, lambda: world.end("site-1"), lambda: world.end("site-2"), world.over]
+    events = world.follow(merged=True)
+    texts = [event.text for event in events if event.kind == "text"]
+    assert "".join(texts).encode() == b"".join(line for _, line in interleaved(24))
+    assert told(events, "site-1") == ["joined", "text", "ended"]
+
+
+def test_merging_holds_a_part_of_each_log_and_reads_on_where_it_needs_more(world):
+    """A long backlog: what is read ahead of what was given out stays below two parts a site."""
+    for site, line in interleaved(400):
+        world.write(site, line)
+    world.end("site-1")
+    world.end("site-2")
+    world.over()
+    given, most = 0, 0
+    for event in world.events(merged=True):
+        given += len(event.text) if event.kind == "text" else 0
+        reads = [request for request in world.asked if "reading" in request]
+        begun = {request["site"]: request["reading"]["at"] for request in reads}  # where its last part began
+        most = max(most, sum(begun.values()) - given)
+    assert given == sum(map(len, world.written.values()))
+    assert most < 4 * 200, "a part has a block and 100 characters at most"
+
+
+def test_what_merging_holds_is_given_out_before_a_lost_connection_is_told(world):
+    for site, line in interleaved(40):
+        world.write(site, line)
+    world.faults = [None, None, None, None, (ConnectionError, True)]
+    world.steps = [lambda: world.end("site-1"), lambda: world.end("site-2"), world.over]
+    events = world.follow(merged=True)
+    for site in ("site-1", "site-2"):
+        assert text_of(events, site) == world.written[site].decode()
+    assert [event.kind for event in events if event.kind in ("lost contact", "back")] == [
+        "lost contact",
+        "back",
+    ]
+
+
 # -- with faults -----------------------------------------------------------------------------------------
 
 
@@ -483,6 +849,23 @@ QUERIES = st.fixed_dictionaries(
 FAULTS = st.lists(st.none() | st.tuples(st.sampled_from(LOST), st.booleans()), max_size=15)
 
 
+def on_the_way(ways: list[str]) -> Callable[[bytes, Callable[[bytes], None]], None]:
+    """What becomes of each message in turn."""
+    held: list[bytes] = []
+
+    def deliver_one(message: bytes, deliver: Callable[[bytes], None]) -> None:
+        way = ways.pop(0) if ways else "as sent"
+        if way == "late":
+            held.append(message)
+        elif way != "lost":
+            for _ in range(2 if way == "twice" else 1):
+                deliver(message)
+            while held:
+                deliver(held.pop())
+
+    return deliver_one
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.data(),
@@ -490,8 +873,12 @@ FAULTS = st.lists(st.none() | st.tuples(st.sampled_from(LOST), st.booleans()), m
     QUERIES,
     FAULTS,
     st.lists(st.booleans(), max_size=6),
+    st.booleans(),
+    st.none() | st.lists(st.sampled_from(["lost", "late", "twice", "as sent"]), max_size=9),
 )
-def test_no_fault_loses_or_repeats_a_line(memory_path_factory, data, logs, bounds, faults, unreachable):
+def test_no_fault_loses_or_repeats_a_line(
+    memory_path_factory, data, logs, bounds, faults, unreachable, merged, ways
+):
     """Connections break before or after any answer, servers crash, logs come in any pieces; any filters."""
     with memory_path_factory() as root:
         world = World(root, idle=0.0)
@@ -512,7 +899,10 @@ def test_no_fault_loses_or_repeats_a_line(memory_path_factory, data, logs, bound
             world.steps += [lambda site=site: write(site, 1 << 20), lambda site=site: world.end(site)]
         world.steps.append(world.over)
         world.faults, world.unreachable = faults, unreachable
-        events = world.follow(LogQuery(sites=("all",), **bounds))
+        if ways is not None:
+            world.let_push()
+            world.longest, world.on_the_way = 0.005, on_the_way(ways)
+        events = world.follow(LogQuery(sites=("all",), **bounds), merged=merged)
         world.store.close()
 
     assert events[-1].kind == "over"

@@ -42,14 +42,19 @@ class Client:
     def job(self, job_id: str) -> JobStreams:
         return JobStreams(job_id, COMPLETED, self.streams, 1e9)
 
-    def parts(self, job_id: str, stream: Stream, query: LogQuery) -> Iterator[ReadReply]:
+    def parts(
+        self, job_id: str, stream: Stream, query: LogQuery, as_text: bool = False
+    ) -> Iterator[ReadReply]:
         self.queries.append(query)
         *texts, last = self.texts[stream.site]
         for text in texts:
             yield ReadReply(text, Reading(0, 9))
         yield ReadReply(last, self.last)
 
-    def follow(self, job_id: str, query: LogQuery) -> Iterator[Event]:
+    def follow(
+        self, job_id: str, query: LogQuery, merged: bool = False, growing: bool = False
+    ) -> Iterator[Event]:
+        self.merged = merged
         return iter(self.events)
 
 
@@ -58,7 +63,7 @@ def task(client: Client, printer: Printer, form: Format, default_tail: bool = Tr
 
 
 def on_terminal(prefix: bool = False) -> TerminalPrinter:
-    return TerminalPrinter(prefix=prefix, merged=False, headers=False, colour=False)
+    return TerminalPrinter(prefix=prefix, headers=False, colour=False)
 
 
 # -- reading -------------------------------------------------------------------------------------------------
@@ -211,10 +216,13 @@ def test_a_program_reads_one_event_a_line_and_one_that_is_terminal(capsys):
         (("a",), (EventKind.MISSING,), COMPLETED, 1),
         (("a",), (EventKind.REFUSED,), COMPLETED, 1),
         (("all",), (EventKind.MISSING,), COMPLETED, 0),
+        (("a",), (EventKind.JOINED, EventKind.PAST), "RUNNING", 0),
+        (("a",), (EventKind.AWAITED, EventKind.PAST), "RUNNING", 1),
     ],
 )
 def test_the_exit_code_is_the_jobs_outcome_if_there_was_any_log(capsys, sites, kinds, status, code):
-    events = (*(Event(kind, "a", "") for kind in kinds), Event(EventKind.OVER, "", status))
+    *kinds, last = kinds if kinds[-1] is EventKind.PAST else (*kinds, EventKind.OVER)
+    events = (*(Event(kind, "a", "") for kind in kinds), Event(last, "", status))
     for printer, form in ((on_terminal(), Format.TEXT), (EventPrinter(), Format.JSONL)):
         assert task(Client(events=events), printer, form, sites=sites).follow() == code
     said = capsys.readouterr()
@@ -224,6 +232,13 @@ def test_the_exit_code_is_the_jobs_outcome_if_there_was_any_log(capsys, sites, k
     assert ("the server was restarted during the job" in said.err) is (status == UNKNOWN)
 
 
+@pytest.mark.parametrize("merged", [False, True])
+def test_following_asks_for_the_order_that_is_wanted(capsys, merged):
+    client = Client(events=ALL_KINDS)
+    task(client, on_terminal(), Format.TEXT).follow(merged)
+    assert client.merged is merged
+
+
 def test_every_kind_of_event_has_words():
-    for kind in set(EventKind) - {EventKind.TEXT, EventKind.CAUGHT_UP}:
+    for kind in set(EventKind) - {EventKind.TEXT, EventKind.CAUGHT_UP, EventKind.GROWING}:
         task(Client(), on_terminal(), Format.TEXT)._say(Event(kind, "a", ""))

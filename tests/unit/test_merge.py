@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nvflare_logstream.client.merge import Clock, in_order, merge, split_lines, timed
+from nvflare_logstream.client import merge as merge_module
+from nvflare_logstream.client.merge import Clock, in_order, merge, runs, split_lines, timed
 from nvflare_logstream.streams import Stream, StreamKey
 
 NOON = datetime(2026, 4, 28, 12)
@@ -122,6 +124,17 @@ def times(found: list[tuple[str, str]], wanted: list[tuple[float, int, str]]) ->
     """The corrected time of each line of the result: a site's lines are in its order, so its times are."""
     waiting = {f"site-{number}": [last for last, of, _ in wanted if of == number] for _, number, _ in wanted}
     return [waiting[site].pop(0) for site, _ in found]
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.text("xy", max_size=30)), max_size=30))
+def test_runs_keep_every_line_and_stay_short(log_lines):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merge_module, "MOST_RUN", 40)
+        found = list(runs(log_lines))
+    assert [(site, letter) for site, text in found for letter in text] == [
+        (site, letter) for site, line in log_lines for letter in line
+    ]
+    assert all(len(text) < 40 + 30 for _, text in found)
 
 
 @given(st.text(alphabet=st.sampled_from("a\n\r\x0b\x0c\x1c\x85\u2028")))

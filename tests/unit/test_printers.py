@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from nvflare_logstream.cli.matches import Highlight
 from nvflare_logstream.cli.printers import (
@@ -34,10 +35,8 @@ def stream(site: str = "site-1", file: str = "log.txt") -> Stream:
     return Stream(StreamKey("job-1", site, file))
 
 
-def printer(
-    prefix: bool = False, merged: bool = False, headers: bool = False, colour: bool = False
-) -> TerminalPrinter:
-    return TerminalPrinter(prefix=prefix, merged=merged, headers=headers, colour=colour)
+def printer(prefix: bool = False, headers: bool = False, colour: bool = False) -> TerminalPrinter:
+    return TerminalPrinter(prefix=prefix, headers=headers, colour=colour)
 
 
 @contextmanager
@@ -133,9 +132,30 @@ def test_headers_are_those_of_the_runtimes_command(capsys):
     shown = printer(headers=True)
     for site, text in (("server", "one\n"), ("server", "two\n"), ("site-1", ""), ("site-2", "three\n")):
         shown.text(stream(site), text)
+    shown.close()
     assert capsys.readouterr().out == (
         "===== server =====\none\ntwo\n\n===== site-1 =====\n(no log content)\n\n===== site-2 =====\nthree\n"
     )
+
+
+def test_a_log_whose_first_part_is_empty_is_not_called_empty(capsys):
+    """The server looks through so many bytes at a time: what is wanted may lie farther on."""
+    shown = printer(headers=True)
+    for site, text in (("server", ""), ("server", "one\n"), ("site-1", ""), ("site-1", ""), ("site-2", "")):
+        shown.text(stream(site), text)
+    shown.close()
+    assert capsys.readouterr().out == (
+        "===== server =====\none\n\n===== site-1 =====\n(no log content)\n"
+        "\n===== site-2 =====\n(no log content)\n"
+    )
+
+
+@pytest.mark.parametrize("before", ["", "\n  \n"])
+def test_a_json_log_reads_as_text_wherever_its_first_record_comes(capsys, before):
+    shown = printer()
+    for text in ("", before, RECORD):
+        shown.text(stream(file="log.json"), text)
+    assert capsys.readouterr().out.strip() == "2026-04-28 10:00:00,000 - n - INFO - hello"
 
 
 def test_a_json_log_reads_as_text_and_what_is_no_record_in_it_stays(capsys):
@@ -149,18 +169,6 @@ def test_a_text_log_with_a_json_line_in_it_stays_as_it_is(capsys):
     shown.text(stream(), "text\n" + RECORD)
     shown.text(stream(), RECORD)
     assert capsys.readouterr().out == "text\n" + RECORD + RECORD
-
-
-def test_merged_text_waits_for_the_pause_and_comes_in_order(capsys):
-    shown = printer(prefix=True, merged=True)
-    for site, second in (("a", 2), ("b", 1), ("a", 3)):
-        shown.text(stream(site), f"2026-04-28 10:00:0{second} - n - INFO - {second}\n")
-    assert not capsys.readouterr().out
-    shown.pause()
-    assert [line[0] for line in capsys.readouterr().out.splitlines()] == ["b", "a", "a"]
-    shown.text(stream("b"), "2026-04-28 10:00:09 - n - INFO - last\n")
-    shown.close()
-    assert capsys.readouterr().out.endswith("last\n")
 
 
 @pytest.mark.parametrize(
@@ -265,3 +273,58 @@ def test_an_envelope_collects_the_whole_text_by_site():
     for site, text in (("a", "one\n"), ("b", ""), ("a", "two")):
         collector.text(stream(site), text)
     assert collector.answer() == {"logs": {"a": "one\ntwo", "b": ""}}
+
+
+# -- lines that overwrite themselves -------------------------------------------------------------------------
+
+
+def following(prefix: bool = False) -> TerminalPrinter:
+    return TerminalPrinter(prefix=prefix, headers=False, colour=False, last_states=True)
+
+
+BAR = "start\n\r10 %\r50 %\r100 %\nwindows\r\n"
+
+
+def test_a_line_that_overwrote_itself_is_printed_as_it_reads_at_last(capsys):
+    following().text(stream(), BAR)
+    assert capsys.readouterr().out == "start\n100 %\nwindows\r\n"
+    printer().text(stream(), BAR)
+    assert capsys.readouterr().out == BAR, "only a follower's text"
+
+
+def test_no_pipe_gets_a_line_that_has_not_ended(capsys):
+    shown = following()
+    assert not shown.grows
+    shown.grow(stream(), "10 %")
+    shown.pause()
+    assert not capsys.readouterr().out
+
+
+def test_a_terminal_shows_a_line_while_it_grows_in_one_line_that_text_and_notices_replace():
+    with terminal() as screen:
+        shown = following(prefix=True)
+        assert shown.grows
+        for text in ("10 %", "20 % \x1b[2J"):
+            shown.grow(stream(), text)
+            shown.pause()
+        shown.pause()
+        assert screen.getvalue() == "\r\x1b[Ksite-1 10 %\r\x1b[Ksite-1 20 % \\x1b[2J"
+        shown.interrupt()
+        assert screen.getvalue().endswith("[2J\r\x1b[K"), "room for a notice"
+        shown.pause()
+        assert screen.getvalue().endswith("\r\x1b[Ksite-1 20 % \\x1b[2J"), "and it is there again"
+        shown.text(stream(), "20 %\r30 %\n")
+        shown.pause()
+        assert screen.getvalue().endswith("\r\x1b[Ksite-1 30 %\n")
+
+
+def test_lines_that_grow_at_several_sites_share_the_terminals_width():
+    with terminal() as screen:
+        shown = following(prefix=True)
+        for site in ("a", "b"):
+            shown.grow(stream(site), "\u5bbd" * 100)
+        shown.pause()
+        shown.close()
+    line = screen.getvalue().split("\x1b[K")[1].rstrip("\r")
+    assert [part[0] for part in line.split("  ")] == ["a", "b"] and cell_len(line) < 80
+    assert screen.getvalue().endswith("\r\x1b[K"), "nothing of it stays"

@@ -24,8 +24,10 @@ from nvflare_logstream.wire.queries import (
     FollowedPart,
     FollowReply,
     FollowRequest,
+    Growing,
     JobStreams,
     Place,
+    Pushed,
     ReadReply,
     ReadRequest,
     Reply,
@@ -260,6 +262,25 @@ def test_whatever_stands_in_a_reply_is_taken_or_refused(data, request_, value):
         decode_reply(JOB, request_, encoded)
     except WireError as error:
         assert len(str(error)) < 1000
+
+
+@given(
+    TEXTS,
+    st.integers(0, 1 << 20),
+    st.lists(st.builds(FollowedPart, PLACES, TEXTS), max_size=3),
+    st.lists(st.builds(Growing, NAMES, NAMES, TEXTS), max_size=3),
+)
+def test_a_pushed_message_comes_back_as_it_was(name, number, parts, growing):
+    pushed = Pushed(name, number, tuple(parts), tuple(growing))
+    assert Pushed.decode(json.loads(json.dumps(pushed.encode()))) == pushed
+
+
+@pytest.mark.parametrize("field", ["v", "push", "number"])
+def test_a_pushed_message_without_a_field_is_refused_with_its_name(field):
+    message = Pushed("p", 0, ()).encode()
+    del message[field]
+    with pytest.raises(WireError, match=f"^{field}: "):
+        Pushed.decode(message)
 
 
 def test_following_goes_on_without_the_bounds_of_the_beginning():
