@@ -22,9 +22,11 @@ KNOWN_LEVELS = {
 }
 # A record begins with its time. Then come, between " - ", its level, or up to three names and its level: the
 # formats of the runtime. A name in capitals behind the first one is a level, if one that nobody ranks.
-LEVEL_START = r"\[?[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}[^ \n]* - "
-LEVEL_FIRST_NAME = r"(?:[^ \n]|[ ]+(?:[^ \n-]|-[^ \n]))*[ ]* - "
-LEVEL_NAME = r"[^ \n]+ - "
+_LEVEL_START = r"\[?[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}[^ \n]* - "
+_LEVEL_FIRST_NAME = r"(?:[^ \n]|[ ]+(?:[^ \n-]|-[^ \n]))*[ ]* - "
+# What begins like a level is no name: a search for the level can end there.
+_LEVEL_SECOND_NAME = r"(?:[A-Z][A-Z0-9_]*[^A-Z0-9_ \n]|[^A-Z \n])[^ \n]* - "
+_LEVEL_NAME = r"[^ \n]+ - "
 
 _TIME = re.compile(r"\[?(?P<time>\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}(?:[.,]\d+)?)")
 # What a terminal obeys, or what hides in a text: control characters, signs that turn the direction of writing
@@ -96,14 +98,14 @@ def level_pattern(ranked: str, any_level: str) -> str:
         ranked: a pattern for levels where a name may stand too: in any of four fields.
         any_level: a pattern for what else is a level where the runtime's own format has one.
     """
-    last = f"{LEVEL_NAME}(?:{LEVEL_NAME})?(?:{ranked})"
-    return f"{LEVEL_START}(?:(?:{ranked})|{LEVEL_FIRST_NAME}(?:(?:{any_level})|{last})) - "
+    last = f"{_LEVEL_SECOND_NAME}(?:{_LEVEL_NAME})?(?:{ranked})"
+    return f"{_LEVEL_START}(?:(?:{ranked})|{_LEVEL_FIRST_NAME}(?:(?:{any_level})|{last})) - "
 
 
 _KNOWN = "|".join(KNOWN_LEVELS)
 _LEVEL = re.compile(
-    f"{LEVEL_START}(?:(?P<a>{_KNOWN})|{LEVEL_FIRST_NAME}(?:(?P<b>[A-Z][A-Z0-9_]*|Level [0-9]+)"
-    f"|{LEVEL_NAME}(?:{LEVEL_NAME})?(?P<c>{_KNOWN}))) - "
+    f"{_LEVEL_START}(?:(?P<a>{_KNOWN})|{_LEVEL_FIRST_NAME}(?:(?P<b>[A-Z][A-Z0-9_]*|Level [0-9]+)"
+    f"|{_LEVEL_SECOND_NAME}(?:{_LEVEL_NAME})?(?P<c>{_KNOWN}))) - "
 )
 
 

@@ -145,8 +145,8 @@ class Reading(NamedTuple):
                 return here
         over = here.counted - ((filters.tail if self.counting == "lines" else filters.max_bytes) or 0)
         again = here._replace(offset=here.start, state=here.start_state, left=None, counted=0)
-        if tail is not None and not here.counted:
-            again = again._replace(offset=self.end)
+        if not here.counted:  # there is nothing to give out; a follower goes on from here
+            return here._replace(offset=self.end, counting="")
         again = again._replace(truncated=here.truncated or over > 0)
         if self.counting == "lines":
             cut = max(0, over)

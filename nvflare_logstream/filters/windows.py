@@ -7,6 +7,7 @@ only such records are looked at.
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +73,7 @@ class _Record:
         return -1 if match is None else int(match.start()) + 1
 
 
+@functools.cache
 def level_windows(least: int) -> Windows:
     """The records with at least this level, in text form."""
     high = [name for name, level in lines.KNOWN_LEVELS.items() if level >= least]
@@ -100,6 +102,7 @@ def _other_words(words: list[str], first: bool = False) -> str:
     return f"(?:{'|'.join(parts)})"
 
 
+@functools.lru_cache(maxsize=64)
 def time_windows(since: datetime.datetime | None, until: datetime.datetime | None) -> Windows:
     """The records of this time, in text form."""
     low = _FIRST if since is None else since.isoformat(" ", "seconds")

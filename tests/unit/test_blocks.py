@@ -273,6 +273,20 @@ def test_the_last_of_what_is_kept_is_found_without_reading_all_twice(options):
     assert source.bytes_read < 1.3 * len(text)
 
 
+def test_a_reading_that_found_nothing_goes_on_where_the_log_ended():
+    record = "2026-04-28 10:00:00,123 - n - {} - m\n"
+    first, more = record.format("ERROR"), "traced\n" + record.format("INFO")
+    filters = Filters(level="ERROR", grep="traced", tail=5)
+    place, found = Reading(0, len(first), counting="lines"), ""
+    for text in (first, first + more):
+        source = LogLines(TextLog(text))
+        place = place._replace(end=len(text))
+        while not place.done:
+            place, now = place.part(source, filters, 1 << 20)
+            found += now
+    assert found == "traced\n"
+
+
 def main():
     count, first = int(sys.argv[1]), int(sys.argv[2])
     for seed in range(first, first + count):
