@@ -12,6 +12,7 @@ from typing import NamedTuple
 from nvflare_logstream.filters.line_filter import LineFilter, LineState
 from nvflare_logstream.filters.log import LogLines, shown
 from nvflare_logstream.filters.rules import Filters
+from nvflare_logstream.filters.window import blocks
 
 MOST_READ = 64 << 20  # bytes that are looked through for one part
 
@@ -74,7 +75,10 @@ class Reading(NamedTuple):
         """Blocks of kept lines as they are shown, without `skip_lines`; with each, the reading after it."""
         line_filter = LineFilter(filters, self.json, self.timed, self.state)
         skip_lines, skip_bytes = self.skip_lines, self.skip_bytes
-        for offset, block in log.forward(self.offset, self.end):
+        source = log.forward(self.offset, self.end)
+        if self.timed:
+            source = blocks(log, self.offset, self.end, self.json, filters, line_filter)
+        for offset, block in source:
             kept = list(map(shown, block))
             if filters.drops_lines:
                 kept = line_filter.feed_all(kept)
