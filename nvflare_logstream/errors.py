@@ -36,6 +36,7 @@ class ErrorCode(Word):
     OUTPUT_DIR_EXISTS = "OUTPUT_DIR_EXISTS"
     OUTPUT_DIR_NOT_WRITABLE = "OUTPUT_DIR_NOT_WRITABLE"
     OUTPUT_NOT_WRITABLE = "OUTPUT_NOT_WRITABLE"
+    SERVER_TOO_OLD = "SERVER_TOO_OLD"
     STORE_NOT_REPAIRED = "STORE_NOT_REPAIRED"
     STARTUP_KIT_MISSING = "STARTUP_KIT_MISSING"
     SYSTEM_NOT_READY = "SYSTEM_NOT_READY"
@@ -56,6 +57,10 @@ class ArgumentError(LogStreamError, ValueError):
 
 class WireError(LogStreamError):
     """A message from the other side is malformed, oversized, damaged or of an unknown version."""
+
+
+class OlderPeerError(WireError):
+    """The other side is older, and ignored something in a message that it should have heeded."""
 
 
 class LinkError(LogStreamError):

@@ -13,19 +13,29 @@ import json
 import re
 from typing import Any
 
-from nvflare_logstream.errors import ArgumentError
-
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+# Names that other loggers use. What has no rank stands above all: it is rather shown than hidden.
+_UNRANKED = 60
+KNOWN_LEVELS = {
+    **LEVELS,
+    **{"NOTSET": 0, "TRACE": 5, "VERBOSE": 15, "NOTICE": 25, "SUCCESS": 25, "WARN": 30, "FATAL": 50},
+}
+# A record begins with its time. Then come, between " - ", its level, or up to three names and its level: the
+# formats of the runtime. A name in capitals behind the first one is a level, if one that nobody ranks.
+LEVEL_START = r"\[?[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}[^ \n]* - "
+LEVEL_FIRST_NAME = r"(?:[^ \n]|[ ]+(?:[^ \n-]|-[^ \n]))*[ ]* - "
+LEVEL_NAME = r"[^ \n]+ - "
 
 _TIME = re.compile(r"\[?(?P<time>\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}(?:[.,]\d+)?)")
-_LEVEL = re.compile(r" - (DEBUG|INFO|WARNING|ERROR|CRITICAL) - ")
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_TIME_KEYS = ("asctime", "timestamp", "time")
-_ALLOWED = (
-    "a time such as 2026-04-28T10:00:00, the same with Z or an offset such as +02:00, "
-    "or a duration such as 10m or 1h30m"
+# What a terminal obeys, or what hides in a text: control characters, signs that turn the direction of writing
+# or take no room (what Unicode calls ignorable, except that which belongs to emoji), separators of lines and
+# paragraphs, and halves of surrogate pairs.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+_TIME_KEYS = ("asctime", "timestamp", "time")
 
 
 def parse_time(text: str) -> datetime.datetime:
@@ -55,60 +65,6 @@ def _whole_micros(text: str) -> str:
     return f"{text[: match.start(1)]}{match.group(1)[:6].ljust(6, '0')}{text[match.end(1) :]}"
 
 
-def parse_since(
-    argument: str, text: str, *, now: datetime.datetime | None = None, utc_offset: int | None = None
-) -> datetime.datetime:
-    """Read the value of `--since` or `--until` into the clock of a site's log.
-
-    Args:
-        argument: the option's name, for the error.
-        text: a timestamp without a zone (the log's own clock), one with a zone, or a duration back from now.
-        now: the present in UTC, naive.
-        utc_offset: the site's offset from UTC in seconds; None where it is not known: the log's clock is then
-            taken as UTC.
-
-    Raises:
-        ArgumentError: if `text` is neither.
-    """
-    if not isinstance(text, str):
-        raise ArgumentError(argument, text, _ALLOWED)
-    shift = datetime.timedelta(seconds=utc_offset or 0)
-    duration = _DURATION.fullmatch(text.strip())
-    try:
-        if duration and any(duration.groups()):
-            present = now or datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
-            return present - _span(duration) + shift
-        time = parse_time(text)
-        return time + shift if _has_zone(text) else time
-    except (ValueError, OverflowError):
-        raise ArgumentError(argument, text, _ALLOWED) from None
-
-
-def fixed_time(argument: str, text: str, now: float) -> str:
-    """Pin a value of `--since` or `--until` to the present: a duration becomes a time in UTC.
-
-    Args:
-        argument: the option's name, for the error.
-        text: as for `parse_since`.
-        now: the present, in seconds since the epoch.
-
-    Raises:
-        ArgumentError: as `parse_since`.
-    """
-    present = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).replace(tzinfo=None)
-    time = parse_since(argument, text, now=present)
-    return f"{time.isoformat()}Z" if _DURATION.fullmatch(text.strip()) else text
-
-
-def _span(duration: re.Match[str]) -> datetime.timedelta:
-    days, hours, minutes, seconds = (int(part or 0) for part in duration.groups())
-    return datetime.timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-
-
-def _has_zone(text: str) -> bool:
-    return re.search(r"(Z|[+-]\d{2}(:?\d{2}(:?\d{2})?)?)$", text.strip()[10:]) is not None
-
-
 def text_time(line: str) -> datetime.datetime | None:
     """The time a text line begins with, or None for a continuation line."""
     match = _TIME.match(line)
@@ -133,28 +89,62 @@ def json_time(line: str) -> datetime.datetime | None:
     return None
 
 
+def level_pattern(ranked: str, any_level: str) -> str:
+    """A pattern for the beginning of a text line with a level, in the syntax of `re` and of RE2.
+
+    Args:
+        ranked: a pattern for levels where a name may stand too: in any of four fields.
+        any_level: a pattern for what else is a level where the runtime's own format has one.
+    """
+    last = f"{LEVEL_NAME}(?:{LEVEL_NAME})?(?:{ranked})"
+    return f"{LEVEL_START}(?:(?:{ranked})|{LEVEL_FIRST_NAME}(?:(?:{any_level})|{last})) - "
+
+
+_KNOWN = "|".join(KNOWN_LEVELS)
+_LEVEL = re.compile(
+    f"{LEVEL_START}(?:(?P<a>{_KNOWN})|{LEVEL_FIRST_NAME}(?:(?P<b>[A-Z][A-Z0-9_]*|Level [0-9]+)"
+    f"|{LEVEL_NAME}(?:{LEVEL_NAME})?(?P<c>{_KNOWN}))) - "
+)
+
+
 def text_level(line: str) -> int | None:
     """The level of a text line that begins a record, or None."""
-    match = _LEVEL.search(line) if _TIME.match(line) else None
-    return LEVELS[match.group(1)] if match else None
+    match = _LEVEL.match(line)
+    return _rank(match["a"] or match["b"] or match["c"]) if match else None
 
 
 def json_level(line: str) -> int | None:
     """The level in a JSON line, or None."""
     record = _record(line) or {}
-    return LEVELS.get(str(record.get("levelname") or record.get("level") or "").upper())
+    level = record.get("levelname") or record.get("level")
+    if isinstance(level, int) and not isinstance(level, bool):
+        return level
+    return _rank(level.strip()) if isinstance(level, str) and level.strip() else None
+
+
+def _rank(level: str) -> int:
+    number = re.fullmatch(r"(?:Level )?([0-9]{1,9})", level)
+    return int(number[1]) if number else KNOWN_LEVELS.get(level.upper(), _UNRANKED)
 
 
 def visible(text: str) -> str:
-    """A text whose control characters, except tabs and line ends, are shown as \\x1b and the like."""
-    return text if text.isprintable() else _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    """A text that a terminal only shows: what it would obey, and what nobody would see, becomes \\x1b and the
+    like. Tabs and line ends stay.
+    """
+    return text if text.isascii() and text.isprintable() else _HIDDEN.sub(_escaped, text)
 
 
 def in_one_line(text: str) -> str:
-    """A text as one line that a terminal only shows: what is not printable becomes \\x1b and the like."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    """A text as `visible` gives it, in one line: tabs, line ends and odd spaces are escaped too."""
+    shown = visible(text)
+    if shown.isprintable():
+        return shown
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def is_json(text: str) -> bool:

@@ -6,12 +6,14 @@ and refused, never changed into something else.
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from typing import TypeGuard
 
 from nvflare_logstream.errors import ArgumentError
 
 SERVER_SITE = "server"
+ALL_SITES = "all"
 _MAX_SITE = 255  # bytes in UTF-8: what a file system takes as one name
 DEFAULT_LOG_FILES = ("log.txt", "error_log.txt")
 
@@ -62,6 +64,14 @@ def check_site(argument: str, value: object) -> str:
     if not is_site(value):
         raise ArgumentError(argument, value, _SITE_ALLOWED)
     return value
+
+
+def fits(site: str, pattern: str) -> bool:
+    """Whether a site is meant by `pattern`: its name, "all", or a pattern as a shell has them.
+
+    A site's name may itself look like a pattern.
+    """
+    return pattern in (ALL_SITES, site) or fnmatch.fnmatchcase(site, pattern)
 
 
 def check_log_files(argument: str, value: object) -> tuple[str, ...]:

@@ -8,17 +8,21 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from nvflare_logstream.cli import terminal
+from nvflare_logstream.cli.options import SchemaOption
 from nvflare_logstream.errors import LogStreamError
-from nvflare_logstream.store.store import INDEX_FILE
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SITES = ("site-1", "site-2")
 _INTERRUPTED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MUTATING = True  # it starts processes, and writes to a directory of its own
 EXAMPLES = ("nvflare-logstream demo", "nvflare-logstream demo --keep")
 
 
@@ -26,6 +30,7 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the federation's directory and say how to look around in it.")
     ] = False,
+    schema: SchemaOption = False,
 ) -> None:
     """Run a small job on a real federation and watch its logs arrive.
 
@@ -34,7 +39,10 @@ def demo(
     receives them, and checks at the end that the server's copies are those of the sites, byte for byte. Exit
     code 0 only if every stream is complete.
     """
-    console = Console(highlight=False)
+    from nvflare_logstream.cli.screen import Screen
+
+    terminal.take_over()
+    console = Screen()
     with _interruptible():
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until it is sure that the directory goes again
         root = Path(tempfile.mkdtemp(prefix="nvflare-logstream-demo-"))
@@ -46,7 +54,7 @@ def demo(
             console.print("\ninterrupted: shutting down", style="yellow")
             raise typer.Exit(_INTERRUPTED) from None
         except (OSError, RuntimeError, LogStreamError) as error:
-            console.print(f"[red]the demo failed:[/] {error}")
+            console.print(f"the demo failed: {error}", style="red")
             if not keep:
                 console.print("Run it again with --keep and look at each site's console.txt and log.txt.")
         finally:
@@ -97,6 +105,8 @@ def _run(root: Path, console: Console) -> bool:
 
 
 def _explain(root: Path, console: Console) -> None:
+    from nvflare_logstream.store.store import INDEX_FILE
+
     server = next(root.glob("kits/*/prod_00/server"), root)
     console.print(f"\nThe federation is shut down, its directory is kept: {root}", soft_wrap=True)
     console.print(f"  the server's copies   ls -R {server / 'logstream'}", soft_wrap=True)

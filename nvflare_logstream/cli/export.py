@@ -11,23 +11,24 @@ import typer
 
 from nvflare_logstream.cli.options import (
     Access,
-    FormatOption,
+    AnswerFormatOption,
     JobArgument,
     KitIdOption,
     KitOption,
     SchemaOption,
     StudyOption,
     TimeoutOption,
-    need,
     say_job,
 )
-from nvflare_logstream.cli.output import Format, notice, print_envelope
+from nvflare_logstream.cli.output import AnswerFormat, notice, print_envelope, say
 from nvflare_logstream.streams import Stream, Verdict
 
 if TYPE_CHECKING:
     from nvflare_logstream.client.exporter import Progress
     from nvflare_logstream.client.manifest import Manifest
 
+MUTATING = True  # on the reader's disk
+IDEMPOTENT = False  # a finished export is not replaced without --force
 EXAMPLES = (
     "nvflare-logstream export @latest -o logs-of-last-night",
     "nvflare-logstream export 8f3c -o ./8f3c --format json | jq '.data.streams[] | {site, file, verdict}'",
@@ -48,7 +49,7 @@ def export(
     force: Annotated[
         bool, typer.Option("--force", help="Replace an earlier export in DIR; other files there stay.")
     ] = False,
-    form: FormatOption = Format.TEXT,
+    form: AnswerFormatOption = AnswerFormat.TEXT,
     study: StudyOption = "default",
     kit_id: KitIdOption = None,
     startup_kit: KitOption = None,
@@ -60,36 +61,43 @@ def export(
     An export that was interrupted goes on where it was when it is run again. Of a running job it is what the
     server has now.
     """
-    need(form is not Format.JSONL, "--format jsonl: an export is one answer; use text or json")
     with Access(study, kit_id, startup_kit, connect_timeout).client() as client:
         job_id = client.find_job(job)
         say_job(job_id, job)
         with _progress(form) as on_progress:
             manifest = client.export(job_id, output, force, on_progress)
-    if form is Format.JSON:
+    if form is AnswerFormat.JSON:
         print_envelope({"job_id": job_id, "path": str(output.absolute()), **manifest.as_json()})
     else:
         _say(manifest, output)
 
 
 @contextmanager
-def _progress(form: Format) -> Iterator[Progress | None]:
+def _progress(form: AnswerFormat) -> Iterator[Progress | None]:
     """A progress bar on stderr, where somebody looks at it."""
-    if form is not Format.TEXT:
+    if form is not AnswerFormat.TEXT:
         yield None
         return
     from rich import progress
-    from rich.console import Console
+
+    from nvflare_logstream.cli.screen import Screen
 
     columns = (
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.DownloadColumn(),
         progress.TransferSpeedColumn(),
         progress.TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
-    with progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    console = Screen(error=True)
+    with progress.Progress(
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as bar:
         task = bar.add_task("export", total=None)
 
         def on_progress(done: int, total: int, stream: Stream) -> None:
@@ -100,7 +108,7 @@ def _progress(form: Format) -> Iterator[Progress | None]:
 
 def _say(manifest: Manifest, output: Path) -> None:
     sizes = [entry.stream.end for entry in manifest.streams if entry.path]
-    print(f"exported {len(sizes)} logs of job {manifest.job_id}, {sum(sizes):,} bytes, to {output}")
+    say(f"exported {len(sizes)} logs of job {manifest.job_id}, {sum(sizes):,} bytes, to {output}")
     for entry in manifest.streams:
         stream = entry.stream
         if stream.verdict is not Verdict.COMPLETE:

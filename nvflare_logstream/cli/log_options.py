@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from nvflare_logstream.cli.options import whole_number
-from nvflare_logstream.cli.printers import Colour
+from nvflare_logstream.cli.options import completed, level, tail_lines, whole_number
+from nvflare_logstream.cli.terminal import Colour
 
 DEFAULT_TAIL = 500  # lines, where no bound is given, as the runtime's command has it
 _LEVELS = "DEBUG, INFO, WARNING, ERROR or CRITICAL"
@@ -20,16 +20,29 @@ SiteOption = Annotated[
         "--site",
         "--sites",
         metavar="NAME",
-        help="A site, a pattern, server, or all; repeatable. Default: server.",
+        autocompletion=completed("sites"),
+        help="A site, a pattern, server, or all; several with commas between. Default: server.",
+        rich_help_panel=_WHICH,
+    ),
+]
+ExcludeSiteOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude-site",
+        metavar="NAME",
+        autocompletion=completed("sites"),
+        help="Not this site; takes what --site takes. Without --site: all others.",
         rich_help_panel=_WHICH,
     ),
 ]
 FileOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--file",
         metavar="NAME",
-        help="log.txt, error_log.txt or another log that the site streams.",
+        autocompletion=completed("files"),
+        help="log.txt, error_log.txt or another log that the site streams. Default: log.txt; with "
+        "--format json log.json, where there is one.",
         rich_help_panel=_WHICH,
     ),
 ]
@@ -38,8 +51,8 @@ SinceOption = Annotated[
     typer.Option(
         "--since",
         metavar="TIME",
-        help="From this time on: 2026-04-28T10:00:00 by the log's own clock, with Z or +02:00 by that zone; "
-        "or 1h30m ago.",
+        help="From this time on: 2026-04-28T10:00:00, 10:00, today or yesterday by the log's own clock; with "
+        "Z or +02:00 by that zone; seconds since 1970; or 1h30m, 1.5h, 2w ago.",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -48,12 +61,33 @@ UntilOption = Annotated[
 ]
 LevelOption = Annotated[
     str | None,
-    typer.Option("--level", metavar="LEVEL", help=f"At least this level: {_LEVELS}.", rich_help_panel=_WHAT),
+    typer.Option(
+        "--level",
+        metavar="LEVEL",
+        parser=level,
+        autocompletion=lambda: _LEVELS.replace(",", "").replace(" or", "").split(),
+        help=f"At least this level: {_LEVELS}; warn will do.",
+        rich_help_panel=_WHAT,
+    ),
 ]
 GrepOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
-        "--grep", "-g", metavar="PATTERN", help="Lines that match, in RE2 syntax.", rich_help_panel=_WHAT
+        "--grep",
+        "-g",
+        "-e",
+        metavar="PATTERN",
+        help="Lines that match, in RE2 syntax; of several patterns, any.",
+        rich_help_panel=_WHAT,
+    ),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="PATTERN",
+        help="Not the lines that match; of several patterns, any.",
+        rich_help_panel=_WHAT,
     ),
 ]
 IgnoreCaseOption = Annotated[
@@ -63,7 +97,10 @@ IgnoreCaseOption = Annotated[
     ),
 ]
 InvertOption = Annotated[
-    bool, typer.Option("--invert", help="Lines that do not match.", rich_help_panel=_WHAT)
+    bool,
+    typer.Option(
+        "--invert", "--invert-match", "-v", help="Lines that do not match --grep.", rich_help_panel=_WHAT
+    ),
 ]
 BeforeOption = Annotated[
     int,
@@ -98,15 +135,25 @@ ContextOption = Annotated[
         rich_help_panel=_WHAT,
     ),
 ]
+HeadOption = Annotated[
+    int | None,
+    typer.Option(
+        "--head",
+        metavar="N",
+        parser=whole_number,
+        help="The first N lines of each site.",
+        rich_help_panel=_WHAT,
+    ),
+]
 TailOption = Annotated[
     int | None,
     typer.Option(
         "--tail",
         "-n",
         metavar="N",
-        parser=whole_number,
-        help=f"The last N lines of each site. Default: {DEFAULT_TAIL}, unless another bound is given or with "
-        "--follow.",
+        parser=tail_lines,
+        help=f"The last N lines of each site, or all. Default: {DEFAULT_TAIL}, unless another bound is given "
+        "or with --follow.",
         rich_help_panel=_WHAT,
     ),
 ]

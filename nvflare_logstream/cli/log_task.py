@@ -11,10 +11,10 @@ from nvflare_logstream.cli.output import OK, REFUSED, Format, notice, print_enve
 from nvflare_logstream.cli.printers import Printer
 from nvflare_logstream.client.merge import in_order
 from nvflare_logstream.client.model import COMPLETED, UNKNOWN, Event, EventKind, JobStreams
-from nvflare_logstream.client.query import ALL_SITES, LogQuery
+from nvflare_logstream.client.query import LogQuery
 from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.filters import FILTER_NAMES
-from nvflare_logstream.names import SERVER_SITE
+from nvflare_logstream.names import ALL_SITES, SERVER_SITE
 from nvflare_logstream.streams import Stream, Verdict, in_words
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class SiteSummary:
     def add(self, reply: ReadReply) -> None:
         """Count a piece of the log that is shown."""
         self.lines += len(reply.text.splitlines())
-        self.bytes += len(reply.text.encode())
+        self.bytes += len(reply.text.encode(errors="surrogatepass"))
         self.truncated, self.since_applied = reply.truncated, reply.since_applied
 
     def as_json(self) -> dict[str, Any]:
@@ -104,8 +104,10 @@ class LogTask:
         chosen = self.query.choose(job.streams)
         sites = self._summaries(chosen, job)
         streams = {stream.site: stream for stream in chosen if stream.available}
-        if not streams and ALL_SITES not in self.query.sites:
+        none_left = not sites and bool(job.streams)
+        if none_left or (not streams and ALL_SITES not in self.query.sites):
             reasons = "; ".join(f"{name}: {site.standing}" for name, site in sites.items())
+            reasons = reasons or "--exclude-site leaves no site"
             hint = f"`nvflare-logstream status {self.job_id}` shows what there is."
             text = f"no such log for job {self.job_id}: {reasons}"
             raise RetrievalError(ErrorCode.LOG_NOT_FOUND, text, hint)

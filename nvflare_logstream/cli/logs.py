@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+from nvflare_logstream.cli import terminal
 from nvflare_logstream.cli.log_options import (
     DEFAULT_TAIL,
     AfterOption,
     BeforeOption,
     ColorOption,
     ContextOption,
+    ExcludeOption,
+    ExcludeSiteOption,
     FileOption,
     FollowOption,
     GrepOption,
+    HeadOption,
     IgnoreCaseOption,
     InvertOption,
     LevelOption,
@@ -28,30 +32,28 @@ from nvflare_logstream.cli.log_options import (
     TailOption,
     UntilOption,
 )
-from nvflare_logstream.cli.log_task import LogTask
 from nvflare_logstream.cli.options import (
+    ALL_LINES,
     Access,
     FormatOption,
     JobArgument,
     KitIdOption,
     KitOption,
+    NoPagerOption,
     SchemaOption,
     StudyOption,
     TimeoutOption,
+    names,
     need,
     say_job,
 )
 from nvflare_logstream.cli.output import Format
-from nvflare_logstream.cli.printers import (
-    Collector,
-    Colour,
-    EventPrinter,
-    FilePrinter,
-    Printer,
-    TerminalPrinter,
-)
-from nvflare_logstream.client.query import ALL_SITES, LogQuery
-from nvflare_logstream.names import SERVER_SITE
+from nvflare_logstream.cli.terminal import Colour
+from nvflare_logstream.names import ALL_SITES, SERVER_SITE
+
+if TYPE_CHECKING:  # for the work itself; --help and wrong options do without
+    from nvflare_logstream.cli.printers import Printer, TerminalPrinter
+    from nvflare_logstream.client.query import LogQuery
 
 EXAMPLES = (
     "nvflare-logstream logs @latest --site all --follow",
@@ -65,16 +67,19 @@ EXAMPLES = (
 def logs(
     job: JobArgument,
     site: SiteOption = None,
-    file: FileOption = "log.txt",
+    exclude_site: ExcludeSiteOption = None,
+    file: FileOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
     level: LevelOption = None,
     grep: GrepOption = None,
+    exclude: ExcludeOption = None,
     ignore_case: IgnoreCaseOption = False,
     invert: InvertOption = False,
     before: BeforeOption = 0,
     after: AfterOption = 0,
     context: ContextOption = 0,
+    head: HeadOption = None,
     tail: TailOption = None,
     max_bytes: MaxBytesOption = None,
     follow: FollowOption = False,
@@ -82,6 +87,7 @@ def logs(
     prefix: PrefixOption = None,
     output: OutputOption = None,
     color: ColorOption = Colour.AUTO,
+    no_pager: NoPagerOption = False,
     form: FormatOption = Format.TEXT,
     study: StudyOption = "default",
     kit_id: KitIdOption = None,
@@ -92,43 +98,46 @@ def logs(
     """Read, search and follow the logs of a job, while it runs and after it.
 
     The server sends what the options ask for and no more: --tail 10 of a huge log is as quick as of a small
-    one. The bounds apply in this order: since and until, level, grep, tail, max-bytes.
+    one. The bounds apply in this order: since and until, level, exclude, grep, head or tail, max-bytes.
 
     With --follow the exit code is 0 only if the job ended well.
     """
+    from nvflare_logstream.cli.log_task import LogTask
+    from nvflare_logstream.client.query import TEXT_LOG, LogQuery
+
     access = Access(study, kit_id, startup_kit, connect_timeout)
     _check_form(form, follow, merge, output)
-    with_grep = ignore_case or invert or before or after or context
-    need(
-        grep is not None or not with_grep,
-        "--ignore-case, --invert, --before, --after and --context: add --grep",
-    )
-    default_tail = not follow and all(bound is None for bound in (tail, since, until, max_bytes))
+    _check_lines(grep, exclude, head, tail, follow, ignore_case, bool(invert or before or after or context))
+    default_tail = not follow and all(bound is None for bound in (head, tail, since, until, max_bytes))
     query = LogQuery(
-        sites=tuple(site or (SERVER_SITE,)),
-        file=file,
+        sites=names(site) or ((ALL_SITES,) if exclude_site else (SERVER_SITE,)),
+        exclude_sites=names(exclude_site),
+        file=file or TEXT_LOG,
+        prefer_json=file is None and form is Format.JSON and output is None,
         since=since,
         until=until,
-        level=level.upper() if level else None,
-        grep=grep,
+        level=level,
+        grep=grep[0] if grep and len(grep) == 1 else tuple(grep or ()) or None,
+        exclude=tuple(exclude or ()),
         ignore_case=ignore_case,
         invert=invert,
         before=max(before, context),
         after=max(after, context),
-        tail=DEFAULT_TAIL if default_tail else tail,
+        head=head,
+        tail=DEFAULT_TAIL if default_tail else None if tail == ALL_LINES else tail,
         max_bytes=max_bytes,
     )
-    if output:
-        printer: Printer = FilePrinter(output)
-    elif form is Format.TEXT:
-        printer = _terminal(query, prefix, follow, merge, color.wanted(sys.stdout))
+    if form is Format.TEXT and not output:
+        printer: Printer = _terminal(query, prefix, follow, merge, color.wanted(terminal.out()))
     else:
-        printer = Collector() if form is Format.JSON else EventPrinter()
+        printer = _for_programs(output, form)
     with access.client() as client:
         job_id = client.find_job(job)
         say_job(job_id, job)
         task = LogTask(client, job_id, query, printer, form, default_tail)
-        raise typer.Exit(task.follow() if follow else task.read(merge))
+        with terminal.paged(form is Format.TEXT and not (follow or output or no_pager)):
+            code = task.follow() if follow else task.read(merge)
+        raise typer.Exit(code)
 
 
 def _check_form(form: Format, follow: bool, merge: bool, output: Path | None) -> None:
@@ -148,6 +157,30 @@ def _check_form(form: Format, follow: bool, merge: bool, output: Path | None) ->
     )
 
 
+def _check_lines(
+    grep: list[str] | None,
+    exclude: list[str] | None,
+    head: int | None,
+    tail: int | None,
+    follow: bool,
+    ignore_case: bool,
+    with_grep: bool,
+) -> None:
+    """Refuse options about lines that say nothing, or not one thing, together."""
+    need(bool(grep) or not with_grep, "--invert, --before, --after and --context: add --grep")
+    need(bool(grep or exclude) or not ignore_case, "--ignore-case: add --grep or --exclude")
+    need(head is None or tail in (None, ALL_LINES), "--head and --tail: use one of them")
+    need(head is None or not follow, "--head with --follow: the first lines are there already; use one")
+
+
+def _for_programs(output: Path | None, form: Format) -> Printer:
+    from nvflare_logstream.cli import printers
+
+    if output:
+        return printers.FilePrinter(output)
+    return printers.Collector() if form is Format.JSON else printers.EventPrinter()
+
+
 def _terminal(
     query: LogQuery, prefix: bool | None, follow: bool, merge: bool, colour: bool
 ) -> TerminalPrinter:
@@ -155,6 +188,8 @@ def _terminal(
 
     Each line says it where the sites' lines are mixed; where one site comes after the other, a header does.
     """
+    from nvflare_logstream.cli.printers import TerminalPrinter
+
     first = query.sites[0]
     several = len(query.sites) > 1 or first == ALL_SITES or any(character in first for character in "*?[")
     prefixed = prefix if prefix is not None else several and (follow or merge)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
-from functools import partial
+from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
+from inspect import getdoc
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from nvflare_logstream import __version__
+from nvflare_logstream.cli import terminal
+from nvflare_logstream.cli.help import WIDTH, Command, Group
 from nvflare_logstream.cli.output import INTERRUPTED, OK, REFUSED, Format, notice, print_error, print_json
 from nvflare_logstream.cli.schema import schema_of
 from nvflare_logstream.errors import ArgumentError, ErrorCode, RetrievalError
 
+_NAME = "nvflare-logstream"
 _COMMANDS = (
     "logs",
     "status",
@@ -26,7 +30,10 @@ _COMMANDS = (
     "repair",
     "server",
     "demo",
+    "completion",
 )  # each a function in the module of its name
+_COMPLETING = "_NVFLARE_LOGSTREAM_COMPLETE"  # set by a shell that asks what may be typed next
+_SETTINGS = {"max_content_width": WIDTH}
 _BUG = (
     "This is likely a bug; please report it, with the output of the same command and "
     "NVFLARE_LOGSTREAM_DEBUG=1."
@@ -47,40 +54,60 @@ def _main(
     pass
 
 
-def _command_line(command: str) -> Callable[..., Any]:
-    """The command line with one subcommand, or with all if `command` is none: each takes time to load."""
+def _application(command: str) -> Any:
+    """The command line of one command; if `command` is none, one that only knows what there is.
+
+    On the way through a group, typer loads pydantic, which takes as long as all the rest.
+    """
     app = typer.Typer(
-        name="nvflare-logstream",
+        name=_NAME,
         help="Job logs of an NVIDIA FLARE federation, live on the server and byte for byte.",
         add_completion=False,
-        rich_markup_mode="markdown",
+        rich_markup_mode=None,
         pretty_exceptions_enable=False,
+        context_settings=_SETTINGS,
     )
-    app.callback()(_main)
-    for name in [command] if command in _COMMANDS else _COMMANDS:
-        module = import_module(f"nvflare_logstream.cli.{name}")
-        examples = "\n\n".join(f"`{example}`" for example in module.EXAMPLES)
-        app.command(epilog=f"**Examples**\n\n{examples}")(getattr(module, name))
-    return partial(typer.main.get_command(app).main, prog_name="nvflare-logstream", standalone_mode=False)
+    if command:
+        module = import_module(f"nvflare_logstream.cli.{command}")
+        examples = "\n".join(module.EXAMPLES)
+        app.command(cls=Command, epilog=examples, context_settings=_SETTINGS)(getattr(module, command))
+        return typer.main.get_command(app)
+    app.callback(cls=Group)(_main)
+    group: Any = typer.main.get_command(app)
+    for name in _COMMANDS:
+        function = getattr(import_module(f"nvflare_logstream.cli.{name}"), name)
+        group.add_command(Command(name, help=getdoc(function)))
+    return group
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; errors are answered in the format that was asked for."""
+    if _COMPLETING in os.environ:
+        from nvflare_logstream.cli.complete import answer
+
+        return answer(_COMMANDS)
     arguments = arguments or ["--help"]
     form = _format_of(arguments)
-    command = next((word for word in arguments if not word.startswith("-")), "")
+    command = arguments[0] if arguments[0] in _COMMANDS else ""
+    prog_name = f"{_NAME} {command}".rstrip()
     try:
-        if "--schema" in arguments and command in _COMMANDS:
+        if not command and not arguments[0].startswith("-"):
+            likely = get_close_matches(arguments[0], _COMMANDS, n=1)
+            meant = f" Did you mean {likely[0]}?" if likely else ""
+            raise typer.TyperException(f"No such command: {arguments[0]}.{meant}")
+        words = [*arguments[bool(command) :]]
+        return int(_application(command).main(words, prog_name=prog_name, standalone_mode=False) or OK)
+    except (typer.TyperException, ArgumentError) as error:
+        if command and "--schema" in arguments and hasattr(error, "possibilities"):  # of no such option
             print_json(schema_of(command))
             return OK
-        return int(_command_line(command)(list(arguments)) or OK)
-    except (typer.TyperException, ArgumentError) as error:
-        return _wrong_arguments(error, command, form)
+        context = typer.Context(_application(command), info_name=prog_name)
+        return _wrong_arguments(error, arguments, context, form)
     except RetrievalError as error:
         return print_error(error, form)
     except (BrokenPipeError, SystemExit):
         # The reader of our output, such as `head`, has had enough; rich turns that into an exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), terminal.out().fileno())
         return OK
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
@@ -93,6 +120,8 @@ def run(arguments: Sequence[str]) -> int:
             raise
         text, hint = f"{type(error).__name__}: {error}", _BUG
         return print_error(RetrievalError(ErrorCode.INTERNAL_ERROR, text, hint), form)
+    finally:
+        terminal.give_back()
 
 
 def _format_of(arguments: Sequence[str]) -> Format:
@@ -102,16 +131,30 @@ def _format_of(arguments: Sequence[str]) -> Format:
     return Format(value) if value in ("json", "jsonl") else Format.TEXT
 
 
-def _wrong_arguments(error: typer.TyperException | ArgumentError, command: str, form: Format) -> int:
-    """Answer wrong arguments: a person gets help first, then what is wrong; a program only the error."""
+def _wrong_arguments(
+    error: typer.TyperException | ArgumentError,
+    arguments: Sequence[str],
+    context: typer.Context,
+    form: Format,
+) -> int:
+    """Answer wrong arguments in a few lines: what is wrong first, and at the end how to go on."""
     text = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-    known = [command] if command in _COMMANDS else []
-    if form is Format.TEXT:
-        with redirect_stdout(sys.stderr):
-            _command_line(command)([*known, "--help"])
-        notice("")
-    hint = f"`{' '.join(['nvflare-logstream', *known, '--help'])}` says what is allowed."
-    return print_error(RetrievalError(ErrorCode.INVALID_ARGS, text, hint), form)
+    text = text.replace("Value error, ", "", 1)  # pydantic's
+    if hasattr(error, "possibilities"):  # it is no such option; what was meant is judged by the whole word
+        option = getattr(error, "option_name", "")
+        text = f"No such option: {option}{_nearest(option, arguments, context)}"
+    hint = f"`{context.command_path} --help` says what is allowed."
+    wrong = RetrievalError(ErrorCode.INVALID_ARGS, text, hint)
+    return print_error(wrong, form, usage=context.get_usage())
+
+
+def _nearest(option: str, arguments: Sequence[str], context: typer.Context) -> str:
+    """A question for the option that was meant, if there is one like it; `option` may be -t of -tail."""
+    typed = next((word for word in arguments if word.startswith(option)), option)
+    names = [name for parameter in context.command.get_params(context) for name in parameter.opts]
+    known = [name[2:] for name in names if name.startswith("--")]
+    likely = get_close_matches(typed.lstrip("-").split("=")[0], known, n=1)
+    return f". Did you mean --{likely[0]}?" if likely else ""
 
 
 def main() -> None:
@@ -119,6 +162,9 @@ def main() -> None:
     # They are None where whoever started us closed them, and nobody wants what would be written there.
     sys.stdout = sys.stdout or Path(os.devnull).open("w")
     sys.stderr = sys.stderr or Path(os.devnull).open("w")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what it cannot encode is shown as \\u2713
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()

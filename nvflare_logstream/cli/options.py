@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import gc
-import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nvflare_logstream.cli.output import CONNECTION, TIMEOUT, Format, exit_code_of, notice
+from nvflare_logstream.cli import terminal
+from nvflare_logstream.cli.output import (
+    CONNECTION,
+    TIMEOUT,
+    AnswerFormat,
+    Format,
+    exit_code_of,
+    notice,
+    print_json,
+)
 from nvflare_logstream.errors import RetrievalError
 
 if TYPE_CHECKING:  # the runtime takes half a second to load: only once the arguments are right
     from nvflare_logstream.client.client import LogClient
 
 _KIT = "Start-up kit"
+ALL_LINES = -1
+_LEVEL_NAMES = {"WARN": "WARNING", "ERR": "ERROR", "CRIT": "CRITICAL", "FATAL": "CRITICAL"}
 
 
 def whole_number(given: object) -> int:
@@ -30,6 +40,26 @@ def whole_number(given: object) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 15:
         raise typer.BadParameter(f"{text!r} is not allowed; a whole number from 0 on")
     return int(text)
+
+
+def tail_lines(given: object) -> int:
+    """Read the value of --tail: a number of lines, or `ALL_LINES` for "all" and "-1".
+
+    Raises:
+        typer.BadParameter: if it is neither.
+    """
+    if str(given).lower() in ("all", str(ALL_LINES)):
+        return ALL_LINES
+    try:
+        return whole_number(given)
+    except typer.BadParameter as error:
+        raise typer.BadParameter(f"{error.message}, or all") from None
+
+
+def level(given: object) -> str:
+    """Read the name of a level, in capitals or small letters, also a short or an older one."""
+    name = str(given).upper()
+    return _LEVEL_NAMES.get(name, name)
 
 
 def seconds(given: object) -> float:
@@ -47,8 +77,33 @@ def seconds(given: object) -> float:
     return value
 
 
+def completed(what: str) -> Callable[[typer.Context, str], Iterable[tuple[str, str]]]:
+    """What a shell is offered for an option: "jobs", "sites" or "files", as the server knows them."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> Iterable[tuple[str, str]]:
+        from nvflare_logstream.cli import complete
+
+        found: Iterable[tuple[str, str]] = getattr(complete, what)(ctx, incomplete)
+        return found
+
+    return complete
+
+
 JobArgument = Annotated[
-    str, typer.Argument(metavar="JOB_ID", help="A job's id, the beginning of one, or @latest.")
+    str,
+    typer.Argument(
+        metavar="JOB_ID",
+        help="A job's id, the beginning of one, or @latest.",
+        autocompletion=completed("jobs"),
+    ),
+]
+AnyJobArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[JOB_ID]",
+        autocompletion=completed("jobs"),
+        help="A job's id, the beginning of one, or @latest. Default: list all jobs.",
+    ),
 ]
 StudyOption = Annotated[
     str, typer.Option("--study", metavar="NAME", help="The study that the job was submitted to.")
@@ -81,11 +136,32 @@ TimeoutOption = Annotated[
         rich_help_panel=_KIT,
     ),
 ]
+NoPagerOption = Annotated[
+    bool, typer.Option("--no-pager", help="Print long text without $PAGER, also on a terminal.")
+]
 FormatOption = Annotated[
     Format, typer.Option("--format", help="text for people, json or jsonl for programs.")
 ]
-# Here for --help only: main.run answers it before any other argument is looked at.
-SchemaOption = Annotated[bool, typer.Option("--schema", help="Print the command's schema as JSON and exit.")]
+AnswerFormatOption = Annotated[
+    AnswerFormat, typer.Option("--format", help="text for people, json for programs.")
+]
+
+
+def _print_schema(context: typer.Context, wanted: bool) -> None:
+    """Answer --schema before anything is asked of the other arguments."""
+    if wanted:
+        from nvflare_logstream.cli.schema import schema_of
+
+        print_json(schema_of(str(context.command.name)))
+        raise typer.Exit
+
+
+SchemaOption = Annotated[
+    bool,
+    typer.Option(
+        "--schema", is_eager=True, callback=_print_schema, help="Print the command's schema as JSON and exit."
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -111,6 +187,7 @@ class Access:
             RetrievalError: with a code and a hint, if there is no start-up kit, no connection, or the server
                 says no.
         """
+        terminal.take_over()  # the runtime writes of lost connections; we say it in our own words
         # Loading the runtime makes many objects that all stay: looking for garbage would cost a tenth more.
         gc.disable()
         try:
@@ -120,7 +197,6 @@ class Access:
         finally:
             gc.freeze()
             gc.enable()
-        logging.lastResort = None  # the runtime writes of lost connections there; we say it in our own words
         try:
             yield client
         except KeyboardInterrupt:
@@ -135,16 +211,21 @@ class Access:
         client.close()
 
 
-def need_refreshable(watch: bool, form: Format) -> None:
+def need_refreshable(watch: bool, form: str) -> None:
     """Refuse --watch where its output cannot be refreshed.
 
     Raises:
-        typer.BadParameter: for a JSON envelope.
+        typer.BadParameter: for a JSON envelope and for CSV.
     """
     need(
-        not (watch and form is Format.JSON),
-        "--watch with --format json: one envelope cannot be refreshed; use jsonl",
+        not (watch and form in ("json", "csv")),
+        f"--watch with --format {form}: one envelope cannot be refreshed; use jsonl",
     )
+
+
+def names(typed: list[str] | None) -> tuple[str, ...]:
+    """Names and patterns of sites, each typed alone or with commas between."""
+    return tuple(name.strip() for given in typed or () for name in given.split(","))
 
 
 def need(condition: bool, text: str) -> None:

@@ -7,9 +7,9 @@ like a secret, also inside a log's lines, and loading the runtime takes half a s
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
+from nvflare_logstream.cli import terminal
 from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.lines import visible
 from nvflare_logstream.words import Word
@@ -37,6 +37,13 @@ class Format(Word):
     JSONL = "jsonl"
 
 
+class AnswerFormat(Word):
+    """How a command answers that has one answer and no events."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 def exit_code_of(error: RetrievalError) -> int:
     """The exit code for an error's code: 1 where the server or the disk said no."""
     return _EXIT_CODES.get(error.code, REFUSED)
@@ -44,8 +51,8 @@ def exit_code_of(error: RetrievalError) -> int:
 
 def print_json(value: dict[str, Any]) -> None:
     """Print one JSON document on a line of its own."""
-    sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **value}) + "\n")
-    sys.stdout.flush()
+    terminal.out().write(json.dumps({"schema_version": SCHEMA_VERSION, **value}) + "\n")
+    terminal.out().flush()
 
 
 def print_envelope(data: dict[str, Any], exit_code: int = OK) -> None:
@@ -53,11 +60,13 @@ def print_envelope(data: dict[str, Any], exit_code: int = OK) -> None:
     print_json({"status": "ok", "exit_code": exit_code, "data": data})
 
 
-def print_error(error: RetrievalError, form: Format) -> int:
-    """Say why a command failed, and return its exit code."""
+def print_error(error: RetrievalError, form: Format, usage: str = "") -> int:
+    """Say why a command failed, to a person with how it is used, and return its exit code."""
     code = exit_code_of(error)
     if form is Format.TEXT:
         notice(str(error))
+        if usage:
+            notice(usage)
         if error.hint:
             notice(f"Hint: {error.hint}")
         notice(f"Code: {error.code} (exit {code})")
@@ -74,7 +83,12 @@ def print_error(error: RetrievalError, form: Format) -> int:
     return code
 
 
+def say(text: str) -> None:
+    """Print a line of the answer for a person."""
+    terminal.out().write(visible(text) + "\n")  # it may hold words of a server, a site or a manifest
+
+
 def notice(text: str) -> None:
     """Print a line for the person at the terminal, never part of the answer."""
-    sys.stderr.write(visible(text) + "\n")  # it may hold words of a server
-    sys.stderr.flush()
+    terminal.err().write(visible(text) + "\n")
+    terminal.err().flush()

@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from abc import ABC, abstractmethod
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import typer
 
 from nvflare_logstream import lines
+from nvflare_logstream.cli import terminal
 from nvflare_logstream.cli.output import notice, print_json
 from nvflare_logstream.client.disk import writing
 from nvflare_logstream.client.merge import Clock, merge, split_lines, timed
 from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.streams import Stream
-from nvflare_logstream.words import Word
 
 _COLOURS = (
     "cyan", "magenta", "green", "blue", "bright_yellow", "bright_cyan", "bright_magenta", "bright_green",
 )  # fmt: skip
-
-
-class Colour(Word):
-    """When to use colours."""
-
-    AUTO = "auto"
-    ALWAYS = "always"
-    NEVER = "never"
-
-    def wanted(self, stream: TextIO) -> bool:
-        """Whether to colour what is written to `stream`; NO_COLOR (https://no-color.org) is respected."""
-        if self is not Colour.AUTO:
-            return self is Colour.ALWAYS
-        return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 class Printer(ABC):
@@ -69,7 +53,7 @@ class TerminalPrinter(Printer):
 
     def __init__(self, *, prefix: bool, merged: bool, headers: bool, colour: bool):
         self._prefix, self._merged, self._headers, self._colour = prefix, merged, headers, colour
-        self._safe = colour or sys.stdout.isatty()
+        self._safe = colour or terminal.out().isatty()
         self._colours: dict[str, str] = {}
         self._clocks: dict[str, Clock] = {}
         self._json: dict[str, bool] = {}
@@ -91,14 +75,14 @@ class TerminalPrinter(Printer):
         for _, site, line in merge(map(iter, self._waiting.values())):
             self._write(site, line)
         self._waiting.clear()
-        sys.stdout.flush()
+        terminal.out().flush()
 
     def _header(self, site: str, has_text: bool) -> None:
         if self._shown != site:
-            sys.stdout.write(("\n" if self._shown else "") + f"===== {site} =====\n")
+            terminal.out().write(("\n" if self._shown else "") + f"===== {lines.visible(site)} =====\n")
             self._shown = site
             if not has_text:
-                sys.stdout.write("(no log content)\n")
+                terminal.out().write("(no log content)\n")
 
     def _write(self, site: str, text: str) -> None:
         if site not in self._json:
@@ -106,18 +90,22 @@ class TerminalPrinter(Printer):
         if self._json[site]:
             text = lines.json_as_text(text)
         if not (self._prefix or self._safe):
-            sys.stdout.write(text)
+            terminal.out().write(text)
             return
-        name = typer.style(site, fg=self._colour_of(site), bold=True) if self._colour else site
+        name = lines.visible(site)
+        if self._colour:
+            name = typer.style(name, fg=self._colour_of(site), bold=True)
         for line in split_lines(text):
             end = "\n" if line.endswith("\n") or self._prefix else ""
             prefix = f"{name} " if self._prefix else ""
-            sys.stdout.write(f"{prefix}{self._styled(line.removesuffix(chr(10)))}{end}")
+            terminal.out().write(f"{prefix}{self._styled(line.removesuffix(chr(10)))}{end}")
 
     def _styled(self, line: str) -> str:
         level = lines.text_level(line) if self._colour else None
         if self._safe:
-            line = lines.visible(line)  # shown, not obeyed: a log must not rewrite the reader's screen
+            line = lines.visible(
+                line.removesuffix("\r")
+            )  # shown, not obeyed: a log must not rewrite the reader's screen
         if level is None or level < lines.LEVELS["WARNING"]:
             return line
         return typer.style(line, fg="yellow" if level < lines.LEVELS["ERROR"] else "red")
@@ -167,7 +155,7 @@ class FilePrinter(Printer):
 def _open_new(path: Path) -> TextIOWrapper:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return path.open("x", encoding="utf-8", newline="")
+        return path.open("x", encoding="utf-8", errors="backslashreplace", newline="")
     except FileExistsError:
         hint = "Choose another directory, or remove it."
         raise RetrievalError(ErrorCode.OUTPUT_DIR_EXISTS, f"{path} exists", hint) from None

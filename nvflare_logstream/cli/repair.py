@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nvflare_logstream.cli.options import FormatOption, SchemaOption, need
-from nvflare_logstream.cli.output import OK, REFUSED, Format, print_envelope
+from nvflare_logstream.cli.options import AnswerFormatOption, SchemaOption
+from nvflare_logstream.cli.output import OK, REFUSED, AnswerFormat, print_envelope, say
 from nvflare_logstream.errors import ErrorCode, RetrievalError, StoreError
-from nvflare_logstream.lines import visible
-from nvflare_logstream.store.repair import Origin, Repair
-from nvflare_logstream.store.repair import repair as repair_store
+
+if TYPE_CHECKING:
+    from nvflare_logstream.store.repair import Repair
 
 MUTATING = True
 EXAMPLES = (
@@ -26,7 +26,7 @@ def repair(
     store_dir: Annotated[
         Path, typer.Argument(metavar="STORE_DIR", help="The store's directory, on the server's machine.")
     ],
-    form: FormatOption = Format.TEXT,
+    form: AnswerFormatOption = AnswerFormat.TEXT,
     schema: SchemaOption = False,
 ) -> None:
     """Make the index of a server's log store anew, from what can be read of it and from the stored logs.
@@ -36,13 +36,14 @@ def repair(
     until its site goes on with it; one that was complete stays so only if its bytes still have the sha256
     that its site gave. An index that is sound is left as it is, or gets the logs that it lacks.
     """
-    need(form is not Format.JSONL, "--format jsonl: a repair is one answer; use text or json")
+    from nvflare_logstream.store.repair import repair as repair_store
+
     try:
         done = repair_store(store_dir)
     except (StoreError, OSError) as error:
         hint = "Nothing was changed."
         raise RetrievalError(ErrorCode.STORE_NOT_REPAIRED, str(error), hint) from error
-    if form is Format.JSON:
+    if form is AnswerFormat.JSON:
         rows = [
             {**stream.key._asdict(), "bytes": stream.end, "verdict": stream.verdict, "from": origin}
             for stream, origin in done.rows
@@ -56,16 +57,18 @@ def repair(
 
 
 def _show(store_dir: Path, done: Repair) -> None:
+    from nvflare_logstream.store.repair import Origin
+
     counts = Counter(origin for _, origin in done.rows)
-    print(f"the index of {store_dir}: {visible(done.damage) or 'it is sound'}")
+    say(f"the index of {store_dir}: {done.damage or 'it is sound'}")
     for stream, origin in done.rows:
         if origin is not Origin.INDEX:
-            print(f"{visible(str(stream.key))}: {stream.end:,} bytes, {visible(stream.standing)}")
+            say(f"{stream.key}: {stream.end:,} bytes, {stream.standing}")
     unproven, files = counts[Origin.UNPROVEN], counts[Origin.FILE]
-    print(f"{counts[Origin.INDEX]} logs are as they were; {files} are known by their files alone")
+    say(f"{counts[Origin.INDEX]} logs are as they were; {files} are known by their files alone")
     if unproven:
-        print(f"of {unproven} logs that were complete nobody knows it any more")
+        say(f"of {unproven} logs that were complete nobody knows it any more")
     for failure in done.failures:
-        print(f"cannot look at {visible(failure)}; run the command again when that can be read")
+        say(f"cannot look at {failure}; run the command again when that can be read")
     if done.kept_as:
-        print(f"the old index is kept as {done.kept_as}; the server can be started again")
+        say(f"the old index is kept as {done.kept_as}; the server can be started again")

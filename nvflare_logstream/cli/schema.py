@@ -27,7 +27,7 @@ def schema_of(name: str) -> dict[str, Any]:
         "streaming": "jsonl" in modes,
         "output_modes": modes,
         "mutating": getattr(module, "MUTATING", False),
-        "idempotent": True,
+        "idempotent": getattr(module, "IDEMPOTENT", True),
         "retry_token": {"supported": False},
     }
 
@@ -36,7 +36,8 @@ def _argument(parameter: inspect.Parameter) -> dict[str, Any]:
     kind, info = get_args(parameter.annotation)
     # In an annotation, what typer keeps as the option's default is the first of its names.
     declared = (info.default, *(info.param_decls or ())) if isinstance(info, OptionInfo) else ()
-    names = [name.split("/")[0] for name in declared if isinstance(name, str)]
+    pairs = [name.split("/") for name in declared if isinstance(name, str)]
+    names = [pair[0] for pair in pairs]
     kinds = [entry for entry in get_args(kind) or (kind,) if entry is not type(None)]
     required = parameter.default is inspect.Parameter.empty
     default = parameter.default.value if isinstance(parameter.default, Enum) else parameter.default
@@ -51,8 +52,12 @@ def _argument(parameter: inspect.Parameter) -> dict[str, Any]:
         entry["choices"] = choices
     if len(names) > 1:
         entry["aliases"] = [name for name in names if name != entry["name"]]
+    if negations := [pair[1] for pair in pairs if pair[1:]]:
+        entry["negations"] = negations
     if get_origin(kinds[0]) is list:
-        entry["nargs"] = "+"
+        entry["repeatable"] = True  # one value each time: `nargs` is for several values of one option
+    if not names and not required:
+        entry["nargs"] = "?"
     return entry
 
 

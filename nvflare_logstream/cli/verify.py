@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nvflare_logstream import lines
+from nvflare_logstream.cli import terminal
 from nvflare_logstream.cli.options import (
     Access,
-    FormatOption,
+    AnswerFormatOption,
     KitIdOption,
     KitOption,
+    NoPagerOption,
     SchemaOption,
     StudyOption,
     TimeoutOption,
-    need,
     say_job,
 )
-from nvflare_logstream.cli.output import OK, REFUSED, Format, print_envelope
-from nvflare_logstream.client.checks import Finding, Result, verify_export
+from nvflare_logstream.cli.output import OK, REFUSED, AnswerFormat, print_envelope
+from nvflare_logstream.lines import in_one_line
+
+if TYPE_CHECKING:
+    from nvflare_logstream.client.checks import Finding
 
 EXAMPLES = (
     "nvflare-logstream verify @latest",
@@ -36,7 +39,8 @@ def verify(
             metavar="JOB_ID|DIR", help="A job (id, its beginning, or @latest), or an exported directory."
         ),
     ],
-    form: FormatOption = Format.TEXT,
+    no_pager: NoPagerOption = False,
+    form: AnswerFormatOption = AnswerFormat.TEXT,
     study: StudyOption = "default",
     kit_id: KitIdOption = None,
     startup_kit: KitOption = None,
@@ -50,7 +54,8 @@ def verify(
     directory, the files are compared with its manifest; that needs no server. A log that a site keeps back is
     as it should be.
     """
-    need(form is not Format.JSONL, "--format jsonl: a check is one answer; use text or json")
+    from nvflare_logstream.client.checks import verify_export
+
     if Path(target).is_dir():
         subject, findings = {"path": str(Path(target).absolute())}, verify_export(Path(target))
     else:
@@ -60,25 +65,27 @@ def verify(
             subject, findings = {"job_id": job_id}, client.verify(job_id)
     bad = [finding for finding in findings if not finding.good]
     code = REFUSED if bad or not findings else OK
-    if form is Format.JSON:
+    if form is AnswerFormat.JSON:
         rows = [{**asdict(finding), "good": finding.good} for finding in findings]
         print_envelope({**subject, "good": not code, "findings": rows}, code)
     else:
-        _show(findings, bad)
+        with terminal.paged(not no_pager):
+            _show(findings, bad)
     raise typer.Exit(code)
 
 
 def _show(findings: list[Finding], bad: list[Finding]) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
+    from nvflare_logstream.cli.screen import Screen
+    from nvflare_logstream.client.checks import Result
+
+    console = Screen(soft_wrap=True)
     for finding in findings:
         mark = Text("✓", style="green") if finding.good else Text("✗", style="bold red")
-        # File names and a manifest's texts are others': shown, and never sent to the terminal raw.
-        name = (lines.visible(f"{finding.site}/{finding.file}"), "bold")
+        name = (in_one_line(f"{finding.site}/{finding.file}"), "bold")
         # Of equal copies the digest adds nothing.
-        detail = "" if finding.result is Result.EQUAL else f": {lines.visible(finding.detail)}"
+        detail = "" if finding.result is Result.EQUAL else f": {in_one_line(finding.detail)}"
         console.print(Text.assemble(mark, " ", name, f" {finding.result}{detail}"))
     if not findings:
         console.print("there is nothing to check: the server has no log of this job", style="red")

@@ -20,6 +20,7 @@ from nvflare_logstream.errors import ErrorCode, RetrievalError, show
 from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.names import SERVER_SITE, is_name
 from nvflare_logstream.streams import Stream
+from nvflare_logstream.wire.job_list import JobList, JobQuestion
 from nvflare_logstream.wire.queries import MAX_PART, DigestRequest, FetchRequest, ReadReply
 from nvflare_logstream.wire.server_status import ServerStatus
 
@@ -84,6 +85,10 @@ class LogClient:
     def server_status(self) -> ServerStatus:
         """How the server's receiver is doing; with names of sites and jobs only for project admins."""
         return self._port.server_status(PATIENCE)
+
+    def jobs(self, question: JobQuestion = JobQuestion()) -> JobList:  # noqa: B008 - it cannot be changed
+        """The jobs that the user may see, newest first, with the verdicts on their logs."""
+        return self._port.jobs(question, PATIENCE)
 
     def job(self, job_id: str) -> JobStreams:
         """The job's status and its streams."""

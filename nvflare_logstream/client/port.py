@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError, WireError
+from nvflare_logstream.errors import ErrorCode, LostContactError, OlderPeerError, RetrievalError, WireError
+from nvflare_logstream.wire.job_list import JobList, JobQuestion, decode_jobs
 from nvflare_logstream.wire.queries import ErrorReply, ReplyT, Request, decode_reply
 from nvflare_logstream.wire.server_status import ServerStatus, decode_status
 
@@ -43,6 +44,14 @@ class Port(Protocol):
         """
         raise NotImplementedError
 
+    def jobs(self, question: JobQuestion, seconds: float) -> JobList:
+        """Ask which jobs have which logs; the server has `seconds` to answer.
+
+        Raises:
+            RetrievalError: as `ask`.
+        """
+        raise NotImplementedError
+
     def reconnect(self) -> None:
         """Replace a connection that was lost.
 
@@ -74,9 +83,21 @@ def read_status(answer: object) -> ServerStatus:
     return _read(lambda: decode_status(answer))
 
 
+def read_jobs(answer: object) -> JobList:
+    """The list of jobs in what came back for the question; for those who write a port.
+
+    Raises:
+        RetrievalError: as `read_reply`.
+    """
+    return _read(lambda: decode_jobs(answer))
+
+
 def _read(decode: Callable[[], AnswerT | ErrorReply]) -> AnswerT:
     try:
         reply = decode()
+    except OlderPeerError as error:
+        hint = "Do without, or have the server's nvflare_logstream updated."
+        raise RetrievalError(ErrorCode.SERVER_TOO_OLD, str(error), hint) from error
     except WireError as error:
         raise RetrievalError(
             ErrorCode.INVALID_REPLY, f"the server's reply cannot be read: {error}"

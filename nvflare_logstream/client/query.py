@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import fnmatch
+import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from nvflare_logstream import lines
+from nvflare_logstream import typed_time
 from nvflare_logstream.errors import ArgumentError
-from nvflare_logstream.filters import FILTER_NAMES
-from nvflare_logstream.names import SERVER_SITE, check_name
+from nvflare_logstream.filters import FILTER_NAMES, Filters
+from nvflare_logstream.filters.rules import MAX_PATTERN
+from nvflare_logstream.names import ALL_SITES, SERVER_SITE, check_name, fits
 from nvflare_logstream.streams import State, Stream, StreamKey
 from nvflare_logstream.wire.queries import FilterOptions
 
-ALL_SITES = "all"
-_TEXT_LOG, _JSON_LOG = "log.txt", "log.json"
-_MAX_PATTERN = 256  # characters
+TEXT_LOG, _JSON_LOG = "log.txt", "log.json"
+_MAX_SITE = 256  # characters of a name or pattern
+_FARTHEST = 14 * 3600  # seconds between UTC and the clocks farthest from it
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,12 @@ class LogQuery:
 
     Attributes:
         sites: site names or patterns such as "site-*"; "all" means every site and the server.
+        exclude_sites: names or patterns of sites to leave out.
         file: the log's name; where a site has no log.txt but a log.json, that is read instead.
-        since, until: times or durations as `nvflare_logstream.lines.parse_since` reads them.
-        level, grep, ignore_case, invert, before, after, tail, max_bytes: as in
+        prefer_json: instead of a log.txt, read the log.json of each site that has one.
+        since, until: times or durations as `nvflare_logstream.typed_time.parse_since` reads them.
+        grep: one pattern, or several of which any has to match.
+        level, exclude, ignore_case, invert, before, after, head, tail, max_bytes: as in
             `nvflare_logstream.filters.Filters`.
 
     Raises:
@@ -34,28 +38,45 @@ class LogQuery:
     """
 
     sites: tuple[str, ...] = (SERVER_SITE,)
-    file: str = _TEXT_LOG
+    file: str = TEXT_LOG
     since: str | None = None
     until: str | None = None
     level: str | None = None
-    grep: str | None = None
+    grep: str | tuple[str, ...] | None = None
     ignore_case: bool = False
     invert: bool = False
     before: int = 0
     after: int = 0
     tail: int | None = None
     max_bytes: int | None = None
+    exclude: tuple[str, ...] = ()
+    head: int | None = None
+    exclude_sites: tuple[str, ...] = ()
+    prefer_json: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.sites, (list, tuple)) or not self.sites:
             allowed = 'a tuple of at least one name or pattern, such as ("all",)'
             raise ArgumentError("sites", self.sites, allowed)
-        for site in self.sites:
-            if not isinstance(site, str) or not 0 < len(site) <= _MAX_PATTERN:
-                allowed = 'a site\'s name, a pattern such as "site-*", "server" or "all"'
-                raise ArgumentError("sites", site, allowed)
+        for name in ("sites", "exclude_sites"):
+            for site in getattr(self, name):
+                if not isinstance(site, str) or not 0 < len(site) <= _MAX_SITE:
+                    allowed = 'a site\'s name, a pattern such as "site-*", "server" or "all"'
+                    raise ArgumentError(name, site, allowed)
         check_name("file", self.file)
         self.filters()
+        self._check_window()
+
+    def _check_window(self) -> None:
+        """Refuse a window that ends before it begins, whatever the zone of a site's clock."""
+        if self.since is None or self.until is None:
+            return
+        now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+        for offset in (-_FARTHEST, _FARTHEST):
+            since = typed_time.parse_since("since", self.since, now=now, utc_offset=offset)
+            if since <= typed_time.parse_since("until", self.until, now=now, utc_offset=offset):
+                return
+        raise ArgumentError("since", self.since, f"a time that is not after until, {self.until!r}")
 
     def fixed(self, now: float) -> LogQuery:
         """The same query with durations counted back from `now`, however long reading takes.
@@ -63,13 +84,14 @@ class LogQuery:
         Args:
             now: in seconds since the epoch.
         """
-        since = self.since and lines.fixed_time("since", self.since, now)
-        until = self.until and lines.fixed_time("until", self.until, now)
+        since = self.since and typed_time.fixed_time("since", self.since, now)
+        until = self.until and typed_time.fixed_time("until", self.until, now)
         return replace(self, since=since, until=until)
 
     def filters(self) -> FilterOptions:
         """What to keep of each log."""
-        return FilterOptions(**{name: getattr(self, name) for name in FILTER_NAMES})
+        values = {name: getattr(self, name) for name in FILTER_NAMES}
+        return FilterOptions(**{**values, "grep": _one_pattern(self.grep)})
 
     def choose(self, streams: Iterable[Stream]) -> list[Stream]:
         """The streams that the query is about, one for each known site that it names, the server's first.
@@ -80,7 +102,7 @@ class LogQuery:
         by_site: dict[str, dict[str, Stream]] = {}
         for stream in streams:
             by_site.setdefault(stream.site, {})[stream.file] = stream
-        wanted = [files for site, files in by_site.items() if any(_fits(site, entry) for entry in self.sites)]
+        wanted = [files for site, files in by_site.items() if self._is_about(site)]
         chosen = [self._of_site(files) for files in wanted]
         return sorted(chosen, key=lambda stream: (stream.site != SERVER_SITE, stream.site))
 
@@ -91,12 +113,17 @@ class LogQuery:
         return {
             entry: f"no such site in this job; {names}"
             for entry in self.sites
-            if entry != ALL_SITES and not any(_fits(site, entry) for site in known)
+            if entry != ALL_SITES and not any(fits(site, entry) for site in known)
         }
+
+    def _is_about(self, site: str) -> bool:
+        wanted = any(fits(site, entry) for entry in self.sites)
+        return wanted and not any(fits(site, entry) for entry in self.exclude_sites)
 
     def _of_site(self, files: dict[str, Stream]) -> Stream:
         stream, instead = files.get(self.file), files.get(_JSON_LOG)
-        if self.file == _TEXT_LOG and instead and instead.available and not (stream and stream.available):
+        has_text = stream is not None and stream.available and not self.prefer_json
+        if self.file == TEXT_LOG and instead and instead.available and not has_text:
             return instead
         if stream:
             return stream
@@ -106,6 +133,24 @@ class LogQuery:
         return Stream(StreamKey(key.job_id, key.site, self.file), state=State.EXPECTED, reason=reason)
 
 
-def _fits(site: str, pattern: str) -> bool:
-    # A site's name may itself look like a pattern.
-    return pattern in (ALL_SITES, site) or fnmatch.fnmatchcase(site, pattern)
+def _one_pattern(grep: str | tuple[str, ...] | None) -> str | None:
+    """One pattern that finds what any of several finds.
+
+    Raises:
+        ArgumentError: for the first that is no pattern, and where they are too long together.
+    """
+    if not isinstance(grep, (list, tuple)):
+        return grep
+    if not grep:
+        return None
+    for pattern in grep:
+        Filters(grep=pattern)  # "a)" and "(b" are a pattern together, and none alone
+    if len(grep) == 1:
+        return str(grep[0])
+    # What \Q begins reaches to the pattern's end, unless \E ends it.
+    ended = [f"{each}\\E" if each.rfind("\\Q") > each.rfind("\\E") else each for each in grep]
+    together = "|".join(f"(?:{pattern})" for pattern in ended)
+    if len(together) > MAX_PATTERN:
+        allowed = f"patterns of together at most {MAX_PATTERN} characters"
+        raise ArgumentError("grep", grep, allowed)
+    return together

@@ -14,7 +14,8 @@ from nvflare_logstream.errors import StoreError
 from nvflare_logstream.filters.spans import ALWAYS, NEVER, Span
 from nvflare_logstream.filters.times import LogTimes, Stretch
 
-BLOCK = 1 << 16  # bytes read at a time
+BLOCK = 1 << 16  # bytes read at a time, at first
+GROWTH = 8  # how many times that where much is read: a block is searched at once
 MAX_LINE = 16 << 20  # bytes; a longer line is handled in pieces: a log must not fill the server's memory
 
 
@@ -115,20 +116,33 @@ class LogLines:
 
     def forward(self, start: int, end: int) -> Iterator[tuple[int, list[str]]]:
         """Whole lines from `start` to `end`, a block at a time, with the offset after them."""
+        for offset, block in self.blocks(start, end):
+            yield offset, text_lines(block)
+
+    def blocks(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Runs of whole lines from `start` to `end`, with the offset after them.
+
+        Each is larger than the one before it, up to `GROWTH` blocks.
+        """
         rest: list[bytes] = []
         offset, size = start, 0  # where to read next, and how many bytes `rest` has
-        while offset < end and (data := self.read(offset, min(BLOCK, end - offset))):
-            offset += len(data)
+        step = BLOCK
+        while offset < end and (data := self.read(offset, min(step, end - offset))):
+            offset, step = (
+                offset + len(data),
+                max(BLOCK, min(2 * step, GROWTH * BLOCK, MAX_LINE - size - step)),
+            )
             cut = data.rfind(b"\n") + 1
             if not cut and size + len(data) >= MAX_LINE:
                 cut = _last_character_end(data)
             if cut:
-                yield offset - len(data) + cut, text_lines(b"".join([*rest, data[:cut]]))
+                rest.append(data[:cut])
+                yield offset - len(data) + cut, b"".join(rest)
                 rest, size, data = [], 0, data[cut:]
             rest.append(data)
             size += len(data)
         if size:
-            yield offset, text_lines(b"".join(rest))
+            yield offset, b"".join(rest)
 
     def backward(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
         """Runs of whole lines from `end` back to `start`, with the offset at which each begins."""
@@ -163,13 +177,6 @@ def last_line_end(log_lines: LogLines, start: int) -> int:
 def text_lines(data: bytes) -> list[str]:
     """Lines as text, with their ends; a byte that is not UTF-8 becomes a surrogate."""
     return data.decode("utf-8", errors="surrogateescape").splitlines(keepends=True)
-
-
-def shown(line: str) -> str:
-    """A line as it is shown: a byte that is not UTF-8 as the replacement character."""
-    if line.isascii():
-        return line
-    return line.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
 
 
 def _first_character(data: bytes) -> int:

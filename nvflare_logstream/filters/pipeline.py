@@ -6,7 +6,7 @@ import datetime
 from dataclasses import dataclass
 from typing import Any
 
-from nvflare_logstream import lines
+from nvflare_logstream import typed_time
 from nvflare_logstream.filters.bounds import plan
 from nvflare_logstream.filters.log import LogLines, TextLog
 from nvflare_logstream.filters.rules import Filters
@@ -44,7 +44,7 @@ def apply_filters(
 
     Args:
         text: the log; a lone surrogate in it counts as one replacement character.
-        since: a time as `lines.parse_since` reads it (one with a zone is compared as UTC), or a naive
+        since: a time as `typed_time.parse_since` reads it (one with a zone is compared as UTC), or a naive
             datetime.
         until: likewise.
         filters: all other fields of `Filters`.
@@ -65,4 +65,4 @@ def apply_filters(
 
 
 def _time(argument: str, value: datetime.datetime | str | None) -> datetime.datetime | None:
-    return lines.parse_since(argument, value) if isinstance(value, str) else value
+    return typed_time.parse_since(argument, value) if isinstance(value, str) else value

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from nvflare_logstream.filters.line_filter import LineFilter, LineState
-from nvflare_logstream.filters.log import LogLines, shown
+from nvflare_logstream.filters.block_filter import BlockFilter, as_shown
+from nvflare_logstream.filters.kept import Kept
+from nvflare_logstream.filters.line_filter import LineState
+from nvflare_logstream.filters.log import LogLines
 from nvflare_logstream.filters.rules import Filters
 from nvflare_logstream.filters.window import blocks
 
@@ -29,6 +31,9 @@ class Reading(NamedTuple):
         counting: "lines" or "bytes" while what is kept is counted, before any of it is given out: where
             filters drop lines in between, only counting tells which are the last; "" when that is done.
         start, counted, cut: where the counting began; how far it is; how many lines `tail` will leave out.
+        left: lines that `head` still lets out; None at the beginning.
+        breaks: of the text that came with this reading: the characters with which a group of lines begins
+            that does not follow the line given out before it; only where lines around matches are kept.
     """
 
     offset: int
@@ -44,6 +49,8 @@ class Reading(NamedTuple):
     start: int = 0
     counted: int = 0
     cut: int = 0
+    left: int | None = None
+    breaks: tuple[int, ...] = ()
 
     @property
     def done(self) -> bool:
@@ -57,60 +64,76 @@ class Reading(NamedTuple):
         `MOST_READ` bytes were read for it: the server has others to serve.
         """
         limit = log.bytes_read + MOST_READ
-        here = self
+        here = self._replace(breaks=())
         while here.counting and log.bytes_read < limit:
             here = here._count(log, filters, limit)
         if here.counting:
             return here, ""
-        texts, size = [], 0
+        texts: list[str] = []
+        breaks: list[int] = []
+        size = 0
         for here, kept in here._kept(log, filters):  # noqa: B020 (the generator keeps the first of them)
-            here, text = here._without_skipped_bytes("".join(kept))
+            text, groups = kept.text()
             texts.append(text)
+            breaks += [size + group for group in groups]
             size += len(text)
-            if size >= most or log.bytes_read >= limit:
-                return here, "".join(texts)
-        return here._replace(offset=here.end), "".join(texts)
+            if size >= most or log.bytes_read >= limit or (here.left == 0 and size):
+                return here._replace(breaks=tuple(breaks)), "".join(texts)
+        return here._replace(offset=here.end, breaks=tuple(breaks)), "".join(texts)
 
-    def _kept(self, log: LogLines, filters: Filters) -> Iterator[tuple[Reading, list[str]]]:
-        """Blocks of kept lines as they are shown, without `skip_lines`; with each, the reading after it."""
-        line_filter = LineFilter(filters, self.json, self.timed, self.state)
-        skip_lines, skip_bytes = self.skip_lines, self.skip_bytes
-        source = log.forward(self.offset, self.end)
+    def _kept(self, log: LogLines, filters: Filters) -> Iterator[tuple[Reading, Kept]]:
+        """What is kept of each block, without what is to be skipped; with each, the reading after it."""
+        if not filters.drops_lines:
+            yield from self._all(log)
+            return
+        block_filter = BlockFilter(filters, self.json, self.timed, self.state)
+        here = self._replace(left=filters.head if self.left is None else self.left)
+        source = log.blocks(self.offset, self.end)
         if self.timed:
-            source = blocks(log, self.offset, self.end, self.json, filters, line_filter)
+            source = blocks(log, self.offset, self.end, self.json, filters, block_filter)
         for offset, block in source:
-            kept = list(map(shown, block))
-            if filters.drops_lines:
-                kept = line_filter.feed_all(kept)
-            skipped = min(skip_lines, len(kept))
-            kept, skip_lines = kept[skipped:], skip_lines - skipped
-            state = line_filter.state if filters.drops_lines else None
-            after = self._replace(offset=offset, state=state, skip_lines=skip_lines, skip_bytes=skip_bytes)
-            skip_bytes = max(0, skip_bytes - (_size(kept) if skip_bytes else 0))
-            yield after, kept
+            kept = block_filter.feed(block)
+            here = here._replace(offset=offset, state=block_filter.state)
+            over = None
+            if here.left is not None:
+                kept, over = kept.divided(here.left)
+                here = here._replace(left=here.left - kept.lines)
+            here, kept = here._skipping(kept)
+            if over is not None and over.pieces:
+                yield here._replace(offset=self.end, truncated=True), kept
+                return
+            yield here, kept
 
-    def _without_skipped_bytes(self, text: str) -> tuple[Reading, str]:
-        if not self.skip_bytes or not text:
-            return self, text
-        encoded = text.encode("utf-8")
-        rest = self._replace(skip_bytes=max(0, self.skip_bytes - len(encoded)))
-        return rest, encoded[self.skip_bytes :].decode("utf-8", errors="ignore")
+    def _all(self, log: LogLines) -> Iterator[tuple[Reading, Kept]]:
+        here = self
+        for offset, block in log.blocks(self.offset, self.end):
+            here, kept = here._replace(offset=offset)._skipping(Kept([as_shown(block)]))
+            yield here, kept
+
+    def _skipping(self, kept: Kept) -> tuple[Reading, Kept]:
+        """Without the lines and bytes that are to be left out first, while nothing is counted."""
+        here = self
+        if here.skip_lines:
+            skipped, kept = kept.divided(here.skip_lines)
+            here = here._replace(skip_lines=here.skip_lines - skipped.lines)
+        if here.skip_bytes and not here.counting and not here.skip_lines:
+            size = kept.size
+            kept = kept.without_bytes(here.skip_bytes)
+            here = here._replace(skip_bytes=max(0, here.skip_bytes - size))
+        return here, kept
 
     def _count(self, log: LogLines, filters: Filters, limit: int) -> Reading:
         here = self
         for after, kept in self._kept(log, filters):
-            more = len(kept) if self.counting == "lines" else _size(kept)
+            more = kept.lines if self.counting == "lines" else kept.size
             here = after._replace(counted=here.counted + more)
-            if log.bytes_read >= limit:
+            if log.bytes_read >= limit and not here.offset >= here.end:
                 return here
         over = here.counted - ((filters.tail if self.counting == "lines" else filters.max_bytes) or 0)
-        again = here._replace(offset=self.start, state=None, counted=0, truncated=here.truncated or over > 0)
+        again = here._replace(offset=self.start, state=None, left=None, counted=0)
+        again = again._replace(truncated=here.truncated or over > 0)
         if self.counting == "lines":
             cut = max(0, over)
             counting = "bytes" if filters.max_bytes is not None else ""
             return again._replace(counting=counting, cut=cut, skip_lines=cut)
         return again._replace(counting="", skip_lines=self.cut, skip_bytes=max(0, over))
-
-
-def _size(log_lines: list[str]) -> int:
-    return sum(len(line) if line.isascii() else len(line.encode("utf-8")) for line in log_lines)

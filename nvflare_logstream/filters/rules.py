@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import datetime
-import re
 from dataclasses import dataclass, field, fields
-from typing import Any
-
-import re2
 
 from nvflare_logstream import lines
 from nvflare_logstream.errors import ArgumentError
+from nvflare_logstream.filters.patterns import MAX_PATTERN, Patterns
 
 _MAX_COUNT = 1 << 53
 MAX_CONTEXT = 1000  # lines
-MAX_PATTERN = 1000  # characters
-# What looks at the surroundings of a match, which differ where the line stands within a longer text.
-_ASSERTION = re.compile(r"[\^$]|\\[AzZbB]")
+_HIGHEST = {
+    **dict.fromkeys(("head", "tail", "max_bytes"), _MAX_COUNT),
+    **dict.fromkeys(("before", "after"), MAX_CONTEXT),
+}
+
+__all__ = ["FILTER_NAMES", "MAX_CONTEXT", "MAX_PATTERN", "Filters"]
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,14 @@ class Filters:
         until: last time to keep, likewise.
         level: least level to keep, such as "WARNING".
         grep: a pattern in RE2 syntax: keep the lines that match.
-        ignore_case: `grep` does not tell capitals from small letters.
+        ignore_case: `grep` and `exclude` do not tell capitals from small letters.
         invert: keep the lines that do not match `grep`.
         before: lines to keep before each match.
         after: lines to keep after each match.
         tail: most lines to keep, the last ones.
         max_bytes: most UTF-8 bytes to keep, the last ones.
+        exclude: patterns: drop the lines that match any, before `grep` sees them.
+        head: most lines to keep, the first ones; not together with `tail`.
 
     Raises:
         ArgumentError: naming the field, the value and what is allowed.
@@ -49,7 +51,10 @@ class Filters:
     after: int = 0
     tail: int | None = None
     max_bytes: int | None = None
-    _pattern: Any = field(default=None, init=False, repr=False, compare=False)
+    exclude: tuple[str, ...] = ()
+    head: int | None = None
+    wanted: Patterns | None = field(default=None, init=False, repr=False, compare=False)
+    unwanted: Patterns | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("since", "until"):
@@ -58,49 +63,37 @@ class Filters:
                 raise ArgumentError(name, value, "a datetime without a zone, in the log's own clock")
         if self.level is not None and not (isinstance(self.level, str) and self.level in lines.LEVELS):
             raise ArgumentError("level", self.level, f"one of {', '.join(lines.LEVELS)}")
-        for name, high in (
-            ("tail", _MAX_COUNT),
-            ("max_bytes", _MAX_COUNT),
-            ("before", MAX_CONTEXT),
-            ("after", MAX_CONTEXT),
-        ):
+        for name, high in _HIGHEST.items():
             value = getattr(self, name)
-            if value is None and name in ("tail", "max_bytes"):
+            if value is None and high == _MAX_COUNT:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= high:
                 raise ArgumentError(name, value, f"a whole number from 0 to {high}")
-        object.__setattr__(self, "_pattern", self._compile())
-
-    def _compile(self) -> Any:
-        if self.grep is None:
-            return None
-        if not isinstance(self.grep, str) or len(self.grep) > MAX_PATTERN:
-            raise ArgumentError("grep", self.grep, f"a pattern of at most {MAX_PATTERN} characters")
-        options = re2.Options()
-        options.case_sensitive = not self.ignore_case
-        options.log_errors = False
-        try:
-            return re2.compile(self.grep, options)
-        except (re2.error, UnicodeEncodeError) as error:
-            why = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else error
-            raise ArgumentError("grep", self.grep, f"a pattern in RE2 syntax ({why})") from None
+        if self.head is not None and self.tail is not None:
+            raise ArgumentError("head", self.head, "either the first lines (head) or the last ones (tail)")
+        grep = () if self.grep is None else (self.grep,)
+        object.__setattr__(self, "wanted", Patterns.compiled("grep", grep, self.ignore_case))
+        object.__setattr__(self, "unwanted", Patterns.compiled("exclude", self.exclude, self.ignore_case))
 
     @property
     def drops_lines(self) -> bool:
-        """Whether a line in the middle may be dropped."""
-        return any(value is not None for value in (self.since, self.until, self.level, self.grep))
+        """Whether what is kept can be told only from the beginning on, one line after the other."""
+        if self.wanted is not None or self.unwanted is not None or self.head is not None:
+            return True
+        return any(value is not None for value in (self.since, self.until, self.level))
 
     @property
-    def only_plain_grep(self) -> bool:
-        """Whether `grep` alone drops lines, and a text without a match has no line with one."""
-        if self.grep is None or self.invert or _ASSERTION.search(self.grep):
-            return False
-        return self.since is None and self.until is None and self.level is None
+    def context(self) -> bool:
+        """Whether lines around matches are kept too."""
+        return self.wanted is not None and bool(self.before or self.after)
 
     def matches(self, line: str) -> bool:
         """Whether `grep` keeps the line."""
-        is_match = self._pattern.search(line.rstrip("\r\n")) is not None
-        return is_match is not self.invert
+        return self.wanted is None or self.wanted.found_in(line) is not self.invert
+
+    def excludes(self, line: str) -> bool:
+        """Whether `exclude` drops the line."""
+        return self.unwanted is not None and self.unwanted.found_in(line)
 
 
 # The filters' names, the same wherever they travel.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 
-from nvflare_logstream.filters.line_filter import LineFilter
+from nvflare_logstream.filters.block_filter import BlockFilter
 from nvflare_logstream.filters.log import LogLines
 from nvflare_logstream.filters.rules import Filters
 from nvflare_logstream.filters.spans import ALWAYS, Span, number_of
@@ -21,9 +21,9 @@ _SECOND = datetime.timedelta(seconds=1)
 
 
 def blocks(
-    log: LogLines, start: int, end: int, json: bool, filters: Filters, line_filter: LineFilter
-) -> Iterator[tuple[int, list[str]]]:
-    """As `LogLines.forward`, without what cannot be in the window of `since` and `until`.
+    log: LogLines, start: int, end: int, json: bool, filters: Filters, block_filter: BlockFilter
+) -> Iterator[tuple[int, bytes]]:
+    """As `LogLines.blocks`, without what cannot be in the window of `since` and `until`.
 
     Whoever takes a block feeds it to the filter before the next. After much that was passed over comes an
     empty block, which says how far it is.
@@ -32,11 +32,11 @@ def blocks(
     offset = told = start
     while offset < end:
         stretch = log.stretch(offset, json, window)
-        if not (stretch.span.touches(window) or line_filter.state.in_time):
+        if not (stretch.span.touches(window) or block_filter.state.in_time):
             offset = min(stretch.end, end)
             if offset - told >= _PASSED:
                 told = offset
-                yield offset, []
+                yield offset, b""
             continue
         stop = min(stretch.end, end)
         while stop < end and stop - offset < _RUN:
@@ -44,7 +44,7 @@ def blocks(
             if not stretch.span.touches(window):
                 break
             stop = min(stretch.end, end)
-        yield from log.forward(offset, stop)
+        yield from log.blocks(offset, stop)
         offset = told = stop
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.widgets.widget import Widget
 
 from nvflare_logstream.errors import ArgumentError, ErrorCode, StoreError
-from nvflare_logstream.flare import admin_command
+from nvflare_logstream.flare import admin_command, job_list_command
 from nvflare_logstream.flare.job_process import JobProcess, server_receives
 from nvflare_logstream.flare.receiver_settings import ReceiverSettings
 from nvflare_logstream.flare.runtime import job_id_of
@@ -18,6 +19,7 @@ from nvflare_logstream.flare.server_process import ServerProcess
 from nvflare_logstream.flare.site_policy import read_policy
 from nvflare_logstream.names import check_seconds
 from nvflare_logstream.store.store import Quotas
+from nvflare_logstream.wire.job_list import ListedJob
 from nvflare_logstream.wire.queries import ErrorReply
 
 _GIB = 1 << 30
@@ -92,6 +94,7 @@ class JobLogReceiver(Widget):
         self._job: JobProcess | None = None
         self._not_there = _NOT_READY
         admin_command.register(self._answer, self._answer_status)
+        job_list_command.register(self._answer_jobs)
         self.register_event_handler(EventType.SYSTEM_START, self._on_system_start)
         self.register_event_handler(EventType.BEFORE_JOB_LAUNCH, self._on_before_job_launch)
         self.register_event_handler(EventType.JOB_STARTED, self._on_job_started)
@@ -139,6 +142,9 @@ class JobLogReceiver(Widget):
 
     def _answer_status(self, question: object, named: bool) -> dict[str, Any]:
         return self._server.answer_status(question, named) if self._server else self._not_there.encode()
+
+    def _answer_jobs(self, question: object, jobs: Callable[[], Iterable[ListedJob]]) -> dict[str, Any]:
+        return self._server.answer_jobs(question, jobs) if self._server else self._not_there.encode()
 
     def _cannot_start(self, error: Exception, fl_ctx: FLContext) -> None:
         """The sites keep their logs meanwhile, and send them when a receiver is there."""

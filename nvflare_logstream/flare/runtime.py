@@ -20,6 +20,7 @@ from nvflare.apis.workspace import Workspace
 
 # The command line of every client job's process has a word with this in it, and the job's id as a word.
 _JOB_PROCESS = "worker_process"
+_DEFAULT_STUDY = "default"
 _STOCK_GATE = "is_log_streaming_allowed"  # what the runtime's own log streamers ask before they send
 
 
@@ -161,6 +162,20 @@ def send_command(session: Any, command: str, properties: dict[str, Any], seconds
 def study_of(session: Any) -> str:
     """The study in which a session looks for jobs."""
     return str(getattr(session, "_study", "default"))
+
+
+def study_of_command(conn: Any) -> str:
+    """The study of the session that sent an admin command; a runtime without studies has one for all."""
+    from nvflare.fuel.hci.server.constants import ConnProps
+
+    study = getattr(ConnProps, "ACTIVE_STUDY", None)
+    return str((study and conn.get_prop(study, "")) or _DEFAULT_STUDY)
+
+
+def study_of_job(meta: dict[str, Any]) -> str:
+    """The study that a job was submitted to, by its meta."""
+    study = meta.get("study")
+    return study if isinstance(study, str) and study else _DEFAULT_STUDY
 
 
 def close_session(session: Any) -> None:

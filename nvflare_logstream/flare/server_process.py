@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -19,10 +20,12 @@ from nvflare_logstream.flare.run_directory import RunDirectories
 from nvflare_logstream.flare.server_logs import ServerLogs
 from nvflare_logstream.names import DEFAULT_LOG_FILES, is_site
 from nvflare_logstream.server.counters import Counters
+from nvflare_logstream.server.job_list import JobLister
 from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.server.service import LogService
 from nvflare_logstream.server.status import StatusService
 from nvflare_logstream.streams import StreamKey
+from nvflare_logstream.wire.job_list import ListedJob
 
 _logger = logging.getLogger(__name__)
 
@@ -44,6 +47,7 @@ class ServerProcess:
         self._run_directories = RunDirectories(self.store, workspace)
         self._server_logs = ServerLogs(self.store, workspace)
         self._service = LogService(self.store, settings.idle_timeout, self._archive.status)
+        self._job_lister = JobLister(self.store, settings.idle_timeout, self._archive.status)
         self._counters = Counters()
         self._status = StatusService(
             self.store, settings.quotas, self._counters, settings.idle_timeout, nvflare.__version__
@@ -117,6 +121,10 @@ class ServerProcess:
     def answer_status(self, question: object, named: bool) -> dict[str, Any]:
         """Answer an admin's question how the receiver is doing; with names of sites and jobs if `named`."""
         return self._status.answer(question, named)
+
+    def answer_jobs(self, question: object, jobs: Callable[[], Iterable[ListedJob]]) -> dict[str, Any]:
+        """Answer an admin's question which jobs have which logs, of the jobs that the admin may see."""
+        return self._job_lister.answer(question, jobs)
 
     def _sweep(self) -> None:
         for job_id, reason in self.store.sweep(self._keep_seconds, self._admission.deleted):

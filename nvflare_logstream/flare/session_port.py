@@ -18,11 +18,13 @@ from nvflare.fuel.flare_api.api_spec import (
 )
 from nvflare.fuel.flare_api.flare_api import Session
 
-from nvflare_logstream.client.port import Port, read_reply, read_status
+from nvflare_logstream.client.port import Port, read_jobs, read_reply, read_status
 from nvflare_logstream.errors import ErrorCode, LostContactError, NoReconnectError, RetrievalError
 from nvflare_logstream.flare import runtime
-from nvflare_logstream.flare.admin_protocol import COMMAND, SERVER_COMMAND
+from nvflare_logstream.flare.admin_protocol import COMMAND, JOBS_COMMAND, SERVER_COMMAND
 from nvflare_logstream.names import check_name
+from nvflare_logstream.wire.job_list import JobList, JobQuestion
+from nvflare_logstream.wire.job_list import encode_question as encode_job_question
 from nvflare_logstream.wire.queries import ReplyT, Request
 from nvflare_logstream.wire.server_status import ServerStatus, encode_question
 
@@ -61,17 +63,27 @@ class SessionPort(Port):
 
     def server_status(self, seconds: float) -> ServerStatus:
         """Ask how the server's receiver is doing; see `Port.server_status`."""
+        answer = self._answer_of_later(SERVER_COMMAND, encode_question(), seconds, "the server's status")
+        with _ready():
+            return read_status(answer)
+
+    def jobs(self, question: JobQuestion, seconds: float) -> JobList:
+        """Ask which jobs have which logs; see `Port.jobs`."""
+        answer = self._answer_of_later(JOBS_COMMAND, encode_job_question(question), seconds, "jobs")
+        with _ready():
+            return read_jobs(answer)
+
+    def _answer_of_later(self, command: str, properties: dict[str, Any], seconds: float, what: str) -> object:
+        """The answer to a command about no job, which a receiver has only since a later release."""
         try:
-            answer = self._answer(SERVER_COMMAND, encode_question(), seconds)
+            return self._answer(command, properties, seconds)
         except RetrievalError as error:
             if error.code is ErrorCode.NO_RECEIVER:
                 raise RetrievalError(error.code, f"{error}, or an older one", error.hint) from error
             if isinstance(error.__cause__, AuthorizationError):
-                hint = "Use a start-up kit whose role may view the server's status."
+                hint = f"Use a start-up kit whose role may view {what}."
                 raise RetrievalError(error.code, str(error), hint) from error
             raise
-        with _ready():
-            return read_status(answer)
 
     def _answer(self, command: str, properties: dict[str, Any], seconds: float) -> object:
         with explained(self._study()):

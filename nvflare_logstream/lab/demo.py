@@ -78,7 +78,7 @@ class Demo:
             return self._report(client, job_id, self._closed_streams(client, job_id))
 
     def _on_progress(self, text: str) -> None:
-        self._console.print(f"[green]✓[/] {text}")
+        self._console.print(Text.assemble(("✓", "green"), f" {text}"))
         self._status.update(_STARTING)
 
     def _show_live(self, client: LogClient, job_id: str) -> None:
@@ -133,10 +133,11 @@ class Demo:
         self._console.print(table)
         if all_good:
             self._console.print(
-                "[green]Every stream is complete: the server holds what the sites wrote, byte for byte.[/]"
+                "Every stream is complete: the server holds what the sites wrote, byte for byte.",
+                style="green",
             )
         else:
-            self._console.print("[red]Not every stream is complete; the table says which and why.[/]")
+            self._console.print("Not every stream is complete; the table says which and why.", style="red")
         return all_good
 
     def _digest_at_site(self, stream: Stream) -> str:

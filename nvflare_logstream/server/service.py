@@ -37,6 +37,7 @@ from nvflare_logstream.wire.queries import (
     StreamsReply,
     StreamsRequest,
     decode_request,
+    encode_reply,
 )
 
 MAX_HASHING = 2  # digests at a time: each keeps a core busy, and the server has jobs to run
@@ -76,7 +77,7 @@ class LogService:
         try:
             check_name("job_id", job_id)
             decoded = decode_request(request)
-            return self._operations[decoded.operation](job_id, decoded).encode()
+            return encode_reply(decoded, self._operations[decoded.operation](job_id, decoded))
         except (ArgumentError, WireError) as error:
             return ErrorReply(ErrorCode.INVALID_ARGS, str(error)).encode()
         except LogNotFoundError as error:

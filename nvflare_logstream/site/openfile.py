@@ -128,6 +128,12 @@ class OpenFile:
                 return other
         return None
 
+    def copied_from(self, copy: ChainFile, chain: list[ChainFile]) -> int:
+        """How many bytes after the position stand in `copy` and in later copies, as far as times tell."""
+        changed = os.fstat(self.descriptor).st_mtime_ns
+        later = [other for other in chain[chain.index(copy) + 1 :] if other.written < changed]
+        return copy.size - self.position + sum(other.size for other in later)
+
     def _is_copied_to(self, path: Path) -> bool:
         descriptor = open_plainly(path)
         if descriptor is None:

@@ -81,7 +81,6 @@ class Tailer:
         self._told.go_back(found.losses if found else 0)
         if not (place and self._file and self._file.holds(place.segments)):
             self.close()
-            self._next.inode = 0
         self._segments, self._base, self._losses = [], offset, []
         if place:
             self._seek_to(place)
@@ -102,13 +101,13 @@ class Tailer:
             self._lose("the file was removed or rotated away before it was read to its end")
         elif opened := self._open(file, self._segments[-1].end, place.anchor):
             self._segments[-1] = opened.segment(self._segments[-1])
-            self._next.note(self._scan(), self._file, self._segments)
+            self._next.go_to(file, self._scan(), self._file, self._segments)
         else:  # it was rotated between the scan and the open
             self._seek_to(place)
 
     def _seek_by_length(self) -> bool:
         """Go to the place behind the chain's first `offset` bytes; False if it holds fewer."""
-        segments, left = [], self.offset
+        segments, left, self._next.expected = [], self.offset, []
         for file in self._scan():
             length = min(left, file.size)
             if not length:
@@ -135,7 +134,7 @@ class Tailer:
         """Open the file to be read next, or note which one follows it; raises OSError as `read` does."""
         if self._file is None and self._cursor is not None:
             self._advance()
-        elif self._file is not None and not self._next.inode:
+        elif self._file is not None:
             self._next.note(self._scan(), self._file, self._segments)
 
     def read(self, limit: int) -> Chunk | None:
@@ -183,11 +182,12 @@ class Tailer:
         """Go on in the copy that was made before the truncation, or else at the file's new start."""
         chain = self._scan()
         if other := file.newest_copy(chain):
+            copied = file.copied_from(other, chain)
             copy = self._open(other, file.position, file.anchor)
             if copy is None:
                 return file  # it was rotated between the scan and the open: look again
             if all(named.inode != file.inode for named in chain):
-                self._losses.append(Loss(self.offset + other.size - file.position, None, _REMOVED))
+                self._losses.append(Loss(self.offset + copied, None, _REMOVED))
             # The copy holds all of this file's bytes, so it also stands in for them in the digest.
             self._segments[-1] = copy.segment(self._segments[-1])
             return copy
@@ -209,8 +209,7 @@ class Tailer:
         if before and (copy := self._find_copy(before[0], chain)):
             self._losses += copy
             return self._step_back(file)
-        earlier = self._open(before[0], 0) if before else None
-        if earlier:
+        if earlier := self._open(before[0], 0) if before else None:
             self._segments.pop()
             self._begin_segment(earlier)
         return earlier
@@ -235,33 +234,34 @@ class Tailer:
         followers, certain = self._next.followers(chain, self._file, self._segments)
         self._next.orphaned = not followers and self._file is not None and not self._file.named
         if certain:  # also if it cannot be opened now
-            self._next.inode = followers[0].inode if followers else 0
+            self._next.expect(followers, chain)
         if not followers or (certain and self._file is not None and not any(file.size for file in followers)):
             check_plain(self._path)
             if not followers and (not certain or self._ahead.take(self.offset)):
                 self._lose()
-                self._next.inode = 0
+                self._next.expected = []
             return False
         too_many = not self._segments and len(followers) > MOST_FILES + 1
         followers = skip_empty(followers)
         if copy := self._find_copy(followers[0], chain):
             self._losses += copy
-            self._next.inode = 0
+            self._next.drop(followers[0])
             return True  # without it, the order of the others may be another
         if self._file is not None and self._file.has_more():
             return True  # a last line came while we looked
         doubt = self._strays.find_doubt(chain, followers, self._segments, self.offset)
         # All that may fail comes before the open: a file that is open has a segment.
         read_before = self._ahead.peek(self.offset)
-        missing = not certain or (read_before and not holder(followers[:1], read_before))
+        gone, expected = self._next.behind(followers[0], chain)
+        missing = not certain or gone or (read_before and not holder(followers[:1], read_before))
         if opened := self._open(followers[0], 0):
             self._losses += doubt
             self._ahead.take(self.offset)
+            self._next.expected = expected
             if missing:
                 self._lose()
             elif too_many:
                 self._lose(f"there are more than {MOST_FILES} rotated files, and not all were read")
-            self._next.inode = followers[1].inode if len(followers) > 1 else 0
             self._begin_segment(opened)
             self._losses += self._strays.find_late_lines(chain, self._base, self._segments)
         return True  # also if a rotation came between the scan and the open: look again

@@ -49,7 +49,7 @@ class Appending:
         A closed stream is opened again by what is new, if it `may_reopen`; its ledger says so.
 
         Raises:
-            GapError: if `offset` is beyond the end.
+            GapError: if `offset` is beyond the end, or other bytes are stored there than those that came.
             QuotaError: if a quota is used up.
             RefusedError: if the stream is closed and may not be opened again, or the job's logs were removed.
             StoreError: if too little of the disk is free.
@@ -70,7 +70,10 @@ class Appending:
                 data_end, cursor = stream.end, stream.cursor
             if stream.state is State.CLOSED:
                 new_losses = new_entries(stream.losses, (reopened(stream, may_reopen), *losses))
-            new_data = data[stream.end - offset :]
+            stored, new_data = data[: stream.end - offset], data[stream.end - offset :]
+            if stored and new_data and not file.ends_with(stored):
+                # An old request came late: these bytes followed others than those that are here by now.
+                raise GapError(stream.end, stream.cursor)
             try:
                 self._usage.check(key, stream.end, len(new_data))
             except QuotaError as error:

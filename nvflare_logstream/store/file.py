@@ -77,6 +77,18 @@ class StreamFile:
         if mark_of(status) != self._left:  # written by somebody else, say, or made anew
             self._left, self._version = mark_of(status), next(_numbers)
 
+    def ends_with(self, data: bytes) -> bool:
+        """Whether the stored bytes end with `data`.
+
+        Raises:
+            OSError: if they cannot be read.
+        """
+        fd = os.open(self.path, os.O_RDONLY | _FLAGS)
+        try:
+            return os.pread(fd, len(data), self.record.end - len(data)) == data
+        finally:
+            os.close(fd)
+
     def _hash_from(self, end: int, came_before: str) -> None:
         """Hash what comes in this life of the server, and not what is on disk."""
         self._hasher, self._hash_start, self._hashed = hashlib.sha256(), end, end

@@ -31,6 +31,7 @@ from nvflare_logstream.wire.query_values import (
     QUERY_VERSION,
     FilterOptions,
     Place,
+    check_heeded,
     check_version,
     decode_filters,
     decode_place,
@@ -38,6 +39,7 @@ from nvflare_logstream.wire.query_values import (
     encode_filters,
     encode_place,
     encode_reading,
+    heeded,
     message,
 )
 from nvflare_logstream.words import Word
@@ -68,6 +70,7 @@ __all__ = [
     "StreamsRequest",
     "decode_reply",
     "decode_request",
+    "encode_reply",
 ]
 
 MAX_PART = 1 << 20  # characters of text, or bytes, in one reply
@@ -92,6 +95,7 @@ class Request(ABC, Generic[ReplyT]):
     """What a reader asks; the type parameter is the type of its reply."""
 
     operation: ClassVar[Operation]
+    filters: FilterOptions = _NO_FILTERS
 
     @abstractmethod
     def encode(self) -> dict[str, Any]:
@@ -145,7 +149,8 @@ class ReadRequest(Request[ReadReply]):
 
     def encode(self) -> dict[str, Any]:
         """The request as it travels."""
-        reading = {} if self.reading is None else {"reading": encode_reading(self.reading)}
+        at = None if self.reading is None else self.reading._replace(breaks=())
+        reading = {} if at is None else {"reading": encode_reading(at)}
         where = {"site": self.site, "file": self.file, "whole_lines": self.whole_lines}
         return message(op=self.operation, filters=encode_filters(self.filters), **where, **reading)
 
@@ -185,7 +190,8 @@ class FollowRequest(Request[FollowReply]):
 
     def encode(self) -> dict[str, Any]:
         """The request as it travels."""
-        places = list(map(encode_place, self.places))
+        # What a reading says of the text that came with it is of no use to the server.
+        places = [encode_place(at._replace(reading=at.reading._replace(breaks=()))) for at in self.places]
         filters = encode_filters(self.filters)
         return message(op=self.operation, places=places, filters=filters, wait=self.wait, mark=self.mark)
 
@@ -275,7 +281,15 @@ def decode_reply(job_id: str, request: Request[ReplyT], value: object) -> ReplyT
         WireError: naming the field, its value and what is allowed.
     """
     row = open_reply(value)
-    return row if isinstance(row, ErrorReply) else request.decode_reply(job_id, row)
+    if isinstance(row, ErrorReply):
+        return row
+    check_heeded(request.filters, row)
+    return request.decode_reply(job_id, row)
+
+
+def encode_reply(request: Request[ReplyT], reply: ReplyT) -> dict[str, Any]:
+    """The reply to `request` as it travels, with the names of the filters that it heeds."""
+    return {**reply.encode(), **heeded(request.filters)}
 
 
 def _filters(row: Fields) -> FilterOptions:

@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+import nvflare_logstream
 from nvflare_logstream.lab.federation import ADMIN, Federation
 from nvflare_logstream.lab.kits import SiteSetup, write_job
 from nvflare_logstream.store.index import Index
@@ -39,8 +40,15 @@ _SCHEDULER = {
     "args": {"max_jobs": 8, "min_schedule_interval": 1.0},
 }
 RECEIVER = {"id": "log_receiver", "path": "nvflare_logstream.JobLogReceiver"}
+_PACKAGE = Path(nvflare_logstream.__file__).parent
 _STORE_FILES = {"index.sqlite", "index.sqlite-wal", "index.sqlite-shm", ".lock"}
-_OUR_ERROR = re.compile(r"unexpected error|- (nvflare_logstream\S*|SiteLogStreamer|JobLog\w+) - ERROR")
+# The runtime shows a module's logger by the last part of its name.
+_OUR_LOGGERS = "|".join(
+    path.stem for path in _PACKAGE.rglob("*.py") if "getLogger(__name__)" in path.read_text(encoding="utf-8")
+)
+_OUR_ERROR = re.compile(
+    rf"unexpected error|- (nvflare_logstream\S*|SiteLogStreamer|JobLog\w+|{_OUR_LOGGERS}) - ERROR"
+)
 STREAMER = {"id": "site_log_streamer", "path": "nvflare_logstream.SiteLogStreamer"}
 SERVER_SETUP = SiteSetup([RECEIVER, _SCHEDULER])
 CLIENT_SETUP = SiteSetup([STREAMER])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import logging
 import os
 import re
 import subprocess
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 
 from nvflare_logstream import __version__
-from nvflare_logstream.cli.main import _COMMANDS, run
+from nvflare_logstream.cli.main import _COMMANDS, _application, run
 from nvflare_logstream.cli.options import Access
 from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError
 from nvflare_logstream.flare import admin_session
@@ -31,13 +30,14 @@ def wide(monkeypatch):
 
 
 def refuse(capsys, *arguments: str) -> str:
-    """What a person is told of wrong arguments: help first, then the error; nothing on stdout."""
+    """What a person is told of wrong arguments: a few lines, what is wrong first; nothing on stdout."""
     assert run(arguments) == 4
     said = capsys.readouterr()
     assert not said.out and "Traceback" not in said.err
-    assert "Usage: nvflare-logstream" in said.err and said.err.index("Usage") < said.err.rindex("Hint: ")
+    assert said.err.index("\nUsage: nvflare-logstream") < said.err.rindex("\nHint: ")
+    assert len(said.err.splitlines()) <= 5
     assert re.search(r"\nHint: .*--help.*\nCode: INVALID_ARGS \(exit 4\)\n$", said.err)
-    return said.err[said.err.rindex("╯") :] if "╯" in said.err else said.err
+    return said.err.splitlines()[0]
 
 
 def envelope(capsys) -> dict[str, Any]:
@@ -97,20 +97,70 @@ def test_a_schema_names_the_options_that_help_names(capsys, command):
         if name.startswith("--")
     }
     run([command, "--help"])
-    shown = set(re.findall(r"^│ \*? *(--[a-z-]+)", capsys.readouterr().out, re.M))
-    assert shown - {"--help"} <= named and (shown or command == "demo")
+    options = re.findall(r"^  (-[^ ]*(?:,? /? ?--[a-z-]+)*)", capsys.readouterr().out, re.M)
+    shown = {name for row in options for name in re.findall(r"--[a-z-]+", row) if name != "--no-prefix"}
+    assert shown - {"--help"} <= named and shown
+
+
+def options_of(command: str) -> list[Any]:
+    """What the command itself takes, as the library that reads the arguments knows it."""
+    return [entry for entry in _application(command).params if entry.name != "help"]
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_a_schema_is_what_the_command_takes(capsys, command):
+    """Names, also those that take an option back; what has to be there, and what may come again."""
+    run([command, "--schema"])
+    entries = envelope(capsys)["args"]
+    assert len(entries) == len(options_of(command))
+    for entry, option in zip(entries, options_of(command), strict=True):
+        positional = option.param_type_name == "argument"
+        names = [entry["name"], *entry.get("aliases", ())]
+        assert entry["required"] is option.required
+        assert positional is not entry["name"].startswith("-")
+        assert positional or set(names) == set(option.opts)
+        assert entry.get("negations", []) == getattr(option, "secondary_opts", [])
+        assert entry.get("repeatable", False) is option.multiple
+        assert entry.get("nargs") == ("?" if positional and not option.required else None)
+        assert (entry["type"] == "boolean") is bool(getattr(option, "is_flag", False))
+        choices = option.type_descriptor.choices
+        assert entry.get("choices", []) == [member.value for member in choices or ()]
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_a_schema_names_the_formats_that_the_command_takes(capsys, monkeypatch, tmp_path, command):
+    run([command, "--schema"])
+    schema = envelope(capsys)
+    assert schema["streaming"] is ("jsonl" in schema["output_modes"])
+    if command == "demo":
+        assert schema["output_modes"] == ["text"]
+        return
+    wanted = {"export": ["8f3c", "-o", str(tmp_path)], "repair": [str(tmp_path / "none")], "server": []}
+    for form in ("text", "json", "jsonl"):
+        error = RetrievalError(ErrorCode.JOB_NOT_FOUND, "no such job")
+        code = run_with(monkeypatch, error, *wanted.get(command, ["8f3c"]), "--format", form, command=command)
+        said = capsys.readouterr()
+        assert (code == 4) is (form not in schema["output_modes"]), said
+
+
+def test_what_looks_like_a_wish_for_the_schema_may_be_a_value(capsys, monkeypatch):
+    error = RetrievalError(ErrorCode.JOB_NOT_FOUND, "no such job")
+    assert run_with(monkeypatch, error, "--grep", "--schema") == 1
+    assert capsys.readouterr().err.startswith("no such job\n")
 
 
 # -- wrong arguments -----------------------------------------------------------------------------------------
 
 WRONG = [
-    (("lgos", "x"), "lgos", "No such command"),
-    (("--frob",), "--frob", "No such option"),
+    (("lgos", "x"), "lgos", "No such command: lgos. Did you mean logs?"),
+    (("--verison",), "--verison", "No such option: --verison. Did you mean --version?"),
     (("logs",), "JOB_ID", "Missing argument"),
     (("logs", "8f3c", "extra"), "extra", "unexpected extra argument"),
-    (("logs", "8f3c", "--frob"), "--frob", "No such option"),
+    (("logs", "8f3c", "--frob"), "--frob", "No such option: --frob"),
+    (("logs", "8f3c", "--tial", "5"), "--tial", "No such option: --tial. Did you mean --tail?"),
+    (("logs", "8f3c", "-tail=5"), "-t", "No such option: -t. Did you mean --tail?"),
     (("logs", "8f3c", "--tail"), "--tail", "requires an argument"),
-    (("logs", "8f3c", "--tail", "-1"), "--tail", "'-1' is not allowed; a whole number from 0 on"),
+    (("logs", "8f3c", "--tail", "-2"), "--tail", "'-2' is not allowed; a whole number from 0 on"),
     (("logs", "8f3c", "--tail", "²"), "--tail", "'²' is not allowed; a whole number from 0 on"),
     (("logs", "8f3c", "--tail", "9" * 16), "--tail", "is not allowed; a whole number from 0 on"),
     (("logs", "8f3c", "--max-bytes", "1k"), "--max-bytes", "'1k' is not allowed; a whole number from 0 on"),
@@ -167,17 +217,16 @@ OF_FORMATS = [
         "use text or json",
     ),
     (("status", "8f3c", "--watch", "--format", "json"), "--watch with --format json", "use jsonl"),
-    (("export", "8f3c", "-o", "x", "--format", "jsonl"), "--format jsonl", "use text or json"),
-    (("verify", "8f3c", "--format", "jsonl"), "--format jsonl", "use text or json"),
+    (("export", "8f3c", "-o", "x", "--format", "jsonl"), "'--format': 'jsonl'", "one of 'text', 'json'"),
+    (("verify", "8f3c", "--format", "jsonl"), "'--format': 'jsonl'", "one of 'text', 'json'"),
+    (("repair", "store", "--format", "jsonl"), "'--format': 'jsonl'", "one of 'text', 'json'"),
 ]
 
 
 @pytest.mark.parametrize(
     ("arguments", "option", "allowed"), WRONG + CONTRADICTIONS, ids=lambda value: str(value)[:40]
 )
-def test_a_person_reads_help_and_then_the_option_its_value_and_what_is_allowed(
-    capsys, arguments, option, allowed
-):
+def test_a_person_reads_first_the_option_its_value_and_what_is_allowed(capsys, arguments, option, allowed):
     said = refuse(capsys, *arguments)
     assert option in said and allowed in said
 
@@ -212,14 +261,14 @@ def test_an_answer_that_a_format_cannot_hold_is_refused_in_that_format(capsys, a
 # -- other ends ----------------------------------------------------------------------------------------------
 
 
-def run_with(monkeypatch, error: BaseException, *extra: str) -> int:
+def run_with(monkeypatch, error: BaseException, *extra: str, command: str = "logs") -> int:
     """Run a command whose login fails like this."""
 
     def fail(access: Access) -> None:
         raise error
 
     monkeypatch.setattr(Access, "client", fail)
-    return run(["logs", "8f3c", *extra])
+    return run([command, *(["8f3c"] if command == "logs" and extra[:1] != ("8f3c",) else []), *extra])
 
 
 def test_a_bug_of_ours_is_an_internal_error_without_a_traceback(capsys, monkeypatch):
@@ -300,7 +349,6 @@ class Connection:
 def test_a_session_is_ended_unless_that_could_wait_for_a_frozen_server(monkeypatch, error, exit_code, closed):
     connection = Connection(error)
     monkeypatch.setattr(admin_session, "open_client", lambda *access: connection)
-    monkeypatch.setattr(logging, "lastResort", logging.lastResort)  # the command takes it away
     with Path(os.devnull).open("w") as stdout:  # it is closed for good where its reader has gone
         monkeypatch.setattr(sys, "stdout", stdout)
         assert run(["status", "8f3c"]) == exit_code

@@ -29,6 +29,7 @@ ROOMS = [
     "store",
     "wire",
     "filters",
+    "typed_time",
     "lines",
     "streams",
     "names",

@@ -44,6 +44,28 @@ def test_the_readers_side_needs_no_runtime():
     assert not any(name.startswith("nvflare.") for name in loaded_by(code))
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["logs", "--help"],
+        ["status", "--help"],
+        ["logs", "x", "--frob"],
+        ["lgos"],
+        ["logs", "--schema"],
+    ],
+    ids=" ".join,
+)
+def test_help_and_wrong_options_load_nothing_that_takes_long(arguments):
+    code = (
+        "from contextlib import redirect_stderr, redirect_stdout\nfrom io import StringIO\n"
+        "from nvflare_logstream.cli.main import run\n"
+        f"with redirect_stdout(StringIO()), redirect_stderr(StringIO()):\n    run({arguments})"
+    )
+    packages = {name.split(".")[0] for name in loaded_by(code)}
+    assert not packages & {"nvflare", "rich", "pydantic", "re2", "sqlite3", "backports", "cryptography"}
+
+
 def test_every_public_name_is_found_at_the_root():
     import nvflare_logstream
 

@@ -64,6 +64,14 @@ def on_terminal(prefix: bool = False) -> TerminalPrinter:
 # -- reading -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("sites", [("all",), ("a",)])
+def test_a_query_that_leaves_out_every_site_says_so(sites):
+    query = {"sites": sites, "exclude_sites": ("*",)}
+    with pytest.raises(RetrievalError, match="--exclude-site leaves no site") as caught:
+        task(Client(stream("a"), a=["x"]), on_terminal(), Format.TEXT, **query).read(merged=False)
+    assert caught.value.code is ErrorCode.LOG_NOT_FOUND
+
+
 def test_the_envelope_says_what_was_shown_of_each_site_and_why_others_were_not(capsys):
     client = Client(stream("a"), stream("b", State.REFUSED, "not allowed"), a=["one\n", "two\né"])
     query = {"sites": ("a", "b", "c*"), "tail": 500, "level": "INFO", "since": "1h"}

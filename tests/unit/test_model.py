@@ -60,6 +60,33 @@ def test_patterns_choose_as_a_shell_does_and_heed_capitals():
     assert chosen(streams, "site-10", "server") == ["server/log.txt", "site-10/log.txt"]
 
 
+def test_sites_are_left_out_by_what_names_them():
+    streams = [stream(name) for name in ("site-1", "site-2", "x-1", "server")]
+    for left_out, rest in [
+        (("site-1",), ["server", "site-2", "x-1"]),
+        (("site-*", "server"), ["x-1"]),
+        (("nowhere",), ["server", "site-1", "site-2", "x-1"]),
+        (("all",), []),
+    ]:
+        query = LogQuery(sites=("all",), exclude_sites=left_out)
+        assert [found.site for found in query.choose(streams)] == rest
+    assert LogQuery(sites=("site-1",), exclude_sites=("site-1",)).unmatched(streams) == {}
+
+
+def test_a_json_log_is_preferred_where_that_is_asked_for():
+    streams = [stream("a"), stream("a", "log.json"), stream("b"), stream("c", "error_log.txt")]
+    streams += [stream("d"), stream("d", "log.json", State.EXPECTED, 0), stream("a", "error_log.txt")]
+    query = LogQuery(sites=("all",), prefer_json=True)
+    assert [f"{found.site}/{found.file}" for found in query.choose(streams)] == [
+        "a/log.json",
+        "b/log.txt",
+        "c/log.txt",
+        "d/log.txt",
+    ]
+    (errors,) = LogQuery(sites=("a",), file="error_log.txt", prefer_json=True).choose(streams)
+    assert errors.file == "error_log.txt"
+
+
 def test_what_matches_nothing_is_listed_with_the_names_that_there_are():
     query = LogQuery(sites=("site-1", "nowhere", "x-*", "all"))
     streams = (stream("site-1"), stream("server"))
@@ -114,9 +141,10 @@ def test_an_empty_log_is_there_and_one_that_is_only_expected_is_not():
         ("sites", ("",), 'a pattern such as "site-*"'),
         ("sites", (3,), 'a pattern such as "site-*"'),
         ("sites", ("x" * 257,), 'a pattern such as "site-*"'),
+        ("exclude_sites", ("",), 'a pattern such as "site-*"'),
         ("file", "../log.txt", "no path"),
         ("file", 3, "no path"),
-        ("since", "yesterday", "a time such as"),
+        ("since", "tomorrow", "a time such as"),
         ("since", 5, "a time such as"),
         ("since", "99999999999d", "a time such as"),
         ("until", "", "a time such as"),
@@ -138,7 +166,7 @@ def test_an_empty_log_is_there_and_one_that_is_only_expected_is_not():
 def test_a_refused_field_is_named_with_its_value_and_what_is_allowed(field, value, allowed):
     with pytest.raises(ArgumentError) as caught:
         LogQuery(**{field: value})
-    shown = value[0] if field == "sites" and isinstance(value, tuple) and value else value
+    shown = value[0] if field.endswith("sites") and isinstance(value, tuple) and value else value
     assert str(caught.value).startswith(f"{field}: ") and allowed in str(caught.value)
     assert repr(shown)[:20] in str(caught.value) and len(str(caught.value)) < 400
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from nvflare_logstream.cli.printers import (
     Collector,
-    Colour,
     EventPrinter,
     FilePrinter,
     TerminalPrinter,
 )
+from nvflare_logstream.cli.terminal import Colour
 from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.streams import Stream, StreamKey
 

@@ -264,3 +264,4 @@ def test_whatever_stands_in_a_reply_is_taken_or_refused(data, request_, value):
 def test_following_goes_on_without_the_bounds_of_the_beginning():
     options = FilterOptions(grep="x", tail=3, max_bytes=5)
     assert options.unbounded() == replace(options, tail=None, max_bytes=None) == FilterOptions(grep="x")
+    assert FilterOptions(exclude=("x",), head=3).unbounded() == FilterOptions(exclude=("x",))

@@ -196,6 +196,22 @@ def test_an_offset_beyond_the_end_says_that_the_copy_is_shorter_than_it_was(stor
     assert refusal == ErrorReply(ErrorCode.LOG_CHANGED, changed)
 
 
+def test_a_server_says_which_of_the_later_filters_it_heeds(store, server):
+    """An older one ignores a field that it does not know: what it sends is not what was asked for."""
+    add(store, b"one\ntwo\n")
+    older = {"exclude": ("x",)}, {"head": 3}, {"exclude": ("x",), "head": 3}
+    for filters in older:
+        request = ReadRequest(*LOG, FilterOptions(**filters))
+        answer = server.service.answer(JOB, json.loads(json.dumps(request.encode())))
+        assert answer.pop("filters") == list(filters)
+        with pytest.raises(RetrievalError, match=" and ".join(f"no {name}" for name in filters)) as caught:
+            read_reply(JOB, request, answer)
+        assert caught.value.code is ErrorCode.SERVER_TOO_OLD and "older" in str(caught.value)
+    follow = FollowRequest((), FilterOptions(exclude=("x",)))
+    assert server.service.answer(JOB, follow.encode())["filters"] == ["exclude"]
+    assert "filters" not in server.service.answer(JOB, ReadRequest(*LOG, FilterOptions(tail=1)).encode())
+
+
 # -- what is refused -------------------------------------------------------------------------------------
 
 ODD = {"at": 0, "end": 5}
@@ -213,9 +229,15 @@ ODD = {"at": 0, "end": 5}
         ({"op": "read", "site": "site-1", "file": "a/b"}, "file"),
         ({"op": "read", **WHERE, "filters": {"tail": -1}}, "filters.tail"),
         ({"op": "read", **WHERE, "filters": {"since": 5}}, "filters.since"),
-        ({"op": "read", **WHERE, "filters": {"since": "yesterday"}}, "filters.since"),
+        ({"op": "read", **WHERE, "filters": {"since": "tomorrow"}}, "filters.since"),
         ({"op": "read", **WHERE, "filters": {"grep": "(("}}, "filters.grep"),
         ({"op": "read", **WHERE, "filters": {"before": 1001}}, "filters.before"),
+        ({"op": "read", **WHERE, "filters": {"exclude": "x"}}, "filters.exclude"),
+        ({"op": "read", **WHERE, "filters": {"exclude": ["x", 3]}}, "filters.exclude"),
+        ({"op": "read", **WHERE, "filters": {"exclude": ["x"] * 101}}, "filters.exclude"),
+        ({"op": "read", **WHERE, "filters": {"exclude": ["(("]}}, "filters.exclude"),
+        ({"op": "read", **WHERE, "filters": {"head": -1}}, "filters.head"),
+        ({"op": "read", **WHERE, "filters": {"head": 1, "tail": 1}}, "filters.head"),
         ({"op": "read", **WHERE, "whole_lines": "yes"}, "whole_lines"),
         ({"op": "read", **WHERE, "reading": {"at": 99, "end": 5}}, "reading.at"),
         ({"op": "read", **WHERE, "reading": {"at": 0, "end": 1 << 63}}, "reading.end"),

@@ -143,6 +143,17 @@ def test_files_and_directories_are_private(store):
 # -- closing -------------------------------------------------------------------------------------------------
 
 
+def test_bytes_that_follow_others_than_those_stored_are_a_gap(store):
+    """A request from before a crash of the server came late, and the site has gone on from elsewhere."""
+    put(store, 0, 20)
+    with pytest.raises(GapError) as gap:
+        store.append(KEY, 10, b"0123456789, and so on", b"", ())
+    assert (gap.value.end, gap.value.cursor) == (20, cursor_at(20))
+    assert put(store, 10, 30) == 30, "the same bytes may come twice"
+    store.commit()
+    assert (store.root / KEY.job_id / KEY.site / KEY.file).read_bytes() == SOURCE[:30]
+
+
 def test_a_close_with_another_total_is_a_gap(store):
     put(store, 0, 100)
     with pytest.raises(GapError) as gap:

@@ -336,6 +336,26 @@ def test_a_late_line_in_the_renamed_file_comes_before_its_successor(log, tailer)
     assert data + read_all(tailer) == b"one late two"
 
 
+@pytest.mark.parametrize("inode", ["another", "the same"])
+def test_a_file_that_was_seen_behind_others_does_not_go_unnoticed(log, tailer, inode):
+    """It was deleted and made anew while the reader was two files behind, maybe with the inode it had."""
+    log.write_bytes(b"one ")
+    read_all(tailer)
+    log.rename(log.with_name("log.txt.20261101"))
+    log.write_bytes(b"two ")
+    log.rename(log.with_name("log.txt.20261102"))
+    log.write_bytes(b"never read ")
+    tailer.open()
+    if inode == "another":
+        log.rename(log.with_name("gone"))
+        log.write_bytes(b"four")
+    else:
+        log.write_bytes(b"four, and longer than it was")
+    data, losses = read_with_losses(tailer)
+    assert data == b"two " + log.read_bytes()
+    assert [loss.offset for loss in losses] == [8]
+
+
 def test_a_copytruncate_that_happened_while_nobody_looked_is_resumed_in_the_copy(log, tailer):
     log.write_bytes(b"0123456789")
     chunk = tailer.read(4)
