@@ -54,53 +54,57 @@ def number_of(time: datetime.datetime) -> int:
     return int(f"{time.year:04d}{time:%m%d%H%M%S}")
 
 
-def text_span(data: bytes) -> Span:
-    """A rough span of whole lines in text form."""
-    data = b"\n" + _with_newlines(data)
-    found = _elsewhere(frozenset()).search(data)
+def text_span(data: bytes, end: int) -> Span:
+    """A rough span of lines in text form: a newline, then whole lines up to `end`."""
+    data, end = _with_newlines(data, end)
+    found = _elsewhere(frozenset()).search(data, 0, end)
     if found is None:
         return NEVER
     first = last = _digits(found.group())
-    for time in _SHAPE.findall(data, max(0, len(data) - _LAST))[-1:]:
+    for time in _SHAPE.findall(data, max(0, end - _LAST), end)[-1:]:
         last = _digits(time)
     length = _ROOM * abs(_seconds(last) - _seconds(first))
     shared = next((digits for digits, seconds in _CELLS if seconds > length), _CELLS[-1][0])
     cells, place = {first[:shared], last[:shared]}, 0
     for _ in range(_GUESSES):
-        found = _elsewhere(frozenset(cells)).search(data, place)
+        found = _elsewhere(frozenset(cells)).search(data, place, end)
         if found is None:
             low, high = min(cells).ljust(_LENGTH, "0"), max(cells).ljust(_LENGTH, "9")
             return Span(int(low), int(high))
         cells.add(_digits(found.group())[:shared])
         place = found.start()
-    return _exact(_SHAPE.findall(data))
+    return _exact(_SHAPE.findall(data, 0, end))
 
 
-def exact_text_span(data: bytes) -> Span:
-    """The span of whole lines in text form, ten times as slow."""
-    times = _SHAPE.findall(b"\n" + _with_newlines(data))
+def exact_text_span(data: bytes, end: int) -> Span:
+    """The span of the same, ten times as slow."""
+    data, end = _with_newlines(data, end)
+    times = _SHAPE.findall(data, 0, end)
     return _exact(times) if times else NEVER
 
 
-def json_span(data: bytes) -> Span:
-    """The span of whole lines in JSON form; lines as the runtime writes them are looked at all at once."""
-    plain = b"\n" + _with_newlines(data).rstrip(b"\n")
+def json_span(data: bytes, end: int) -> Span:
+    """The span of the same in JSON form; lines as the runtime writes them are looked at all at once."""
+    plain, plain_end = _with_newlines(data, end)
+    plain = plain[:plain_end].rstrip(b"\n")
     times = _JSON_SHAPE.findall(plain)
     if times and _has_one_time_a_line(plain, len(times)):
         return _exact(times)
-    text = data.decode("utf-8", errors="replace")
+    text = data[1:end].decode("utf-8", errors="replace")
     found = [time for line in text.splitlines(keepends=True) if (time := lines.json_time(line))]
     return Span(number_of(min(found)), number_of(max(found))) if found else NEVER
 
 
-def _with_newlines(data: bytes) -> bytes:
+def _with_newlines(data: bytes, end: int) -> tuple[bytes, int]:
     """The same with a newline at the end of each line: Python knows others, and so do the filters."""
-    if any(end in data for end in (b"\r", b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e")):
+    if any(mark in data for mark in (b"\r", b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e")):
         data = data.translate(_ENDS)
     if not data.isascii():
-        for end in _WIDE_ENDS:
-            data = data.replace(end, b"\n")
-    return data
+        data = data[:end]
+        for mark in _WIDE_ENDS:
+            data = data.replace(mark, b"\n")
+        end = len(data)
+    return data, end
 
 
 def _has_one_time_a_line(plain: bytes, count: int) -> bool:

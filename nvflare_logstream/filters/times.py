@@ -66,30 +66,35 @@ class Chunks:
             return Stretch(self._ends[chunk], span)
 
     def _refine(self, chunk: int, read: Read) -> Span:
-        begin = self._ends[chunk - 1] if chunk else 0
-        data = read(begin, self._ends[chunk] - begin)
-        if self._exact_span_of and len(data) == self._ends[chunk] - begin:
-            self._lows[chunk], self._highs[chunk] = self._exact_span_of(data)
+        begin, end = self._ends[chunk - 1] if chunk else 0, self._ends[chunk]
+        data = _from_newline(begin, end, read)
+        if self._exact_span_of and len(data) == end - begin + 1:
+            self._lows[chunk], self._highs[chunk] = self._exact_span_of(data, len(data))
             self._is_exact[chunk] = True
         return Span(self._lows[chunk], self._highs[chunk])
 
     def _look_on(self, read: Read) -> bool:
         """Look at one chunk more; False if it cannot be read."""
-        data = read(self._looked, CHUNK)
-        if len(data) < CHUNK:
+        data = _from_newline(self._looked, self._looked + CHUNK, read)
+        if len(data) <= CHUNK:
             return False
         begins_line = self._looked == (self._ends[-1] if self._ends else 0)
-        cut = data.rfind(b"\n") + 1
-        if not cut:  # a line that goes on behind its chunk is looked at as part of the log
-            self._looked += len(data)
+        cut = data.rfind(b"\n", 1)
+        if cut < 0:  # a line that goes on behind its chunk is looked at as part of the log
+            self._looked += CHUNK
             return True
         self._looked += cut
-        low, high = self._span_of(data[:cut]) if begins_line else ALWAYS
+        low, high = self._span_of(data, cut + 1) if begins_line else ALWAYS
         self._ends.append(self._looked)
         self._lows.append(low)
         self._highs.append(high)
         self._is_exact.append(self._exact_span_of is None or not begins_line)
         return True
+
+
+def _from_newline(begin: int, end: int, read: Read) -> bytes:
+    """The bytes from `begin` to `end`, with the one before them; at the log's beginning that is a newline."""
+    return read(begin - 1, end - begin + 1) if begin else b"\n" + read(0, end)
 
 
 class LogTimes:
