@@ -132,7 +132,9 @@ class LogClient:
             whole_lines: leave out the line that is just being written.
             reading: of the last part that came, to go on after it.
         """
-        return read_parts(self._port, job_id, stream, query.fixed(time.time()), whole_lines, reading)
+        if query.fixed(0.0) != query:  # it has times that count from the present, which the server knows
+            query = query.fixed(self.job(job_id).now)
+        return read_parts(self._port, job_id, stream, query, whole_lines, reading)
 
     def follow(self, job_id: str, query: LogQuery) -> Iterator[Event]:
         """Read, and go on reading as the log grows, until the job is over and every stream is closed.

@@ -16,6 +16,7 @@ from nvflare_logstream.server.job_logs import JobLogs
 from nvflare_logstream.streams import State, Stream, StreamKey
 from nvflare_logstream.wire.queries import (
     MAX_PART,
+    FilterOptions,
     FollowedPart,
     FollowReply,
     FollowRequest,
@@ -25,7 +26,7 @@ from nvflare_logstream.wire.queries import (
 
 # Long polls at a time: the runtime has 64 threads for everything; further followers are sent back at once.
 MAX_WAITING = 16
-_FiltersFor = Callable[[int | None], Filters]  # by a site's offset from UTC
+_FiltersFor = Callable[[Stream], Filters]
 
 
 class Followers:
@@ -47,7 +48,7 @@ class Followers:
         """
         deadline, busy = time.monotonic() + request.wait, False
         places = {StreamKey(job_id, place.site, place.file): place for place in request.places}
-        filters_for = cache(request.filters.unbounded().for_site)  # most sites are in one time zone
+        filters_for = _by_clock(request.filters.unbounded())
         parts: dict[StreamKey, FollowedPart] = {}
         while True:
             changes = self._logs.changes(job_id)
@@ -91,7 +92,7 @@ class Followers:
             stream.end <= reading.offset
         ):  # after a crash the server may even have less, until it is sent again
             return None
-        log_lines, filters = self._logs.log_lines(stream), filters_for(stream.utc_offset)
+        log_lines, filters = self._logs.log_lines(stream), filters_for(stream)
         end = last_line_end(log_lines, reading.offset) if stream.state is State.OPEN else stream.end
         if end <= reading.offset:
             return None
@@ -101,6 +102,12 @@ class Followers:
             reading = reading._replace(timed=has_time(log_lines, reading))
         reading, text = reading._replace(end=end).part(log_lines, filters, most)
         return FollowedPart(place._replace(reading=reading), text)
+
+
+def _by_clock(options: FilterOptions) -> _FiltersFor:
+    """The filters for a stream: where they have times, by its site's clock, else the same for all."""
+    for_clock, has_times = cache(options.for_site), options.since is not None or options.until is not None
+    return lambda stream: for_clock(stream.utc_offset, stream.skew) if has_times else for_clock(None)
 
 
 def _mark(job: JobStreams) -> str:

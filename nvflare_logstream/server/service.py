@@ -94,7 +94,7 @@ class LogService:
 
     def _read(self, job_id: str, request: ReadRequest) -> ReadReply:
         stream = self._logs.stream(job_id, request.site, request.file)
-        filters = request.filters.for_site(stream.utc_offset)
+        filters = request.filters.for_site(stream.utc_offset, stream.skew)
         log_lines = self._logs.log_lines(stream, timed=bool(filters.since or filters.until))
         if request.whole_lines and stream.state is State.OPEN:
             log_lines.end = last_line_end(log_lines, 0)  # a follower comes back for the rest of the line

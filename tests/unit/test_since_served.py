@@ -123,3 +123,58 @@ def test_times_are_looked_for_again_after_a_crash(store, client, memory_path):
     append(again, more := line(START + 2 * HOUR + 5 * SECOND))
     agree(LogClient(ServicePort(LogService(again, 30.0))), text + more)
     again.close()
+
+
+# -- by each site's clock ------------------------------------------------------------------------------------
+
+NOW = 1_780_000_000.0  # by the server's clock
+
+
+def at(seconds_ago: float, utc_offset: int, skew: float) -> str:
+    """A line as a site wrote it so long ago, by its own clock."""
+    own = datetime.datetime.fromtimestamp(NOW - seconds_ago + skew, datetime.timezone.utc)
+    return line(own + datetime.timedelta(seconds=utc_offset), f"{seconds_ago:g} ago")
+
+
+@pytest.fixture(params=[(0, -600.0), (0, 600.0), (-7200, -600.0), (19_800, 3.5)], ids=str)
+def wrong_clock(request, store):
+    """A site's log of an hour, a line a minute, and a client of a server whose present is `NOW`."""
+    utc_offset, skew = request.param
+    log_lines = [at(60.0 * n + 30, utc_offset, skew) for n in reversed(range(60))]
+    end = store.open(KEY, utc_offset, skew).end
+    store.append(KEY, end, "".join(log_lines).encode(), b"cursor")
+    service = LogService(store, 30.0, lambda job_id: "RUNNING", lambda: NOW)
+    return LogClient(ServicePort(service), sleep=lambda seconds: None), log_lines
+
+
+def utc(seconds_ago: float) -> str:
+    return datetime.datetime.fromtimestamp(NOW - seconds_ago, datetime.timezone.utc).isoformat()
+
+
+def test_durations_and_times_with_a_zone_are_by_the_right_time(wrong_clock):
+    client, log_lines = wrong_clock
+    assert read(client, since="5m") == "".join(log_lines[-5:])
+    assert read(client, until="5m") == "".join(log_lines[:-5])
+    assert read(client, since=utc(600), until=utc(300)) == "".join(log_lines[-10:-5])
+
+
+def test_times_without_a_zone_are_the_logs_own(wrong_clock):
+    client, log_lines = wrong_clock
+    assert read(client, since=log_lines[-7][:19]) == "".join(log_lines[-7:])
+
+
+def test_what_is_followed_is_by_the_right_time_too(store, wrong_clock):
+    client, log_lines = wrong_clock
+    stream = store.info(KEY)
+    query = LogQuery(sites=("site-1",), since="5m")
+    events = client.follow(JOB, query)
+    shown = next(event.text for event in events if event.text)
+    assert shown == "".join(log_lines[-5:])
+    late, new = at(400, stream.utc_offset, stream.skew), at(10, stream.utc_offset, stream.skew)
+    append_by(store, late + new)
+    assert next(event.text for event in events if event.text) == new
+
+
+def append_by(store: LogStore, text: str) -> None:
+    stream = store.info(KEY)
+    store.append(KEY, stream.end, text.encode(), b"cursor")
