@@ -111,8 +111,14 @@ class LogClient:
         logs = {name: SiteLog(None, reason=reason) for name, reason in query.unmatched(job.streams).items()}
         for stream in query.choose(job.streams):
             parts = list(self.parts(job_id, stream, query)) if stream.available else []
-            flags = (parts[-1].since_applied, parts[-1].truncated) if parts else (False, False)
-            logs[stream.site] = SiteLog(stream, "".join(part.text for part in parts), *flags)
+            text = "".join(part.text for part in parts)
+            since, cut, until = (
+                (parts[-1].since_applied, parts[-1].truncated, parts[-1].until_applied)
+                if parts
+                else [False] * 3
+            )
+            until_applied = until and query.until is not None
+            logs[stream.site] = SiteLog(stream, text, since, cut, until_applied=until_applied)
         return {site: logs[site] for site in sorted(logs, key=lambda site: (site != SERVER_SITE, site))}
 
     def parts(

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import json
 
 import pytest
 
+from nvflare_logstream.cli.log_task import LogTask
+from nvflare_logstream.cli.output import Format
+from nvflare_logstream.cli.printers import Collector, EventPrinter
 from nvflare_logstream.client.client import LogClient
 from nvflare_logstream.client.query import LogQuery
 from nvflare_logstream.filters import apply_filters
@@ -178,3 +182,46 @@ def test_what_is_followed_is_by_the_right_time_too(store, wrong_clock):
 def append_by(store: LogStore, text: str) -> None:
     stream = store.info(KEY)
     store.append(KEY, stream.end, text.encode(), b"cursor")
+
+
+# -- where they cannot be applied ----------------------------------------------------------------------------
+
+
+def task(client: LogClient, form: Format, **query: str) -> LogTask:
+    printer = Collector() if form is Format.JSON else EventPrinter()
+    return LogTask(client, JOB, LogQuery(sites=("all",), **query), printer, form, False)
+
+
+@pytest.fixture
+def mixed(store, client):
+    """The logs of two sites, one without times."""
+    append(store, line(START) + line(START + HOUR))
+    key = KEY._replace(site="site-2")
+    store.append(key, store.open(key).end, b"no time\n", b"cursor")
+    return client
+
+
+@pytest.mark.parametrize("bound", ["since", "until"])
+def test_each_site_whose_log_has_no_times_is_told(mixed, capsys, bound):
+    task(mixed, Format.TEXT, **{bound: "2026-04-28 10:30:00"}).read(merged=False)
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"(no line of the log of site-2 has a time: --{bound} was not applied)"]
+
+
+def test_the_envelope_tells_each_site_whose_log_has_no_times(mixed, capsys):
+    task(mixed, Format.JSON, until="2026-04-28 10:30:00").read(merged=False)
+    data = json.loads(capsys.readouterr().out)["data"]
+    assert {name: site["until_applied"] for name, site in data["sites"].items()} == {
+        "site-1": True,
+        "site-2": False,
+    }
+    assert (data["filters"]["since_applied"], data["filters"]["until_applied"]) == (False, True)
+    assert all("since_applied" not in site for site in data["sites"].values())
+
+
+def test_the_api_tells_each_site_whose_log_has_no_times(mixed):
+    logs = mixed.read(JOB, LogQuery(sites=("all",), until="2026-04-28 10:30:00"))
+    assert {name: (log.since_applied, log.until_applied) for name, log in logs.items()} == {
+        "site-1": (False, True),
+        "site-2": (False, False),
+    }
