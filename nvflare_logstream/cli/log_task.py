@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nvflare_logstream.cli.log_options import DEFAULT_TAIL
@@ -44,7 +44,8 @@ class SiteSummary:
 
     Attributes:
         lines, bytes: of the text that was shown.
-        truncated, since_applied: as in `nvflare_logstream.filters.FilterResult`.
+        truncated: as in `nvflare_logstream.filters.FilterResult`.
+        applied: for each bound of time that was asked for, "since" and "until", whether it could be applied.
     """
 
     file: str
@@ -54,12 +55,13 @@ class SiteSummary:
     lines: int = 0
     bytes: int = 0
     truncated: bool = False
-    since_applied: bool = False
+    applied: dict[str, bool] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, stream: Stream) -> SiteSummary:
+    def of(cls, stream: Stream, query: LogQuery) -> SiteSummary:
         """Before anything of the stream was shown."""
-        return cls(stream.file, stream.verdict, stream.verdict_reason, stream.available)
+        applied = {name: False for name in ("since", "until") if getattr(query, name) is not None}
+        return cls(stream.file, stream.verdict, stream.verdict_reason, stream.available, applied=applied)
 
     @property
     def standing(self) -> str:
@@ -70,7 +72,9 @@ class SiteSummary:
         """Count a piece of the log that is shown."""
         self.lines += len(reply.text.splitlines())
         self.bytes += len(reply.text.encode(errors="surrogatepass"))
-        self.truncated, self.since_applied = reply.truncated, reply.since_applied
+        self.truncated = reply.truncated
+        applied = {"since": reply.since_applied, "until": reply.until_applied}
+        self.applied = {name: applied[name] for name in self.applied}
 
     def as_json(self) -> dict[str, Any]:
         """The site's entry in the JSON answer."""
@@ -78,7 +82,8 @@ class SiteSummary:
         if not self.available:
             return {"available": False, "reason": self.standing, **known}
         size = {"lines": self.lines, "bytes": self.bytes}
-        return {"available": True, **size, **known, "logs_truncated": self.truncated}
+        applied = {f"{name}_applied": is_applied for name, is_applied in self.applied.items()}
+        return {"available": True, **size, **known, "logs_truncated": self.truncated, **applied}
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ class LogTask:
 
     def _summaries(self, chosen: list[Stream], job: JobStreams) -> dict[str, SiteSummary]:
         """Every site and pattern that was asked for, the server first."""
-        sites = {stream.site: SiteSummary.of(stream) for stream in chosen}
+        sites = {stream.site: SiteSummary.of(stream, self.query) for stream in chosen}
         for name, reason in self.query.unmatched(job.streams).items():
             sites[name] = SiteSummary(self.query.file, Verdict.NEVER_SEEN, reason, available=False)
         return dict(sorted(sites.items(), key=lambda item: (item[0] != SERVER_SITE, item[0])))
@@ -145,7 +150,11 @@ class LogTask:
             return
         bounds = {name: value for name in FILTER_NAMES if (value := getattr(self.query, name))}
         bounds |= {name: getattr(self.query, name) for name in ("tail", "since", "max_bytes")}
-        since_applied = any(site.since_applied for site in sites.values())
+        applied = {
+            f"{name}_applied": any(site.applied.get(name) for site in sites.values())
+            for name in ("since", "until")
+            if name == "since" or self.query.until is not None
+        }
         unavailable = {name: site.standing for name, site in sites.items() if not site.available}
         data = {
             "job_id": self.job_id,
@@ -154,7 +163,7 @@ class LogTask:
             "file": self.query.file,
             "logs_truncated": any(site.truncated for site in sites.values()),
             "sites": {name: site.as_json() for name, site in sites.items()},
-            "filters": bounds | {"since_applied": since_applied, "default_tail_applied": self.default_tail},
+            "filters": bounds | applied | {"default_tail_applied": self.default_tail},
             **({"unavailable": unavailable} if unavailable else {}),
             **self.printer.answer(),
         }
@@ -172,8 +181,15 @@ class LogTask:
         available = [site for site in sites.values() if site.available]
         if self.default_tail and any(site.truncated for site in available):
             notice(f"(the last {DEFAULT_TAIL} lines of each site; --tail N shows more)")
-        if self.query.since and available and not any(site.since_applied for site in available):
-            notice("(no line of this log has a time: --since was not applied)")
+        self._explain_bounds({name: site for name, site in sites.items() if site.available and site.lines})
+
+    def _explain_bounds(self, shown: dict[str, SiteSummary]) -> None:
+        """Tell of which logs more is shown than asked for, since they have no times."""
+        for bound in ("since", "until"):
+            names = [name for name, site in shown.items() if site.applied.get(bound) is False]
+            whose = "this log" if len(shown) == 1 else f"the log of {', '.join(names)}"
+            if names:
+                notice(f"(no line of {whose} has a time: --{bound} was not applied)")
 
     def follow(self, merged: bool = False) -> int:
         """Show what is there and what comes, until the job and its logs are over.

@@ -117,8 +117,14 @@ class LogClient:
         logs = {name: SiteLog(None, reason=reason) for name, reason in query.unmatched(job.streams).items()}
         for stream in query.choose(job.streams):
             parts = list(self.parts(job_id, stream, query)) if stream.available else []
-            flags = (parts[-1].since_applied, parts[-1].truncated) if parts else (False, False)
-            logs[stream.site] = SiteLog(stream, "".join(part.text for part in parts), *flags)
+            text = "".join(part.text for part in parts)
+            since, cut, until = (
+                (parts[-1].since_applied, parts[-1].truncated, parts[-1].until_applied)
+                if parts
+                else [False] * 3
+            )
+            until_applied = until and query.until is not None
+            logs[stream.site] = SiteLog(stream, text, since, cut, until_applied=until_applied)
         return {site: logs[site] for site in sorted(logs, key=lambda site: (site != SERVER_SITE, site))}
 
     def parts(
@@ -142,7 +148,8 @@ class LogClient:
                 the runtime's command does; with `level` or `grep` its records are filtered, and come as they
                 are.
         """
-        query = query.fixed(time.time())
+        if query.fixed(0.0) != query:  # it has times that count from the present, which the server knows
+            query = query.fixed(self.job(job_id).now)
         return read_parts(self._port, job_id, stream, query, whole_lines, reading, as_text)
 
     def follow(

@@ -20,6 +20,7 @@ class SiteLog:
         text: the filtered text.
         since_applied, truncated: as in `nvflare_logstream.filters.FilterResult`.
         reason: why there is no stream.
+        until_applied: `until` was asked for and could be applied.
     """
 
     stream: Stream | None
@@ -27,6 +28,7 @@ class SiteLog:
     since_applied: bool = False
     truncated: bool = False
     reason: str = ""
+    until_applied: bool = False
 
 
 class EventKind(Word):

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from nvflare_logstream.errors import StoreError
+from nvflare_logstream.filters.spans import ALWAYS, NEVER, Span
+from nvflare_logstream.filters.times import LogTimes, Stretch
 
 BLOCK = 1 << 16  # bytes read at a time, at first
 GROWTH = 8  # how many times that where much is read: a block is searched at once
@@ -73,14 +75,15 @@ class LogLines:
 
     Args:
         log: the bytes.
+        times: what is known of the times in it; without, all of it is looked at for a window of time.
 
     Attributes:
         end: offset up to which the log is read; the log's size unless it is changed.
         bytes_read: bytes read so far.
     """
 
-    def __init__(self, log: Log):
-        self._log, self.end = log, log.size
+    def __init__(self, log: Log, times: LogTimes | None = None):
+        self._log, self._times, self.end = log, times, log.size
         self.bytes_read = 0
 
     def read(self, offset: int, length: int) -> bytes:
@@ -95,6 +98,21 @@ class LogLines:
         data = self._log.read(offset, length)
         self.bytes_read += len(data)
         return data
+
+    def stretch(self, offset: int, json: bool, window: Span = NEVER) -> Stretch:
+        """A part of the log, from `offset` to a line's start or the log's end, and which times it has.
+
+        Args:
+            offset: a line's start.
+            json: read the lines as records in JSON form.
+            window: find out whether there are times in here.
+
+        Raises:
+            StoreError: if the log cannot be read now.
+        """
+        chunks = self._times.chunks(json) if self._times is not None else None
+        known = chunks.at(offset, self.end, self.read, window) if chunks is not None else None
+        return known or Stretch(self.end, ALWAYS)
 
     def forward(self, start: int, end: int) -> Iterator[tuple[int, list[str]]]:
         """Whole lines from `start` to `end`, a block at a time, with the offset after them."""

@@ -54,8 +54,7 @@ def apply_filters(
     """
     wanted = Filters(since=_time("since", since), until=_time("until", until), **filters)
     log = LogLines(TextLog(text))
-    # A text costs nothing to look at, so times need not be searched for: any order of them is right.
-    reading, parts = plan(log, wanted, search=False), []
+    reading, parts = plan(log, wanted), []
     while not reading.done:
         reading, part = reading.part(log, wanted, _PART)
         parts.append(part)

@@ -17,6 +17,7 @@ from nvflare_logstream.filters.kept import Kept
 from nvflare_logstream.filters.line_filter import LineState
 from nvflare_logstream.filters.log import LogLines
 from nvflare_logstream.filters.rules import Filters
+from nvflare_logstream.filters.window import blocks
 
 MOST_READ = 64 << 20  # bytes that are looked through for one part
 
@@ -101,7 +102,10 @@ class Reading(NamedTuple):
             return
         block_filter = BlockFilter(filters, self.json, self.timed, self.state)
         here = self._replace(left=filters.head if self.left is None else self.left)
-        for offset, block in log.blocks(self.offset, self.end):
+        source = log.blocks(self.offset, self.end)
+        if self.timed:
+            source = blocks(log, self.offset, self.end, self.json, filters, block_filter)
+        for offset, block in source:
             kept = block_filter.feed(block)
             here = here._replace(offset=offset, state=block_filter.state)
             over = None

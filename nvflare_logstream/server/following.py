@@ -19,6 +19,7 @@ from nvflare_logstream.streams import State, Stream, StreamKey
 from nvflare_logstream.wire.queries import (
     MAX_GROWING,
     MAX_PART,
+    FilterOptions,
     FollowedPart,
     FollowReply,
     FollowRequest,
@@ -33,7 +34,7 @@ MAX_WAITING = 16
 _MOST_SECONDS = 2.0  # that one look for new text takes
 _REST = 20  # times the work of a look that it is rested: a follower takes a twentieth of a core at most
 _LONGEST_REST = 1.0  # seconds
-_FiltersFor = Callable[[int | None], Filters]  # by a site's offset from UTC
+_FiltersFor = Callable[[Stream], Filters]
 Push = Callable[[dict[str, Any]], bool]  # sends a message to the follower; false if that did not work
 
 
@@ -62,7 +63,7 @@ class Followers:
         """
         deadline, busy = time.monotonic() + request.wait, False
         places = {StreamKey(job_id, place.site, place.file): place for place in request.places}
-        filters_for = cache(request.filters.unbounded().for_site)  # most sites are in one time zone
+        filters_for = _by_clock(request.filters.unbounded())
         parts: dict[StreamKey, FollowedPart] = {}
         growing: dict[StreamKey, str] = {}
         pushed = size = 0
@@ -114,7 +115,7 @@ class Followers:
         for number, (stream, place) in enumerate(grown):
             others = len(grown) - number  # each log gets its share of what one reply may hold and take
             most, seconds = (MAX_PART - size) // others, (ends - time.monotonic()) / others
-            if part := self._new_part(stream, place, filters_for(stream.utc_offset), most, seconds):
+            if part := self._new_part(stream, place, filters_for(stream), most, seconds):
                 size += len(part.text)
                 parts[stream.key] = part
             if size >= MAX_PART:
@@ -152,6 +153,12 @@ class Followers:
             reading = reading._replace(timed=has_time(log_lines, reading))
         reading, text = reading._replace(end=end).part(log_lines, filters, most, seconds)
         return FollowedPart(place._replace(reading=reading), text)
+
+
+def _by_clock(options: FilterOptions) -> _FiltersFor:
+    """The filters for a stream: where they have times, by its site's clock, else the same for all."""
+    for_clock, has_times = cache(options.for_site), options.since is not None or options.until is not None
+    return lambda stream: for_clock(stream.utc_offset, stream.skew) if has_times else for_clock(None)
 
 
 def _mark(job: JobStreams) -> str:

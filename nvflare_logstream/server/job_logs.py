@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 
 from nvflare_logstream.errors import LogNotFoundError
 from nvflare_logstream.filters.log import FileLog, LogLines
 from nvflare_logstream.filters.rendered import RenderedLines
+from nvflare_logstream.filters.times import LogTimes
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import Stream, StreamKey
 from nvflare_logstream.wire.queries import JobStreams
+
+# Of all logs together, each of some 256 KiB: what is known of more is forgotten, and learned again.
+_MAX_CHUNKS = 1 << 18
 
 
 class JobLogs:
@@ -31,6 +36,8 @@ class JobLogs:
     ):
         self._store, self._idle_timeout = store, idle_timeout
         self._job_status, self._clock = job_status, clock
+        self._times: dict[StreamKey, tuple[object, LogTimes]] = {}
+        self._times_lock = Lock()
 
     def job(self, job_id: str) -> JobStreams:
         """The job's status and its streams, as judged now."""
@@ -50,9 +57,30 @@ class JobLogs:
             raise LogNotFoundError(f"the server has no log {file} of {site} for job {job_id}")
         return stream
 
-    def log_lines(self, stream: Stream) -> LogLines:
-        """The lines of a stream's stored bytes."""
-        return LogLines(FileLog(self._store.path(stream.key), stream.end))
+    def log_lines(self, stream: Stream, timed: bool = False) -> LogLines:
+        """The lines of a stream's stored bytes.
+
+        Args:
+            stream: which log.
+            timed: with what is known of the times in it.
+
+        Raises:
+            StoreError: if the file is not there.
+        """
+        times = self._times_of(stream.key) if timed else None
+        return LogLines(FileLog(self._store.path(stream.key), stream.end), times)
+
+    def _times_of(self, key: StreamKey) -> LogTimes:
+        """What is known of the times in a log, as long as nobody changed what is stored; else nothing."""
+        version = self._store.version(key)
+        with self._times_lock:
+            known_version, times = self._times.pop(key, (None, LogTimes()))
+            if known_version != version:
+                times = LogTimes()
+            self._times[key] = version, times  # as the last one: the first was not asked for the longest
+            while len(self._times) > 1 and sum(len(known) for _, known in self._times.values()) > _MAX_CHUNKS:
+                del self._times[next(iter(self._times))]
+            return times
 
     def rendered_lines(self, stream: Stream) -> RenderedLines:
         """The lines of a stream's stored bytes, which are JSON, as text."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import stat
 from contextlib import suppress
@@ -14,6 +15,7 @@ from nvflare_logstream.hashing import hash_range
 from nvflare_logstream.streams import State, Stream
 
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW  # a link in the store is not ours
+_numbers = itertools.count(1)
 _MOST_LIVES = 100  # of the server, in which bytes of one stream came; after more nobody knows what came
 
 
@@ -37,6 +39,8 @@ class StreamFile:
         self.listed = 0
         self.read: tuple[tuple[int, ...], str] = ((), "")
         self._hash_from(record.end, record.came)
+        self._left: tuple[int, ...] = ()  # how the file was when it was last looked at, or written to
+        self._version = 0
         # Its name may not be on disk yet: the life of the server that made it may not have come to that.
         self._is_unnamed = True
 
@@ -44,10 +48,12 @@ class StreamFile:
         """Write at the end; the caller then moves the end."""
         fd = os.open(self.path, os.O_WRONLY | _FLAGS)
         try:
+            self._look(os.fstat(fd))
             rest, offset = memoryview(data), self.record.end
             while rest:
                 written = os.pwrite(fd, rest, offset)
                 rest, offset = rest[written:], offset + written
+            self._left = mark_of(os.fstat(fd))
         except OSError:
             with suppress(OSError):
                 os.ftruncate(fd, self.record.end)
@@ -57,6 +63,19 @@ class StreamFile:
         if self._hashed == self.record.end:
             self._hasher.update(data)
             self._hashed += len(data)
+
+    def version(self) -> int:
+        """A number that stays the same only while the file has no change but what is written at its end.
+
+        Raises:
+            OSError: if the file cannot be looked at.
+        """
+        self._look(self.path.lstat())
+        return self._version
+
+    def _look(self, status: os.stat_result) -> None:
+        if mark_of(status) != self._left:  # written by somebody else, say, or made anew
+            self._left, self._version = mark_of(status), next(_numbers)
 
     def ends_with(self, data: bytes) -> bool:
         """Whether the stored bytes end with `data`.
@@ -173,7 +192,7 @@ class StreamFile:
         self._hash_from(0, "")
         for directory in (self.path.parent.parent, self.path.parent):
             directory.mkdir(mode=0o700, exist_ok=True)
-        self._is_unnamed = True
+        self._is_unnamed, self._left = True, ()
         os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _FLAGS, 0o600))
 
     def fingerprint(self, start: int) -> tuple[int, ...]:
@@ -182,8 +201,12 @@ class StreamFile:
         Raises:
             OSError: if the file cannot be looked at.
         """
-        status = self.path.lstat()
-        return start, self.record.end, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        return start, self.record.end, *mark_of(self.path.lstat())
+
+
+def mark_of(status: os.stat_result) -> tuple[int, ...]:
+    """Changes when the file does."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class UnsyncedError(OSError):

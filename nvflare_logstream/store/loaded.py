@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from nvflare_logstream.errors import QuotaError, RefusedError, StoreError
-from nvflare_logstream.store.file import StreamFile, UnsyncedError
+from nvflare_logstream.store.file import StreamFile, UnsyncedError, mark_of
 from nvflare_logstream.store.index import Index
 from nvflare_logstream.store.ledger import new_entries
 from nvflare_logstream.store.quotas import Usage
@@ -50,6 +50,19 @@ class LoadedStreams:
     def path(self, key: StreamKey) -> Path:
         """The stream's file."""
         return self._root / key.job_id / key.site / key.file
+
+    def version(self, key: StreamKey) -> object:
+        """Stays equal only while a stream's file has no change but what the store adds at its end.
+
+        Raises:
+            StoreError: if the file cannot be looked at.
+        """
+        try:
+            with self.lock:
+                file = self.files.get(key)
+                return file.version() if file else mark_of(self.path(key).lstat())
+        except OSError as error:
+            raise StoreError(f"cannot look at {key}: {error.strerror}") from error
 
     def load(self, key: StreamKey) -> StreamFile:
         """The stream, made if it is new, with a file that is as long as its record says.

@@ -221,6 +221,10 @@ class LogStore:
             file = self._loaded.files.get(key)
             return file.record if file else self.index.load(key)
 
+    def version(self, key: StreamKey) -> object:
+        """Stays equal only while what is stored of a stream just grows, see `LoadedStreams.version`."""
+        return self._loaded.version(key)
+
     def streams(
         self, job_id: str | None = None, site: str | None = None, *, brief: bool = False
     ) -> list[Stream]:
@@ -274,12 +278,7 @@ class LogStore:
         self._changes.forget(job_id)
 
     def check_kept(self, job_id: str) -> None:
-        """Check that a job's logs were not removed: they do not come back.
-
-        Raises:
-            RefusedError: if they were; it says why.
-            StoreError: if the index cannot be read.
-        """
+        """Check that a job's logs were not removed, see `LoadedStreams.check_kept`."""
         self._loaded.check_kept(job_id)
 
     def check_room(self, size: int) -> None:

@@ -117,6 +117,11 @@ class ReadReply(Reply):
         return self.reading.since_applied
 
     @property
+    def until_applied(self) -> bool:
+        """Whether `until`, if it was asked for, could be applied: some line of the log has a time."""
+        return self.reading.timed
+
+    @property
     def truncated(self) -> bool:
         """As in `nvflare_logstream.filters.FilterResult`, for all of the log; right in the last piece."""
         return self.reading.truncated

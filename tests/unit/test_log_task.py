@@ -93,7 +93,7 @@ def test_the_envelope_says_what_was_shown_of_each_site_and_why_others_were_not(c
         "sites": {
             "a": {
                 "available": True, "lines": 3, "bytes": 10, "file": "log.txt",
-                "verdict": "complete", "verdict_reason": "", "logs_truncated": True,
+                "verdict": "complete", "verdict_reason": "", "logs_truncated": True, "since_applied": True,
             },
             "b": {
                 "available": False, "reason": "refused (not allowed)", "file": "log.txt",

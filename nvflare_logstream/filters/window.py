@@ -1,0 +1,55 @@
+"""Reads of a log what may be in a window of time.
+
+A stretch whose times all lie outside of the window has no line of it, except those that continue a record
+before the stretch: it is passed over only where that record is outside too. So the result is that of reading
+all of the log, in whatever order its times are.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+
+from nvflare_logstream.filters.block_filter import BlockFilter
+from nvflare_logstream.filters.log import LogLines
+from nvflare_logstream.filters.rules import Filters
+from nvflare_logstream.filters.spans import ALWAYS, Span, number_of
+
+_RUN = 1 << 22  # bytes that are read as one part of the log
+_PASSED = 1 << 28  # bytes that are passed over before somebody is told how far it is
+_SECOND = datetime.timedelta(seconds=1)
+
+
+def blocks(
+    log: LogLines, start: int, end: int, json: bool, filters: Filters, block_filter: BlockFilter
+) -> Iterator[tuple[int, bytes]]:
+    """As `LogLines.blocks`, without what cannot be in the window of `since` and `until`.
+
+    Whoever takes a block feeds it to the filter before the next. After much that was passed over comes an
+    empty block, which says how far it is.
+    """
+    window = _window(filters)
+    offset = told = start
+    while offset < end:
+        stretch = log.stretch(offset, json, window)
+        if not (stretch.span.touches(window) or block_filter.state.in_time):
+            offset = min(stretch.end, end)
+            if offset - told >= _PASSED:
+                told = offset
+                yield offset, b""
+            continue
+        stop = min(stretch.end, end)
+        while stop < end and stop - offset < _RUN:
+            stretch = log.stretch(stop, json, window)
+            if not stretch.span.touches(window):
+                break
+            stop = min(stretch.end, end)
+        yield from log.blocks(offset, stop)
+        offset = told = stop
+
+
+def _window(filters: Filters) -> Span:
+    """The window as numbers; a second wider at its beginning, as 24:00:00 counts as the next day's first."""
+    since, until = filters.since, filters.until
+    low = ALWAYS.low if since is None or since.year == 1 else number_of(since - _SECOND)
+    return Span(low, ALWAYS.high if until is None else number_of(until))
