@@ -106,7 +106,7 @@ class Reading(NamedTuple):
         if self.timed:
             source = blocks(log, self.offset, self.end, self.json, filters, block_filter)
         for offset, block in source:
-            kept = block_filter.feed(block)
+            kept = block_filter.feed(block) if block else Kept([])
             here = here._replace(offset=offset, state=block_filter.state)
             over = None
             if here.left is not None:
@@ -121,7 +121,12 @@ class Reading(NamedTuple):
     def _all(self, log: LogLines) -> Iterator[tuple[Reading, Kept]]:
         here = self
         for offset, block in log.blocks(self.offset, self.end):
-            here, kept = here._replace(offset=offset)._skipping(Kept([as_shown(block)]))
+            shown = as_shown(block)
+            if here.skip_lines:  # of a rendered log, where other signs end a line too
+                kept = Kept([line.encode() for line in shown.decode().splitlines(True)], by_line=True)
+            else:  # blank lines of JSON are rendered as nothing
+                kept = Kept([shown] if shown else [])
+            here, kept = here._replace(offset=offset)._skipping(kept)
             yield here, kept
 
     def _skipping(self, kept: Kept) -> tuple[Reading, Kept]:

@@ -55,7 +55,7 @@ def terminal() -> Iterator[io.StringIO]:
 def test_what_was_searched_for_is_shown_in_reverse_within_the_levels_colour():
     marked = Highlight(("dea?d", "ea"), ("site",), ignore_case=True)
     with terminal() as screen:
-        one = TerminalPrinter(prefix=False, merged=False, headers=False, colour=True, highlight=marked)
+        one = TerminalPrinter(prefix=False, headers=False, colour=True, highlight=marked)
         one.text(stream(), "DEAD and dead\nx\n2026-04-28 10:00:00,000 - n - ERROR - ea\n")
     shown = screen.getvalue()
     assert shown.count("\x1b[1m\x1b[7m") == 3 and "\x1b[7mDEAD\x1b[0m and " in shown and "\nx\n" in shown

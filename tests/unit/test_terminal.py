@@ -301,7 +301,7 @@ def test_a_terminal_that_lacks_a_character_shows_its_number(encoding):
 
 
 def test_a_line_that_ends_with_crlf_is_shown_without_a_sign_for_it(capsys):
-    printer = TerminalPrinter(prefix=False, merged=False, headers=False, colour=True)
+    printer = TerminalPrinter(prefix=False, headers=False, colour=True)
     printer.text(Stream(StreamKey(ID, "site-1", "log.txt")), "one\r\n50%\r60%\r\n")
     assert capsys.readouterr().out == "one\n50%\\x0d60%\n"
 

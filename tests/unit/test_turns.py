@@ -19,7 +19,7 @@ from nvflare_logstream.server.turns import Turns
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import StreamKey
 
-TEXT = "".join(f"line {number}\n" for number in range(50_000))
+TEXT = "".join(f"line {number}\n" for number in range(200_000))
 
 
 class Readers:
