@@ -180,9 +180,9 @@ def test_a_line_without_end_costs_linear_time_and_bounded_memory(tmp_path, filte
     path = tmp_path / "log.txt"
     path.write_bytes(b"y" * (100 << 20))
     source = LogLines(FileLog(path, path.stat().st_size))
-    began = time.perf_counter()
+    began = time.process_time()
     _, text = plan(source, filters).part(source, filters, 1 << 20)
-    assert time.perf_counter() - began < 3.0 and len(text) <= log.MAX_LINE + log.BLOCK
+    assert time.process_time() - began < 3.0 and len(text) <= log.MAX_LINE + log.BLOCK
 
 
 def test_a_line_that_is_handled_in_pieces_keeps_its_characters(tmp_path, monkeypatch):
