@@ -102,8 +102,9 @@ class TerminalPrinter(Printer):
         self._empty = False
         if self._progress:
             self._progress.end(stream.site)
-        for start, end in pairwise(sorted({0, *breaks, len(text)})):
-            if start in breaks and stream.site in self._begun:
+        begins = {place for place in breaks if place < len(text)}
+        for start, end in pairwise(sorted({0, *begins, len(text)})):
+            if start in begins and stream.site in self._begun:
                 terminal.out().write((typer.style("--", fg="cyan") if self._colour else "--") + "\n")
             piece = text[start:end]
             self._write(stream.site, lines.last_states(piece) if self._last_states else piece)

@@ -103,7 +103,8 @@ def seconds_until(query: LogQuery, now: float, chosen: Sequence[Stream]) -> floa
     left = []
     for stream in chosen:
         if stream.available:  # of other sites not even the time zone is known
-            until = typed_time.parse_since("until", query.until, utc_offset=stream.utc_offset)
-            ahead = until - present - datetime.timedelta(seconds=stream.utc_offset)
-            left.append(ahead.total_seconds() + abs(stream.skew) + _WAY_SECONDS)
+            offset, skew = stream.utc_offset, stream.skew
+            until = typed_time.parse_since("until", query.until, utc_offset=offset, skew=skew)
+            ahead = until - present - datetime.timedelta(seconds=offset + skew)
+            left.append(ahead.total_seconds() + _WAY_SECONDS)
     return max(left, default=None)

@@ -101,7 +101,9 @@ class Reading(NamedTuple):
             yield from self._all(log)
             return
         block_filter = BlockFilter(filters, self.json, self.timed, self.state)
-        here = self._replace(left=filters.head if self.left is None else self.left)
+        # Who follows goes on, without the bounds, from a place that was reached with them.
+        left = filters.head if self.left is None or filters.head is None else self.left
+        here = self._replace(left=left)
         source = log.blocks(self.offset, self.end)
         if self.timed:
             source = blocks(log, self.offset, self.end, self.json, filters, block_filter)

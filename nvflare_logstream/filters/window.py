@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
+from time import monotonic
 
 from nvflare_logstream.filters.block_filter import BlockFilter
 from nvflare_logstream.filters.log import LogLines
@@ -16,7 +17,7 @@ from nvflare_logstream.filters.rules import Filters
 from nvflare_logstream.filters.spans import ALWAYS, Span, number_of
 
 _RUN = 1 << 22  # bytes that are read as one part of the log
-_PASSED = 1 << 28  # bytes that are passed over before somebody is told how far it is
+_PASSED = 0.1  # seconds in which stretches are passed over before somebody is told how far it is
 _SECOND = datetime.timedelta(seconds=1)
 
 
@@ -29,14 +30,14 @@ def blocks(
     empty block, which says how far it is.
     """
     window = _window(filters)
-    offset = told = start
+    offset, tell = start, monotonic() + _PASSED
     while offset < end:
         stretch = log.stretch(offset, json, window)
         if not (stretch.span.touches(window) or block_filter.state.in_time):
             offset = min(stretch.end, end)
-            if offset - told >= _PASSED:
-                told = offset
+            if monotonic() >= tell:
                 yield offset, b""
+                tell = monotonic() + _PASSED
             continue
         stop = min(stretch.end, end)
         while stop < end and stop - offset < _RUN:
@@ -45,7 +46,7 @@ def blocks(
                 break
             stop = min(stretch.end, end)
         yield from log.blocks(offset, stop)
-        offset = told = stop
+        offset, tell = stop, monotonic() + _PASSED
 
 
 def _window(filters: Filters) -> Span:

@@ -131,6 +131,8 @@ class Followers:
             place = places.get(stream.key)
             if place is None or stream.state is not State.OPEN or stream.end <= place.reading.offset:
                 continue
+            if place.reading.state is not None and not place.reading.state.in_time:
+                continue  # the record that it belongs to is left out
             start = max(place.reading.offset, stream.end - MAX_GROWING)
             data = self._logs.log_lines(stream).read(start, stream.end - start)
             if b"\r" in data and b"\n" not in data:

@@ -15,6 +15,7 @@ from nvflare_logstream.wire.queries import JobStreams
 
 # Of all logs together, each of some 256 KiB: what is known of more is forgotten, and learned again.
 _MAX_CHUNKS = 1 << 18
+_MAX_LOGS = 1000  # of which anything is known: one that is short has no chunk, and is known to be so
 
 
 class JobLogs:
@@ -78,9 +79,14 @@ class JobLogs:
             if known_version != version:
                 times = LogTimes()
             self._times[key] = version, times  # as the last one: the first was not asked for the longest
-            while len(self._times) > 1 and sum(len(known) for _, known in self._times.values()) > _MAX_CHUNKS:
+            while len(self._times) > 1 and self._is_too_much():
                 del self._times[next(iter(self._times))]
             return times
+
+    def _is_too_much(self) -> bool:
+        """Whether more is known of times than is kept."""
+        known = self._times.values()
+        return len(known) > _MAX_LOGS or sum(len(times) for _, times in known) > _MAX_CHUNKS
 
     def rendered_lines(self, stream: Stream) -> RenderedLines:
         """The lines of a stream's stored bytes, which are JSON, as text."""

@@ -530,6 +530,16 @@ def test_an_end_in_the_future_is_waited_for_and_no_longer(world):
     assert events[-1].kind == "past" and 20 < world.clock.now - began < 22 + MAX_WAIT
 
 
+@pytest.mark.parametrize("wanted", [{}, {"grep": "INFO"}, {"level": "INFO"}])
+def test_the_first_lines_bound_only_what_was_there_at_first(world, wanted):
+    line = "2026-04-28 10:00:00,000 - n - INFO - {}\n"
+    world.write("site-1", (line.format(1) + line.format(2)).encode())
+    late = lambda: world.write("site-1", line.format(3).encode())  # noqa: E731
+    world.steps = [lambda: None, late, lambda: world.end("site-1"), world.over]
+    events = world.follow(LogQuery(sites=("all",), head=1, **wanted))
+    assert text_of(events) == line.format(1) + line.format(3)
+
+
 def test_a_job_that_is_over_is_told_to_be_over_whatever_the_end(world):
     world.write("site-1", numbered(3))
     world.end("site-1")
@@ -922,3 +932,12 @@ def test_no_fault_loses_or_repeats_a_line(
         assert max(
             index for index, event in enumerate(events) if event.site == site and event.kind != "caught up"
         ) == max(index for index, event in enumerate(events) if event.site == site and event.kind == "ended")
+
+
+@pytest.mark.parametrize("since, shown", [("2026-04-28 09:00:00", ["10 %"]), ("2026-04-29 09:00:00", [])])
+def test_of_a_record_that_is_left_out_no_line_is_shown_while_it_grows(world, since, shown):
+    world.let_push()
+    world.longest = 0.01
+    world.write("site-1", b"2026-04-28 10:00:00,000 - n - INFO - begun\n")
+    world.steps = [lambda: None, *grow(world, "10 %"), lambda: world.end("site-1"), world.over]
+    assert growing(world, since=since)[1] == shown

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -76,6 +77,13 @@ def test_groups_of_lines_that_are_apart_have_a_line_between_them_as_with_grep(ca
     one.text(stream(), "e\n")
     one.text(stream("site-2"), "f\n", (0,))
     assert capsys.readouterr().out == "a\nb\n--\nc\n--\nd\ne\nf\n"
+
+
+def test_very_many_groups_take_little_time_and_places_outside_of_the_text_are_passed_over(capsys):
+    began = time.process_time()
+    printer().text(stream(), "a\nb\n" * 50_000, tuple(range(0, 10**6, 4)))
+    assert time.process_time() - began < 5
+    assert capsys.readouterr().out == "a\nb\n" + "--\na\nb\n" * 49_999
 
 
 def test_what_is_in_json_form_is_taken_apart_before_it_is_rendered(capsys):

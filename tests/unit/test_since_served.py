@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from itertools import islice
 
 import pytest
 
@@ -12,7 +13,8 @@ from nvflare_logstream.cli.output import Format
 from nvflare_logstream.cli.printers import Collector, EventPrinter
 from nvflare_logstream.client.client import LogClient
 from nvflare_logstream.client.query import LogQuery
-from nvflare_logstream.filters import apply_filters
+from nvflare_logstream.filters import apply_filters, window
+from nvflare_logstream.server import job_logs, turns
 from nvflare_logstream.server.service import LogService
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import StreamKey
@@ -89,6 +91,17 @@ def test_what_is_known_of_times_is_kept_while_a_log_grows(store):
     append(store, "")
     agree(client, text)
     assert service._logs._times[KEY][1] is known
+
+
+def test_what_is_known_of_times_is_kept_of_so_many_logs_only(store, monkeypatch):
+    monkeypatch.setattr(job_logs, "_MAX_LOGS", 3)
+    service = LogService(store, 30.0)
+    for number in range(5):
+        key = KEY._replace(site=f"site-{number}")
+        store.append(key, store.open(key).end, line(START).encode(), b"cursor")
+        query = LogQuery(sites=(key.site,), since="2026-04-28 10:00:00")
+        assert LogClient(ServicePort(service)).read(JOB, query)[key.site].text == line(START)
+    assert [key.site for key in service._logs._times] == ["site-2", "site-3", "site-4"]
 
 
 def hidden(text: str) -> bytes:
@@ -179,6 +192,14 @@ def test_what_is_followed_is_by_the_right_time_too(store, wrong_clock):
     assert next(event.text for event in events if event.text) == new
 
 
+@pytest.mark.parametrize("until", ["1m", utc(60)])
+def test_a_following_ends_at_the_right_time_too(wrong_clock, until):
+    client, log_lines = wrong_clock
+    events = list(islice(client.follow(JOB, LogQuery(sites=("site-1",), until=until)), 9))
+    assert "".join(event.text for event in events if event.kind == "text") == "".join(log_lines[:-1])
+    assert events[-1].kind == "past"
+
+
 def append_by(store: LogStore, text: str) -> None:
     stream = store.info(KEY)
     store.append(KEY, stream.end, text.encode(), b"cursor")
@@ -225,3 +246,15 @@ def test_the_api_tells_each_site_whose_log_has_no_times(mixed):
         "site-1": (False, True),
         "site-2": (False, False),
     }
+
+
+def test_what_is_passed_over_takes_no_longer_than_a_turn(store, monkeypatch):
+    """Without a line in the window nothing is given out, and yet each answer comes in time."""
+    monkeypatch.setattr(window, "_PASSED", 0.0)
+    monkeypatch.setattr(turns, "SHORT_SECONDS", 0.0)
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
+    append(store, "".join(seconds(20_000)))
+    query = LogQuery(sites=("site-1",), since="2026-04-29 10:00:00")
+    client = LogClient(ServicePort(LogService(store, 30.0)))
+    parts = list(client.parts(JOB, store.info(KEY), query))
+    assert len(parts) > 5 and not any(part.text for part in parts)
