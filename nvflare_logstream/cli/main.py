@@ -92,9 +92,7 @@ def run(arguments: Sequence[str]) -> int:
     prog_name = f"{_NAME} {command}".rstrip()
     try:
         if not command and not arguments[0].startswith("-"):
-            likely = get_close_matches(arguments[0], _COMMANDS, n=1)
-            meant = f" Did you mean {likely[0]}?" if likely else ""
-            raise typer.TyperException(f"No such command: {arguments[0]}.{meant}")
+            raise typer.TyperException(f"No such command: {arguments[0]}. {_meant(arguments)}")
         words = [*arguments[bool(command) :]]
         return int(_application(command).main(words, prog_name=prog_name, standalone_mode=False) or OK)
     except (typer.TyperException, ArgumentError) as error:
@@ -122,6 +120,13 @@ def run(arguments: Sequence[str]) -> int:
         return print_error(RetrievalError(ErrorCode.INTERNAL_ERROR, text, hint), form)
     finally:
         terminal.give_back()
+
+
+def _meant(arguments: Sequence[str]) -> str:
+    """Which command to type: one like the first word, or one that follows, as in `get logs`, or any."""
+    likely = get_close_matches(arguments[0], _COMMANDS, n=1)
+    likely = likely or [word for word in arguments if word in _COMMANDS]
+    return f"Did you mean {likely[0]}?" if likely else f"The commands are {', '.join(_COMMANDS)}."
 
 
 def _format_of(arguments: Sequence[str]) -> Format:

@@ -153,6 +153,8 @@ def test_what_looks_like_a_wish_for_the_schema_may_be_a_value(capsys, monkeypatc
 
 WRONG = [
     (("lgos", "x"), "lgos", "No such command: lgos. Did you mean logs?"),
+    (("get", "logs", "8f3c"), "get", "No such command: get. Did you mean logs?"),
+    (("tree",), "tree", "No such command: tree. The commands are logs, status, export, verify, "),
     (("--verison",), "--verison", "No such option: --verison. Did you mean --version?"),
     (("logs",), "JOB_ID", "Missing argument"),
     (("logs", "8f3c", "extra"), "extra", "unexpected extra argument"),
