@@ -44,14 +44,20 @@ class FileLog:
         """Bytes from `offset` on, fewer at the end.
 
         Raises:
-            StoreError: if the file is gone or cannot be read.
+            StoreError: if the file is gone, cannot be read, or is shorter than it was: what is left must not
+                pass for all of it.
         """
         try:
             with self._path.open("rb", buffering=0) as file:
                 file.seek(offset)
-                return file.read(length)
+                data = file.read(length)
         except OSError as error:
             raise StoreError(f"cannot read {self._path.name}: {error.strerror}") from error
+        if len(data) < min(length, self.size - offset):
+            raise StoreError(
+                f"{self._path.name} was cut on the server's disk, to less than {self.size} bytes"
+            )
+        return data
 
 
 class TextLog:

@@ -34,6 +34,7 @@ MAX_WAITING = 16
 _MOST_SECONDS = 2.0  # that one look for new text takes
 _REST = 20  # times the work of a look that it is rested: a follower takes a twentieth of a core at most
 _LONGEST_REST = 1.0  # seconds
+_BLANK = 1 << 10  # bytes at a log's beginning that may be blank lines; what follows tells whether it is JSON
 _FiltersFor = Callable[[Stream], Filters]
 Push = Callable[[dict[str, Any]], bool]  # sends a message to the follower; false if that did not work
 
@@ -149,7 +150,9 @@ class Followers:
         end = last_line_end(log_lines, reading.offset) if stream.state is State.OPEN else stream.end
         if end <= reading.offset:
             return None
-        if not reading.offset:  # there was no line yet that could tell
+        if not log_lines.read(
+            0, min(reading.offset, _BLANK)
+        ).strip():  # there was no line yet that could tell
             reading = reading._replace(json=is_json(log_lines))
         if not reading.timed and (filters.since or filters.until):
             reading = reading._replace(timed=has_time(log_lines, reading))

@@ -13,7 +13,7 @@ from nvflare.tool.job.job_cli import (
 )
 
 from nvflare_logstream import lines, typed_time
-from nvflare_logstream.errors import ArgumentError
+from nvflare_logstream.errors import ArgumentError, StoreError
 from nvflare_logstream.filters import apply_filters, log, reading
 from nvflare_logstream.filters import times as log_times
 from nvflare_logstream.filters.bounds import plan
@@ -173,6 +173,19 @@ def test_the_end_of_a_long_log_costs_little_reading(long_log, seconds_from_end):
     _, text = plan(source, filters).part(source, filters, 1 << 20)
     assert len(text.splitlines()) == (601 if seconds_from_end else 10)
     assert source.bytes_read < 1 << 20
+
+
+@pytest.mark.parametrize(
+    "filters", [Filters(), Filters(grep="line"), Filters(tail=3), Filters(tail=3, grep="1")]
+)
+def test_a_file_that_is_cut_while_it_is_read_is_an_error_and_not_its_end(tmp_path, filters):
+    path = tmp_path / "log.txt"
+    path.write_bytes(b"".join(b"line %d\n" % number for number in range(100)))
+    source = LogLines(FileLog(path, path.stat().st_size))
+    reading = plan(source, filters)
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(StoreError, match="was cut"):
+        reading.part(source, filters, 1 << 20)
 
 
 @pytest.mark.parametrize(

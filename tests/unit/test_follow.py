@@ -373,8 +373,9 @@ def test_a_site_stays_with_the_log_that_was_begun(world):
     assert text_of(events) == '{"message": "one"}\n{"message": "two"}\n' and told(events).count("ended") == 1
 
 
-def test_a_json_log_that_was_empty_at_first_is_filtered_as_one(world):
-    world.write("site-1", b"", "log.json")
+@pytest.mark.parametrize("first", [b"", b"\n", b"\n  \n"])
+def test_a_json_log_that_had_no_record_at_first_is_filtered_as_one(world, first):
+    world.write("site-1", first, "log.json")
     record = '{{"asctime": "2026-04-28 10:00:00,000", "levelname": "{}", "message": "m"}}\n'
     world.steps = [
         lambda: world.write("site-1", (record.format("INFO") + record.format("ERROR")).encode(), "log.json"),
