@@ -54,9 +54,8 @@ class FileLog:
         except OSError as error:
             raise StoreError(f"cannot read {self._path.name}: {error.strerror}") from error
         if len(data) < min(length, self.size - offset):
-            raise StoreError(
-                f"{self._path.name} was cut on the server's disk, to less than {self.size} bytes"
-            )
+            name = self._path.name
+            raise StoreError(f"{name} on the server's disk is shorter than the {self.size} bytes stored")
         return data
 
 
