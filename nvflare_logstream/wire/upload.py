@@ -20,7 +20,7 @@ from nvflare_logstream.wire.message import PROTOCOL_VERSION
 MAX_FRAME = 1 << 20  # bytes of one frame's data
 MAX_FRAMES = 4096
 MAX_RAW = 16 << 20  # bytes of a request's frames together, uncompressed; a sender reads half as much
-_COMPRESS_FROM = 512  # bytes; below, compression costs more than it saves
+_COMPRESS_FROM = 2048  # bytes; below, compression costs both sides more than the network saves
 
 
 class Frame(NamedTuple):
