@@ -104,6 +104,7 @@ class Receiver:
         failed = self._commit(replies)
         for key in closed:
             if key not in failed:
+                self._store.wake_readers(key.job_id)
                 self._on_close(key)
         if not (request.heads or request.opens or request.closes):
             # A sign of life: every open stream of this sender is still being watched.
@@ -255,7 +256,7 @@ class Receiver:
                 replies.put_off([stream], f"{peer.site} has too much to compare at a time; come again")
                 continue
             try:
-                record = self._store.close_stream(key, close)
+                record = self._store.close_stream(key, close, commit=False)
                 replies.add(StreamReply(stream, Status.OK, record.end, verdict=record.verdict))
                 closed.append(key)
                 replies.uncommitted.add(key)

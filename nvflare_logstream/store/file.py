@@ -43,6 +43,7 @@ class StreamFile:
         self._version = 0
         # Its name may not be on disk yet: the life of the server that made it may not have come to that.
         self._is_unnamed = True
+        self._before_close: Stream | None = None  # while a close is not on disk
 
     def write(self, data: bytes) -> None:
         """Write at the end; the caller then moves the end."""
@@ -132,8 +133,24 @@ class StreamFile:
 
     def update(self, **changes: Any) -> None:
         """Change the record; it is on disk after the next commit."""
+        state, was_closed = changes.get("state", self.record.state), self.record.state is State.CLOSED
+        if state is not State.CLOSED:
+            self._before_close = None
+        elif not was_closed:
+            self._before_close = self.record
         self.record = self.record._replace(**changes)
         self.dirty = True
+
+    @property
+    def shown(self) -> Stream:
+        """The record as readers may see it: a close counts once it is on disk."""
+        return self._before_close or self.record
+
+    def committed(self, record: Stream) -> None:
+        """Note that `record`, which was this stream's, is on disk."""
+        self.listed = max(self.listed, len(record.losses))
+        if record.state is State.CLOSED and record.closed == self.record.closed:
+            self._before_close = None
 
     def seen(self, now: float) -> None:
         """Note a sign of life, which alone is no reason to write the record."""

@@ -241,7 +241,7 @@ class LoadedStreams:
                 raise StoreError(f"cannot commit: {error}") from error
             with self.lock:
                 for file, record in synced:
-                    file.listed = max(file.listed, len(record.losses))
+                    file.committed(record)
                 for key in list(self._unsure):
                     self._go_back(key)
         return failed

@@ -138,10 +138,11 @@ class LogStore:
             self.commit(key)
         return end
 
-    def close_stream(self, key: StreamKey, close: Close) -> Stream:
-        """Close a stream: compare the bytes on disk with the site's; on disk itself after the next `commit`.
+    def close_stream(self, key: StreamKey, close: Close, *, commit: bool = True) -> Stream:
+        """Close a stream: compare the bytes on disk with the site's.
 
-        A copy that differs is begun again, once, if the site still has every byte of it.
+        A copy that differs is begun again, once, if the site still has every byte of it. Readers see a close
+        once it is on disk itself; without `commit` the caller commits, and wakes them.
 
         Raises:
             GapError: if the site has to send more before it closes.
@@ -150,7 +151,10 @@ class LogStore:
         """
         with _as_store_error(key):
             stream = self._closing.close(key, close)
-        self.wake_readers(key.job_id)
+        if commit:
+            self.commit(key)
+            self.wake_readers(key.job_id)
+            return self.info(key) or stream
         return stream
 
     def unreadable(self, key: StreamKey, since: float, why: str, outcome: str | None = None) -> Stream:
@@ -219,7 +223,7 @@ class LogStore:
         """
         with self._loaded.lock:
             file = self._loaded.files.get(key)
-            return file.record if file else self.index.load(key)
+            return file.shown if file else self.index.load(key)
 
     def version(self, key: StreamKey) -> object:
         """Stays equal only while what is stored of a stream just grows, see `LoadedStreams.version`."""
@@ -239,7 +243,7 @@ class LogStore:
         with self._loaded.lock:
             for key, file in self._loaded.files.items():
                 if job_id in (None, key.job_id) and site in (None, key.site):
-                    streams[key] = file.record
+                    streams[key] = file.shown
         return [streams[key] for key in sorted(streams)]
 
     def wake_readers(self, job_id: str) -> None:

@@ -429,10 +429,10 @@ def test_a_copy_that_is_compared_keeps_its_site_from_nothing_else(memory_path, m
     server.send(*(Frame(stream, 0, b"1", b"c") for stream in (LOG, ERRORS, TRAIN)))
     close_stream, begun, free = server.store.close_stream, threading.Semaphore(0), threading.Event()
 
-    def slow(*args):
+    def slow(*args, **options):
         begun.release()
         assert free.wait(20)
-        return close_stream(*args)
+        return close_stream(*args, **options)
 
     monkeypatch.setattr(server.store, "close_stream", slow)
     threads = [

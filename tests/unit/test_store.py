@@ -1144,3 +1144,23 @@ def test_a_returned_info_does_not_change_afterwards(store):
     first = store.open(KEY)
     put(store, 0, 10, losses=(Loss(0, 1, "x"),))
     assert first.end == 0 and first.losses == ()
+
+
+def test_readers_are_told_of_a_close_only_once_it_is_on_disk(store, monkeypatch):
+    store.append(KEY, 0, SOURCE[:100], cursor_at(100))
+    seen: list[State] = []
+    save, fdatasync = store.index.save, os.fdatasync
+
+    def look(call):
+        def looked(*args, **kwargs):
+            seen.append(store.info(KEY).state)
+            seen.extend(stream.state for stream in store.streams(KEY.job_id))
+            return call(*args, **kwargs)
+
+        return looked
+
+    monkeypatch.setattr(store.index, "save", look(save))
+    monkeypatch.setattr(os, "fdatasync", look(fdatasync))
+    store.close_stream(KEY, close_of(SOURCE[:100]))
+    assert len(seen) >= 4 and set(seen) == {State.OPEN}
+    assert store.info(KEY).state is State.CLOSED and store.info(KEY).agreed
