@@ -26,7 +26,7 @@ from nvflare_logstream.cli.main import run
 from nvflare_logstream.cli.options import Access
 from nvflare_logstream.client.client import LogClient
 from nvflare_logstream.client.port import read_status
-from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError, WireError
+from nvflare_logstream.errors import DamagedError, ErrorCode, LostContactError, RetrievalError, WireError
 from nvflare_logstream.flare import admin_command
 from nvflare_logstream.flare.session_port import SessionPort
 from nvflare_logstream.server.admission import Admission
@@ -213,6 +213,16 @@ def test_a_store_that_cannot_be_read_is_an_error_and_no_silence(world, monkeypat
     with pytest.raises(RetrievalError, match="ZeroDivisionError") as caught:
         world.status()
     assert caught.value.code is ErrorCode.INTERNAL_ERROR and "Traceback" in caplog.text
+
+
+def test_a_damaged_index_is_told_in_its_own_words(world, monkeypatch):
+    def damaged() -> None:
+        raise DamagedError("the index is damaged, repair it")
+
+    monkeypatch.setattr(world.store.index, "parts", damaged)
+    with pytest.raises(RetrievalError, match=r"^the index is damaged, repair it") as caught:
+        world.status()
+    assert caught.value.code is ErrorCode.LOG_CHANGED  # as for the other questions
 
 
 @pytest.mark.parametrize("question", [{}, {"v": 2}, {"v": "1"}, None, [], "status"])
