@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from nvflare_logstream.names import SERVER_SITE, fits
+from nvflare_logstream.names import fits, server_first
 from nvflare_logstream.server.answers import answered
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import Stream, Verdict
@@ -96,4 +96,4 @@ def _sites(streams: Iterable[Stream], question: JobQuestion) -> tuple[SiteVerdic
         verdict = min(before.verdict, stream.verdict, key=_WORST.index)
         found[stream.site] = SiteVerdict(stream.site, verdict, before.size + stream.end)
     wanted = [site for site in found.values() if not question.verdicts or site.verdict in question.verdicts]
-    return tuple(sorted(wanted, key=lambda site: (site.site != SERVER_SITE, site.site)))
+    return tuple(sorted(wanted, key=lambda site: server_first(site.site)))
