@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -31,6 +32,8 @@ _COMMANDS = (
     "demo",
     "completion",
 )  # each a function in the module of its name
+# Errors of a write to an open file, which names no file, where a disk or what stands for it takes no more.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _SETTINGS = {"max_content_width": WIDTH}
 _BUG = (
     "This is likely a bug; please report it, with the output of the same command and "
@@ -107,11 +110,10 @@ def run(arguments: Sequence[str]) -> int:
         return OK
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except OSError as error:
-        text = f"cannot write the output: {error.strerror or error}"
-        hint = "Is there room where the output goes?"
-        return print_error(RetrievalError(ErrorCode.OUTPUT_NOT_WRITABLE, text, hint), form)
     except Exception as error:  # the last resort: a traceback is no answer
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            text, hint = f"cannot write the output: {error.strerror}", "Is there room where the output goes?"
+            return print_error(RetrievalError(ErrorCode.OUTPUT_NOT_WRITABLE, text, hint), form)
         if os.environ.get("NVFLARE_LOGSTREAM_DEBUG"):
             raise
         text, hint = f"{type(error).__name__}: {error}", _BUG
