@@ -32,8 +32,8 @@ _COMMANDS = (
     "demo",
     "completion",
 )  # each a function in the module of its name
-# Errors of a write to an open file, which names no file, where a disk or what stands for it takes no more.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+# What a write to an open file fails with, naming none: it is full, broken, only read from, or does not wait.
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EAGAIN, errno.EBADF)
 _SETTINGS = {"max_content_width": WIDTH}
 _BUG = (
     "This is likely a bug; please report it, with the output of the same command and "
@@ -111,7 +111,7 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except Exception as error:  # the last resort: a traceback is no answer
-        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+        if isinstance(error, OSError) and error.errno in _OF_WRITING and error.filename is None:
             text, hint = f"cannot write the output: {error.strerror}", "Is there room where the output goes?"
             return print_error(RetrievalError(ErrorCode.OUTPUT_NOT_WRITABLE, text, hint), form)
         if os.environ.get("NVFLARE_LOGSTREAM_DEBUG"):
@@ -177,6 +177,8 @@ def main() -> None:
     except BrokenPipeError:
         code = OK
     except OSError as error:
+        if os.environ.get("NVFLARE_LOGSTREAM_DEBUG"):
+            raise
         notice(f"cannot write the output: {error.strerror}")
         code = REFUSED
     # The runtime's threads would keep the process for a tenth of a second, and nothing is left to be done.
