@@ -66,6 +66,11 @@ def check_site(argument: str, value: object) -> str:
     return value
 
 
+def server_first(site: str) -> tuple[bool, str]:
+    """The key by which sites are sorted: the server, then all others by their names."""
+    return site != SERVER_SITE, site
+
+
 def fits(site: str, pattern: str) -> bool:
     """Whether a site is meant by `pattern`: its name, "all", or a pattern as a shell has them.
 

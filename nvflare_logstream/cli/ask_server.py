@@ -13,7 +13,7 @@ from typing import Any
 
 from nvflare_logstream.cli.complete import FRESH, PATIENCE, cache_file
 from nvflare_logstream.cli.options import Access
-from nvflare_logstream.names import SERVER_SITE
+from nvflare_logstream.names import server_first
 from nvflare_logstream.wire.job_list import JobQuestion
 
 _ASKING = 20  # seconds after which it is no longer wanted
@@ -40,15 +40,15 @@ def _asked(asked: dict[str, Any]) -> dict[str, Any]:
             streams = client.streams(client.find_job(asked["job"]))
             sites = {stream.site: str(stream.verdict) for stream in streams}
             files = [(name, "") for name in sorted({stream.file for stream in streams})]
-            return {"sites": _server_first(sites), "files": files}
+            return {"sites": _in_order(sites), "files": files}
         listed = client.jobs(JobQuestion(limit=100)).jobs
         sites = {site.site: "" for job in listed for site in job.sites}
         ids = [(job.job_id, f"{job.status} {job.name}") for job in listed]
-        return {"jobs": ids, "sites": _server_first(sites)}
+        return {"jobs": ids, "sites": _in_order(sites)}
 
 
-def _server_first(sites: dict[str, str]) -> list[tuple[str, str]]:
-    return sorted(sites.items(), key=lambda item: (item[0] != SERVER_SITE, item[0]))
+def _in_order(sites: dict[str, str]) -> list[tuple[str, str]]:
+    return sorted(sites.items(), key=lambda item: server_first(item[0]))
 
 
 if __name__ == "__main__":

@@ -22,10 +22,9 @@ from typing import Any
 
 import typer
 
+from nvflare_logstream.cli import COMPLETING, PROGRAM
 from nvflare_logstream.names import is_name
 
-PROGRAM = "nvflare-logstream"
-VARIABLE = "_NVFLARE_LOGSTREAM_COMPLETE"  # set by the shell that asks; the name is typer's choice
 FRESH = 15.0  # seconds for which an answer of the server is kept
 PATIENCE = 3.0  # seconds that a shell waits
 _ACCESS = ("study", "kit_id", "startup_kit")  # the parameters that decide what there is to see
@@ -33,12 +32,12 @@ _FILES = ("log.txt", "log.json", "error_log.txt")
 
 
 def answer(commands: Sequence[str]) -> int:
-    """Answer a shell that asks what may come next, in the way that `VARIABLE` says; returns the exit code."""
+    """Answer a shell that asks what may come next, as `COMPLETING` says; returns the exit code."""
     from typer.completion import completion_init, shell_complete  # type: ignore[attr-defined]
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # an error has no place on a line that is being typed
     try:
-        instruction = os.environ.pop(VARIABLE)  # the process that asks the server is no completion
+        instruction = os.environ.pop(COMPLETING)  # the process that asks the server is no completion
         words = _words(os.environ)
         app = typer.Typer(add_completion=False)
         app.callback()(lambda: None)
@@ -46,7 +45,7 @@ def answer(commands: Sequence[str]) -> int:
             app.command()(getattr(import_module(f"nvflare_logstream.cli.{name}"), name))
         completion_init()
         return int(
-            shell_complete(typer.main.get_command(app), {"obj": words}, PROGRAM, VARIABLE, instruction)
+            shell_complete(typer.main.get_command(app), {"obj": words}, PROGRAM, COMPLETING, instruction)
         )
     except SystemExit as end:  # fish asks by an exit code
         return int(end.code or 0)

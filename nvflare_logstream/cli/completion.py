@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nvflare_logstream.cli import terminal
+from nvflare_logstream.cli import COMPLETING, PROGRAM, terminal
 from nvflare_logstream.cli.options import SchemaOption
 from nvflare_logstream.words import Word
 
@@ -36,7 +36,5 @@ def completion(
     """
     from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
-    from nvflare_logstream.cli.complete import PROGRAM, VARIABLE
-
-    script = get_completion_script(prog_name=PROGRAM, complete_var=VARIABLE, shell=shell.value)
+    script = get_completion_script(prog_name=PROGRAM, complete_var=COMPLETING, shell=shell.value)
     terminal.out().write(f"{script}\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +38,8 @@ def demo(
     receives them, and checks at the end that the server's copies are those of the sites, byte for byte. Exit
     code 0 only if every stream is complete.
     """
+    import tempfile
+
     from nvflare_logstream.cli.screen import Screen
 
     terminal.take_over()

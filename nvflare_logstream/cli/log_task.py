@@ -14,7 +14,7 @@ from nvflare_logstream.client.model import COMPLETED, UNKNOWN, Event, EventKind,
 from nvflare_logstream.client.query import LogQuery
 from nvflare_logstream.errors import ErrorCode, RetrievalError
 from nvflare_logstream.filters import FILTER_NAMES
-from nvflare_logstream.names import ALL_SITES, SERVER_SITE
+from nvflare_logstream.names import ALL_SITES, server_first
 from nvflare_logstream.streams import Stream, Verdict, in_words
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class LogTask:
         sites = {stream.site: SiteSummary.of(stream, self.query) for stream in chosen}
         for name, reason in self.query.unmatched(job.streams).items():
             sites[name] = SiteSummary(self.query.file, Verdict.NEVER_SEEN, reason, available=False)
-        return dict(sorted(sites.items(), key=lambda item: (item[0] != SERVER_SITE, item[0])))
+        return dict(sorted(sites.items(), key=lambda item: server_first(item[0])))
 
     def _conclude(self, status: str, sites: dict[str, SiteSummary]) -> None:
         """Say what is to be said after the text."""

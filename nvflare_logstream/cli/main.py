@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -15,13 +16,12 @@ from typing import Any
 import typer
 
 from nvflare_logstream import __version__
-from nvflare_logstream.cli import terminal
+from nvflare_logstream.cli import COMPLETING, PROGRAM, terminal
 from nvflare_logstream.cli.help import WIDTH, Command, Group
 from nvflare_logstream.cli.output import INTERRUPTED, OK, REFUSED, Format, notice, print_error, print_json
 from nvflare_logstream.cli.schema import schema_of
 from nvflare_logstream.errors import ArgumentError, ErrorCode, RetrievalError
 
-_NAME = "nvflare-logstream"
 _COMMANDS = (
     "logs",
     "status",
@@ -32,7 +32,8 @@ _COMMANDS = (
     "demo",
     "completion",
 )  # each a function in the module of its name
-_COMPLETING = "_NVFLARE_LOGSTREAM_COMPLETE"  # set by a shell that asks what may be typed next
+# What a write to an open file fails with, naming none: it is full, broken, only read from, or does not wait.
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EAGAIN, errno.EBADF)
 _SETTINGS = {"max_content_width": WIDTH}
 _BUG = (
     "This is likely a bug; please report it, with the output of the same command and "
@@ -60,7 +61,7 @@ def _application(command: str) -> Any:
     On the way through a group, typer loads pydantic, which takes as long as all the rest.
     """
     app = typer.Typer(
-        name=_NAME,
+        name=PROGRAM,
         help="Job logs of an NVIDIA FLARE federation, live on the server and byte for byte.",
         add_completion=False,
         rich_markup_mode=None,
@@ -82,14 +83,14 @@ def _application(command: str) -> Any:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; errors are answered in the format that was asked for."""
-    if _COMPLETING in os.environ:
+    if COMPLETING in os.environ:
         from nvflare_logstream.cli.complete import answer
 
         return answer(_COMMANDS)
     arguments = arguments or ["--help"]
     form = _format_of(arguments)
     command = arguments[0] if arguments[0] in _COMMANDS else ""
-    prog_name = f"{_NAME} {command}".rstrip()
+    prog_name = f"{PROGRAM} {command}".rstrip()
     try:
         if not command and not arguments[0].startswith("-"):
             raise typer.TyperException(f"No such command: {arguments[0]}. {_meant(arguments)}")
@@ -109,11 +110,10 @@ def run(arguments: Sequence[str]) -> int:
         return OK
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except OSError as error:
-        text = f"cannot write the output: {error.strerror or error}"
-        hint = "Is there room where the output goes?"
-        return print_error(RetrievalError(ErrorCode.OUTPUT_NOT_WRITABLE, text, hint), form)
     except Exception as error:  # the last resort: a traceback is no answer
+        if isinstance(error, OSError) and error.errno in _OF_WRITING and error.filename is None:
+            text, hint = f"cannot write the output: {error.strerror}", "Is there room where the output goes?"
+            return print_error(RetrievalError(ErrorCode.OUTPUT_NOT_WRITABLE, text, hint), form)
         if os.environ.get("NVFLARE_LOGSTREAM_DEBUG"):
             raise
         text, hint = f"{type(error).__name__}: {error}", _BUG
@@ -177,6 +177,8 @@ def main() -> None:
     except BrokenPipeError:
         code = OK
     except OSError as error:
+        if os.environ.get("NVFLARE_LOGSTREAM_DEBUG"):
+            raise
         notice(f"cannot write the output: {error.strerror}")
         code = REFUSED
     # The runtime's threads would keep the process for a tenth of a second, and nothing is left to be done.

@@ -10,6 +10,8 @@ from typing import Any, get_args, get_origin
 
 from typer.models import OptionInfo
 
+from nvflare_logstream.cli import PROGRAM
+
 _TYPES = {bool: "boolean", int: "integer", float: "number", Path: "path"}
 
 
@@ -20,7 +22,7 @@ def schema_of(name: str) -> dict[str, Any]:
     parameters = inspect.signature(command, eval_str=True).parameters
     modes = _choices(parameters["form"].annotation) if "form" in parameters else ["text"]
     return {
-        "command": f"nvflare-logstream {name}",
+        "command": f"{PROGRAM} {name}",
         "description": inspect.getdoc(command),
         "args": [_argument(parameter) for parameter in parameters.values()],
         "examples": list(module.EXAMPLES),

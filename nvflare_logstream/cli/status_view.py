@@ -14,7 +14,7 @@ from nvflare_logstream.cli.screen import amount
 from nvflare_logstream.client.freshness import lag, rate
 from nvflare_logstream.client.model import JobStreams
 from nvflare_logstream.lines import in_one_line
-from nvflare_logstream.names import SERVER_SITE
+from nvflare_logstream.names import server_first
 from nvflare_logstream.streams import Stream, Verdict
 
 _COLUMNS = ("site", "file", "verdict", "bytes", "lines", "rate", "lag", "seen")
@@ -35,7 +35,7 @@ def view(job: JobStreams, before: JobStreams | None) -> Group:
     """What is shown of a job's streams; `before` is how they were a refresh earlier."""
     notes: dict[str, None] = {}  # in order, each once
     rows, site = [], ""
-    for stream in sorted(job.streams, key=_server_first):
+    for stream in sorted(job.streams, key=lambda stream: (server_first(stream.site), stream.file)):
         name, site = (stream.site if stream.site != site else ""), stream.site
         figures = _figures(stream, job, before) if stream.available else {}
         cells = {"site": Text(in_one_line(name), style="bold"), "file": Text(in_one_line(stream.file))}
@@ -71,10 +71,6 @@ class _Fitting:
         for row in self.rows:
             table.add_row(*(row.get(name, "") for name in columns))
         return table
-
-
-def _server_first(stream: Stream) -> tuple[bool, str, str]:
-    return stream.site != SERVER_SITE, stream.site, stream.file
 
 
 def _figures(stream: Stream, job: JobStreams, before: JobStreams | None) -> dict[str, Text]:

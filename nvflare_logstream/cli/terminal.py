@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import shutil
@@ -67,6 +66,8 @@ def take_over() -> None:
     """
     if _ours or os.environ.get("NVFLARE_LOGSTREAM_DEBUG"):
         return
+    import logging
+
     nobody = _undo.enter_context(Path(os.devnull).open("w", encoding="utf-8", errors="replace"))
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream: TextIO = getattr(sys, name)

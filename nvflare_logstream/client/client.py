@@ -19,7 +19,7 @@ from nvflare_logstream.client.port import Port
 from nvflare_logstream.client.query import LogQuery
 from nvflare_logstream.errors import ErrorCode, RetrievalError, show
 from nvflare_logstream.filters.reading import Reading
-from nvflare_logstream.names import SERVER_SITE, is_name
+from nvflare_logstream.names import is_name, server_first
 from nvflare_logstream.streams import Stream
 from nvflare_logstream.wire.job_list import JobList, JobQuestion
 from nvflare_logstream.wire.queries import MAX_PART, DigestRequest, FetchRequest, ReadReply
@@ -125,7 +125,7 @@ class LogClient:
             )
             until_applied = until and query.until is not None
             logs[stream.site] = SiteLog(stream, text, since, cut, until_applied=until_applied)
-        return {site: logs[site] for site in sorted(logs, key=lambda site: (site != SERVER_SITE, site))}
+        return {site: logs[site] for site in sorted(logs, key=server_first)}
 
     def parts(
         self,

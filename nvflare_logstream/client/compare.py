@@ -34,7 +34,7 @@ def compare_export(
         text = f"{dest} is an export of job {manifest.job_id}, not of {job.job_id}"
         raise RetrievalError(ErrorCode.INVALID_ARGS, text)
     findings = verify_export(dest, manifest)
-    streams = {(stream.site, stream.file): stream for stream in job.streams}
+    streams = job.by_name
     compared = []
     for entry, finding in zip(manifest.streams, findings, strict=False):
         stream = streams.pop((entry.stream.site, entry.stream.file), None)

@@ -64,9 +64,8 @@ class Follow:
         self._mark = ""  # what the server last told: it answers at once when that changes
         self._over_since: float | None = None
         self._back_since = -1.0  # when contact was found again, for the first time since the server answered
-        self._heard = self._moved = (
-            clock()
-        )  # when the server last answered, and when it last gave more of a log
+        # When the server last answered, and when it last gave more of a log.
+        self._heard = self._moved = clock()
 
     def events(self) -> Iterator[Event]:
         """See `LogClient.follow`."""
@@ -131,7 +130,7 @@ class Follow:
 
     def _chosen(self, job: JobStreams) -> list[Stream]:
         """What the query is about; a site whose log.json was begun stays with it if a log.txt comes later."""
-        streams = {(stream.site, stream.file): stream for stream in job.streams}
+        streams = job.by_name
         chosen = self._query.choose(job.streams)
         begun = {site: streams.get((site, place.file)) for site, place in self._places.items()}
         return [begun.get(stream.site) or stream for stream in chosen]
@@ -192,7 +191,7 @@ class Follow:
             # A restarted server has less than it gave out; the site sends it again by a later round.
 
     def _new_texts(self, parts: Sequence[FollowedPart], job: JobStreams) -> Iterator[Event]:
-        streams = {(stream.site, stream.file): stream for stream in job.streams}
+        streams = job.by_name
         texts: dict[Stream, _Text] = {}
         for part in parts:
             site, file = part.place.site, part.place.file
@@ -208,7 +207,7 @@ class Follow:
         yield from self._texts(list(texts), lambda stream: iter([texts[stream]]))
 
     def _grown(self, pushed: Pushed, job: JobStreams) -> Iterator[Event]:
-        streams = {(stream.site, stream.file): stream for stream in job.streams}
+        streams = job.by_name
         for line in pushed.growing:
             place = self._places.get(line.site)
             if place and place.file == line.file:

@@ -9,7 +9,7 @@ from nvflare_logstream import typed_time
 from nvflare_logstream.client.model import Event, EventKind, JobStreams
 from nvflare_logstream.client.query import LogQuery
 from nvflare_logstream.errors import ErrorCode, RetrievalError
-from nvflare_logstream.names import SERVER_SITE
+from nvflare_logstream.names import SERVER_SITE, server_first
 from nvflare_logstream.streams import State, Stream, Verdict, in_words
 from nvflare_logstream.wire.job_streams import RUNNING
 
@@ -86,7 +86,7 @@ def missing(query: LogQuery, job: JobStreams, chosen: Sequence[Stream]) -> Itera
     ]
     for name, reason in query.unmatched(job.streams).items():
         notices.append(Event(EventKind.MISSING, name, in_words(Verdict.NEVER_SEEN, reason)))
-    yield from sorted(notices, key=lambda event: (event.site != SERVER_SITE, event.site))
+    yield from sorted(notices, key=lambda event: server_first(event.site))
 
 
 def seconds_until(query: LogQuery, now: float, chosen: Sequence[Stream]) -> float | None:

@@ -10,7 +10,7 @@ from nvflare_logstream import typed_time
 from nvflare_logstream.errors import ArgumentError
 from nvflare_logstream.filters import FILTER_NAMES, Filters
 from nvflare_logstream.filters.rules import MAX_PATTERN
-from nvflare_logstream.names import ALL_SITES, SERVER_SITE, check_name, fits
+from nvflare_logstream.names import ALL_SITES, SERVER_SITE, check_name, fits, server_first
 from nvflare_logstream.streams import State, Stream, StreamKey
 from nvflare_logstream.wire.queries import FilterOptions
 
@@ -106,7 +106,7 @@ class LogQuery:
             by_site.setdefault(stream.site, {})[stream.file] = stream
         wanted = [files for site, files in by_site.items() if self._is_about(site)]
         chosen = [self._of_site(files) for files in wanted]
-        return sorted(chosen, key=lambda stream: (stream.site != SERVER_SITE, stream.site))
+        return sorted(chosen, key=lambda stream: server_first(stream.site))
 
     def unmatched(self, streams: Iterable[Stream]) -> dict[str, str]:
         """The names and patterns in `sites` that fit no known site, each with the reason in words."""

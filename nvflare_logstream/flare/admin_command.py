@@ -11,15 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 from nvflare.fuel.hci.conn import Connection
-from nvflare.fuel.hci.proto import MetaStatusValue, make_meta
-from nvflare.fuel.hci.reg import CommandModule, CommandModuleSpec, CommandSpec
+from nvflare.fuel.hci.reg import CommandModule, CommandModuleSpec
 from nvflare.fuel.hci.server.constants import ConnProps
 from nvflare.private.fed.server.job_cmds import JobCommandModule
-from nvflare.private.fed.server.server_cmd_modules import ServerCommandModules
-from nvflare.security.security import COMMAND_CATEGORIES
 
 from nvflare_logstream.flare import cell_channel
 from nvflare_logstream.flare.admin_protocol import COMMAND, SERVER_COMMAND
+from nvflare_logstream.flare.commands import command
 from nvflare_logstream.server.following import Push
 
 _PROJECT_ADMIN = "project_admin"  # the role that the runtime's own commands for project admins ask for
@@ -42,40 +40,29 @@ class LogCommands(CommandModule):
 
     def get_spec(self) -> CommandModuleSpec:
         """What the command register needs to know."""
-        spec = CommandSpec(
-            name=COMMAND,
-            description="read the job logs that the sites streamed",
-            usage=f"{COMMAND} job_id",
-            handler_func=self._handle,
-            authz_func=JobCommandModule().authorize_job_id,
-            visible=False,
+        may = JobCommandModule()
+        logs = command(
+            COMMAND,
+            "read the job logs that the sites streamed",
+            self._logs,
+            may.authorize_job_id,
+            argument="job_id",
         )
-        status_spec = CommandSpec(
-            name=SERVER_COMMAND,
-            description="tell how the receiver of job logs is doing",
-            usage=SERVER_COMMAND,
-            handler_func=self._handle_status,
-            authz_func=JobCommandModule().command_authz_required,
-            visible=False,
+        status = command(
+            SERVER_COMMAND,
+            "tell how the receiver of job logs is doing",
+            self._status,
+            may.command_authz_required,
         )
-        return CommandModuleSpec(name=COMMAND, cmd_specs=[spec, status_spec])
+        return CommandModuleSpec(name=COMMAND, cmd_specs=[logs, status])
 
-    def _handle(self, conn: Connection, args: list[str]) -> None:
+    def _logs(self, conn: Connection) -> dict[str, Any]:
         request = conn.get_prop(ConnProps.REQUEST)
         # What is pushed goes to the cell whose command was authorised, and to no other.
         push = cell_channel.pusher(conn.app_ctx.get_cell(), request) if request else None
         job_id, asked = conn.get_prop(JobCommandModule.JOB_ID), conn.get_prop(ConnProps.CMD_PROPS)
-        reply = self._answer(job_id, asked, push)
-        conn.append_dict(reply, meta=make_meta(MetaStatusValue.OK))
+        return self._answer(job_id, asked, push)
 
-    def _handle_status(self, conn: Connection, args: list[str]) -> None:
+    def _status(self, conn: Connection) -> dict[str, Any]:
         named = conn.get_prop(ConnProps.USER_ROLE, "") == _PROJECT_ADMIN
-        reply = self._answer_status(conn.get_prop(ConnProps.CMD_PROPS), named)
-        conn.append_dict(reply, meta=make_meta(MetaStatusValue.OK))
-
-
-def register(answer: Answer, answer_status: AnswerStatus) -> None:
-    """Add the commands to this server; to be called from a component's constructor: later it is too late."""
-    if COMMAND not in COMMAND_CATEGORIES:
-        COMMAND_CATEGORIES[COMMAND] = COMMAND_CATEGORIES[SERVER_COMMAND] = "view"
-        ServerCommandModules.register_cmd_module(LogCommands(answer, answer_status))
+        return self._answer_status(conn.get_prop(ConnProps.CMD_PROPS), named)

@@ -12,15 +12,13 @@ from typing import Any
 
 from nvflare.apis.job_def import JobMetaKey
 from nvflare.fuel.hci.conn import Connection
-from nvflare.fuel.hci.proto import MetaStatusValue, make_meta
-from nvflare.fuel.hci.reg import CommandModule, CommandModuleSpec, CommandSpec
+from nvflare.fuel.hci.reg import CommandModule, CommandModuleSpec
 from nvflare.fuel.hci.server.constants import ConnProps
 from nvflare.fuel.sec.authz import AuthorizationService, AuthzContext, Person
 from nvflare.private.fed.server.job_cmds import JobCommandModule
-from nvflare.private.fed.server.server_cmd_modules import ServerCommandModules
-from nvflare.security.security import COMMAND_CATEGORIES
 
 from nvflare_logstream.flare.admin_protocol import COMMAND, JOBS_COMMAND
+from nvflare_logstream.flare.commands import command
 from nvflare_logstream.flare.runtime import study_of_command, study_of_job
 from nvflare_logstream.names import is_name
 from nvflare_logstream.wire.job_list import ListedJob
@@ -43,26 +41,16 @@ class JobListCommand(CommandModule):
 
     def get_spec(self) -> CommandModuleSpec:
         """What the command register needs to know."""
-        spec = CommandSpec(
-            name=JOBS_COMMAND,
-            description="list the jobs with the verdicts on their logs",
-            usage=JOBS_COMMAND,
-            handler_func=self._handle,
-            authz_func=JobCommandModule().command_authz_required,
-            visible=False,
+        jobs = command(
+            JOBS_COMMAND,
+            "list the jobs with the verdicts on their logs",
+            self._jobs,
+            JobCommandModule().command_authz_required,
         )
-        return CommandModuleSpec(name=JOBS_COMMAND, cmd_specs=[spec])
+        return CommandModuleSpec(name=JOBS_COMMAND, cmd_specs=[jobs])
 
-    def _handle(self, conn: Connection, args: list[str]) -> None:
-        reply = self._answer(conn.get_prop(ConnProps.CMD_PROPS), lambda: _visible_jobs(conn))
-        conn.append_dict(reply, meta=make_meta(MetaStatusValue.OK))
-
-
-def register(answer: Answer) -> None:
-    """Add the command to this server; to be called from a component's constructor: later it is too late."""
-    if JOBS_COMMAND not in COMMAND_CATEGORIES:
-        COMMAND_CATEGORIES[JOBS_COMMAND] = "view"
-        ServerCommandModules.register_cmd_module(JobListCommand(answer))
+    def _jobs(self, conn: Connection) -> dict[str, Any]:
+        return self._answer(conn.get_prop(ConnProps.CMD_PROPS), lambda: _visible_jobs(conn))
 
 
 def _visible_jobs(conn: Connection) -> Iterator[ListedJob]:

@@ -11,7 +11,9 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.widgets.widget import Widget
 
 from nvflare_logstream.errors import ArgumentError, ErrorCode, StoreError
-from nvflare_logstream.flare import admin_command, job_list_command
+from nvflare_logstream.flare.admin_command import LogCommands
+from nvflare_logstream.flare.commands import register
+from nvflare_logstream.flare.job_list_command import JobListCommand
 from nvflare_logstream.flare.job_process import JobProcess, server_receives
 from nvflare_logstream.flare.receiver_settings import ReceiverSettings
 from nvflare_logstream.flare.runtime import job_id_of
@@ -94,8 +96,8 @@ class JobLogReceiver(Widget):
         self._server: ServerProcess | None = None
         self._job: JobProcess | None = None
         self._not_there = _NOT_READY
-        admin_command.register(self._answer, self._answer_status)
-        job_list_command.register(self._answer_jobs)
+        register(LogCommands(self._answer, self._answer_status))
+        register(JobListCommand(self._answer_jobs))
         self.register_event_handler(EventType.SYSTEM_START, self._on_system_start)
         self.register_event_handler(EventType.BEFORE_JOB_LAUNCH, self._on_before_job_launch)
         self.register_event_handler(EventType.JOB_STARTED, self._on_job_started)

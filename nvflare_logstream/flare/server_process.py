@@ -47,8 +47,8 @@ class ServerProcess:
         self._archive = ArchiveKeeper(engine, self.store)
         self._run_directories = RunDirectories(self.store, workspace)
         self._server_logs = ServerLogs(self.store, workspace)
-        self._service = LogService(self.store, settings.idle_timeout, self._archive.status)
-        self._job_lister = JobLister(self.store, settings.idle_timeout, self._archive.status)
+        sources = (self.store, settings.idle_timeout, self._archive.status)  # both tell readers the same
+        self._service, self._job_lister = LogService(*sources), JobLister(*sources)
         self._counters = Counters()
         self._status = StatusService(
             self.store, settings.quotas, self._counters, settings.idle_timeout, nvflare.__version__

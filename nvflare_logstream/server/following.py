@@ -108,9 +108,8 @@ class Followers:
             if stream is None:
                 problem = f"the server no longer has the log {key.file} of {key.site} for job {key.job_id}"
                 raise LogNotFoundError(problem)
-            if (
-                stream.end > place.reading.offset
-            ):  # after a crash there may even be less, until it is sent again
+            # After a crash there may even be less, until it is sent again.
+            if stream.end > place.reading.offset:
                 grown.append((stream, place))
         parts, size, ends = {}, 0, time.monotonic() + _MOST_SECONDS
         for number, (stream, place) in enumerate(grown):
@@ -150,9 +149,8 @@ class Followers:
         end = last_line_end(log_lines, reading.offset) if stream.state is State.OPEN else stream.end
         if end <= reading.offset:
             return None
-        if not log_lines.read(
-            0, min(reading.offset, _BLANK)
-        ).strip():  # there was no line yet that could tell
+        if not log_lines.read(0, min(reading.offset, _BLANK)).strip():
+            # There was no line yet that could tell.
             reading = reading._replace(json=is_json(log_lines))
         if not reading.timed and (filters.since or filters.until):
             reading = reading._replace(timed=has_time(log_lines, reading))

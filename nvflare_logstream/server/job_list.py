@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from nvflare_logstream.errors import ErrorCode, StoreError, WireError
-from nvflare_logstream.names import SERVER_SITE, fits
+from nvflare_logstream.names import fits, server_first
+from nvflare_logstream.server.answers import answered
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import Stream, Verdict
 from nvflare_logstream.wire.job_list import (
@@ -20,14 +19,12 @@ from nvflare_logstream.wire.job_list import (
     decode_question,
     encode_jobs,
 )
-from nvflare_logstream.wire.query_reply import ErrorReply
 
 _SECONDS = 5.0  # for one answer: the server has others to serve
 # From the worst on: where a site has several logs, the worst of their verdicts is the site's.
 _WORST = (
     Verdict.LOST, Verdict.PARTIAL, Verdict.REFUSED, Verdict.NEVER_SEEN, Verdict.STREAMING, Verdict.COMPLETE,
 )  # fmt: skip
-_logger = logging.getLogger(__name__)
 
 
 class JobLister:
@@ -57,17 +54,9 @@ class JobLister:
             question: as it came.
             jobs: gives the jobs that the asking admin may see, without what the store knows of them.
         """
-        try:
-            return encode_jobs(self.list(decode_question(question), jobs()))
-        except WireError as error:
-            return ErrorReply(ErrorCode.INVALID_ARGS, str(error)).encode()
-        except StoreError as error:
-            return ErrorReply(ErrorCode.LOG_CHANGED, str(error)).encode()
-        except (
-            Exception
-        ) as error:  # a defect of ours: the reader gets an answer, the server's log a traceback
-            _logger.exception("a reader's list of jobs failed")
-            return ErrorReply(ErrorCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}").encode()
+        return answered(
+            lambda: encode_jobs(self.list(decode_question(question), jobs())), "a reader's list of jobs"
+        )
 
     def list(self, question: JobQuestion, jobs: Iterable[ListedJob]) -> JobList:
         """The jobs that a question is about, newest first."""
@@ -107,4 +96,4 @@ def _sites(streams: Iterable[Stream], question: JobQuestion) -> tuple[SiteVerdic
         verdict = min(before.verdict, stream.verdict, key=_WORST.index)
         found[stream.site] = SiteVerdict(stream.site, verdict, before.size + stream.end)
     wanted = [site for site in found.values() if not question.verdicts or site.verdict in question.verdicts]
-    return tuple(sorted(wanted, key=lambda site: (site.site != SERVER_SITE, site.site)))
+    return tuple(sorted(wanted, key=lambda site: server_first(site.site)))

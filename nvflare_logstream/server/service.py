@@ -8,18 +8,18 @@ next request goes on.
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from collections.abc import Callable
 from threading import BoundedSemaphore
 from typing import Any
 
-from nvflare_logstream.errors import ArgumentError, ErrorCode, LogNotFoundError, StoreError, WireError
+from nvflare_logstream.errors import StoreError
 from nvflare_logstream.filters.bounds import is_json, plan
 from nvflare_logstream.filters.log import LogLines, last_line_end
 from nvflare_logstream.filters.rendered import plan_rendered
 from nvflare_logstream.hashing import hash_range
 from nvflare_logstream.names import check_name
+from nvflare_logstream.server.answers import answered
 from nvflare_logstream.server.following import Followers, Push
 from nvflare_logstream.server.job_logs import JobLogs
 from nvflare_logstream.server.turns import Turns
@@ -29,7 +29,6 @@ from nvflare_logstream.wire.queries import (
     MAX_PART,
     DigestReply,
     DigestRequest,
-    ErrorReply,
     FetchReply,
     FetchRequest,
     FollowRequest,
@@ -44,7 +43,6 @@ from nvflare_logstream.wire.queries import (
 )
 
 MAX_HASHING = 2  # digests at a time: each keeps a core busy, and the server has jobs to run
-_logger = logging.getLogger(__name__)
 
 
 class LogService:
@@ -80,22 +78,16 @@ class LogService:
 
         `push` sends a message to who asked, ahead of the reply.
         """
-        try:
-            check_name("job_id", job_id)
-            decoded = decode_request(request)
-            if isinstance(decoded, FollowRequest):
-                return encode_reply(decoded, self._followers.answer(job_id, decoded, push))
-            return encode_reply(decoded, self._operations[decoded.operation](job_id, decoded))
-        except (ArgumentError, WireError) as error:
-            return ErrorReply(ErrorCode.INVALID_ARGS, str(error)).encode()
-        except LogNotFoundError as error:
-            return ErrorReply(ErrorCode.LOG_NOT_FOUND, str(error)).encode()
-        except StoreError as error:
-            return ErrorReply(ErrorCode.LOG_CHANGED, str(error)).encode()
-        except Exception as error:
-            # A defect of ours: the reader gets an answer, the server's log a traceback.
-            _logger.exception("job %s: a reader's request failed", job_id)
-            return ErrorReply(ErrorCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}").encode()
+        return answered(
+            lambda: self._reply(job_id, request, push), f"a reader's request for the logs of job {job_id}"
+        )
+
+    def _reply(self, job_id: str, request: object, push: Push | None) -> dict[str, Any]:
+        check_name("job_id", job_id)
+        decoded = decode_request(request)
+        if isinstance(decoded, FollowRequest):
+            return encode_reply(decoded, self._followers.answer(job_id, decoded, push))
+        return encode_reply(decoded, self._operations[decoded.operation](job_id, decoded))
 
     def _streams(self, job_id: str, request: StreamsRequest) -> StreamsReply:
         return StreamsReply(self._logs.job(job_id))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -11,12 +10,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from nvflare_logstream import __version__
-from nvflare_logstream.errors import ErrorCode, WireError
+from nvflare_logstream.server.answers import answered
 from nvflare_logstream.server.counters import Counters, Traffic
 from nvflare_logstream.store.index import StoredPart
 from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.wire.message import PROTOCOL_VERSION
-from nvflare_logstream.wire.queries import QUERY_VERSION, ErrorReply
+from nvflare_logstream.wire.queries import QUERY_VERSION
 from nvflare_logstream.wire.server_status import (
     MAX_SHOWN,
     Disk,
@@ -30,7 +29,6 @@ from nvflare_logstream.wire.server_status import (
 )
 
 _FRESH = 1.0  # seconds for which an answer holds: whoever asks more often costs the server nothing more
-_logger = logging.getLogger(__name__)
 
 
 class StatusService:
@@ -61,16 +59,12 @@ class StatusService:
 
     def answer(self, question: object, named: bool) -> dict[str, Any]:
         """The reply to a question; with the names of sites and jobs only if `named`."""
-        try:
-            check_question(question)
-            status = self.status()
-            return encode_status(status if named else status.without_names())
-        except WireError as error:
-            return ErrorReply(ErrorCode.INVALID_ARGS, str(error)).encode()
-        except Exception as error:
-            # The index cannot be read, say: the reader gets an answer, the server's log a traceback.
-            _logger.exception("a question for the server's status failed")
-            return ErrorReply(ErrorCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}").encode()
+        return answered(lambda: self._reply(question, named), "a question for the server's status")
+
+    def _reply(self, question: object, named: bool) -> dict[str, Any]:
+        check_question(question)
+        status = self.status()
+        return encode_status(status if named else status.without_names())
 
     def status(self) -> ServerStatus:
         """How things are, at most a second ago.

@@ -42,6 +42,11 @@ class JobStreams(NamedTuple):
         """Whether the job has ended, as far as the server will ever know."""
         return self.status.startswith("FINISHED") or self.status == UNKNOWN
 
+    @property
+    def by_name(self) -> dict[tuple[str, str], Stream]:
+        """The streams by (site, file)."""
+        return {(stream.site, stream.file): stream for stream in self.streams}
+
 
 def encode_job(job: JobStreams) -> dict[str, Any]:
     """The fields of a reply that are about the job; its id is known to who asks."""

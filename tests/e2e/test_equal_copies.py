@@ -138,9 +138,8 @@ def test_job_dies_before_it_starts(jobs: dict[str, Job]) -> None:
     job.wait()
     for site in job.sites:
         info = job.wait_closed(site)
-        assert (
-            info.outcome != "exit code 0"
-        )  # the first to end has its own code; the other may be killed for it
+        # The first to end has its own code; the other may be killed for it.
+        assert info.outcome != "exit code 0"
         job.assert_complete(site, outcome=info.outcome)
         assert b"NotThere" in job.path(site, "error_log.txt").read_bytes()
 

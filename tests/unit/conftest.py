@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from nvflare_logstream.store.store import LogStore
+
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
@@ -29,6 +31,14 @@ def memory_path() -> Iterator[Path]:
     """A directory that costs nothing to sync."""
     with TemporaryDirectory(dir=MEMORY) as directory:
         yield Path(directory)
+
+
+@pytest.fixture
+def store(memory_path: Path) -> Iterator[LogStore]:
+    """An empty store."""
+    store = LogStore(memory_path)
+    yield store
+    store.close()
 
 
 @pytest.fixture(scope="session")

@@ -6,19 +6,26 @@ import hashlib
 import shutil
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from nvflare.apis.fl_constant import FLContextKey, RunProcessKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.workspace import Workspace
 from nvflare.fuel.f3.cellnet.defs import MessageHeaderKey, ReturnCode
 from nvflare.fuel.f3.cellnet.utils import make_reply
 from nvflare.fuel.f3.message import Message
+from nvflare.fuel.hci.conn import Connection
+from nvflare.fuel.hci.reg import CommandEntry, CommandSpec
+from nvflare.fuel.hci.server.authz import AuthzFilter
+from nvflare.fuel.hci.server.constants import ConnProps
+from nvflare.fuel.sec.authz import AuthorizationService
 from nvflare.private.defs import CellMessageHeaderKeys
+from nvflare.security.security import COMMAND_CATEGORIES, FLAuthorizer
 
 from nvflare_logstream.server.admission import Admission
 from nvflare_logstream.server.receiver import Receiver
@@ -214,6 +221,36 @@ def context(engine: Engine, job_id: str = "", **props: Any) -> FLContext:
     for key, value in {**everything, **props}.items():
         fl_ctx.set_prop(key, value, private=True, sticky=False)
     return fl_ctx
+
+
+class AdminConsole:
+    """Sends admin commands as users with roles, through the runtime's own check of rights.
+
+    Args:
+        monkeypatch: takes back what is changed in the runtime.
+        policy: the server's authorization policy.
+        commands: names of the commands that are registered.
+        app_ctx: what the commands are given as the server's engine.
+    """
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, policy: Any, commands: Iterable[str], app_ctx: Any = None
+    ):
+        for name in commands:
+            monkeypatch.setitem(COMMAND_CATEGORIES, name, "view")
+        monkeypatch.setattr(AuthorizationService, "the_authorizer", FLAuthorizer("nvidia", policy))
+        self._app_ctx = app_ctx
+
+    def send(self, spec: CommandSpec, role: str, **props: Any) -> dict[str, Any] | None:
+        """The answer that the user `ann` gets; None if she may not ask."""
+        entry = CommandEntry("s", spec.name, "", "", spec.handler_func, spec.authz_func, False, "auth", None)
+        conn, said = Connection(app_ctx=self._app_ctx), []
+        user = {ConnProps.USER_NAME: "ann", ConnProps.USER_ORG: "nvidia", ConnProps.USER_ROLE: role}
+        conn.set_props({ConnProps.CMD_ENTRY: entry, **user, **props})
+        conn.append_dict = lambda answer, meta: said.append(answer)
+        if AuthzFilter().pre_command(conn, [spec.name]):
+            spec.handler_func(conn, [spec.name])
+        return said[0] if said else None
 
 
 def upload(store: LogStore, key: StreamKey, data: bytes, closed: bool = True) -> None:

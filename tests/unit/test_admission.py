@@ -7,7 +7,6 @@ import pytest
 from nvflare_logstream.flare import admission
 from nvflare_logstream.flare.admission import JobAdmission, participants
 from nvflare_logstream.server.admission import Admission
-from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import StreamKey
 from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.upload_reply import Status
@@ -17,13 +16,6 @@ from tests.unit.fake_runtime import Engine, upload
 @pytest.fixture
 def engine(tmp_path):
     return Engine(tmp_path / "server")
-
-
-@pytest.fixture
-def store(memory_path):
-    store = LogStore(memory_path)
-    yield store
-    store.close()
 
 
 @pytest.fixture

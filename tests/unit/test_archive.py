@@ -29,13 +29,6 @@ def engine(tmp_path):
 
 
 @pytest.fixture
-def store(memory_path):
-    store = LogStore(memory_path)
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def clock():
     return Clock()
 

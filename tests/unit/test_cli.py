@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -383,6 +384,60 @@ def test_a_full_disk_behind_stdout_is_no_bug_of_ours():
             and "cannot write the output: No space left" in run.stderr
             and "Traceback" not in run.stderr
         )
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EAGAIN, errno.EBADF]
+)
+def test_an_output_that_takes_no_more_is_said_to_be_so(capsys, monkeypatch, number):
+    assert run_with(monkeypatch, OSError(number, os.strerror(number))) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"cannot write the output: {os.strerror(number)}\n")
+    assert "Code: OUTPUT_NOT_WRITABLE (exit 1)" in said
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(errno.EACCES, "Permission denied", "/kit/startup/client.key"),
+        OSError(errno.EIO, "Input/output error", "/kit/startup/client.key"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory"),  # the working directory was removed
+        OSError(errno.EMFILE, "Too many open files"),
+        ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),
+        OSError("cannot identify the terminal"),
+    ],
+    ids=str,
+)
+def test_what_is_not_about_the_output_is_not_said_to_be(capsys, monkeypatch, error):
+    assert run_with(monkeypatch, error) == 5
+    said = capsys.readouterr().err
+    assert said.startswith(f"{type(error).__name__}: {error}\n")
+    assert "output: " not in said and "Is there room" not in said
+
+
+def test_what_is_not_about_the_output_is_raised_for_whoever_looks_for_it():
+    code = """
+import sys
+from nvflare_logstream.cli import main, options
+
+def fail(access):
+    raise PermissionError(13, "Permission denied", "/kit/client.key")
+
+options.Access.client = fail
+sys.argv = ["nvflare-logstream", "status", "8f3c"]
+main.main()
+"""
+    environment = {**os.environ, "NVFLARE_LOGSTREAM_DEBUG": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 1 and "output: " not in run.stderr
+    assert run.stderr.startswith("Traceback") and "'/kit/client.key'" in run.stderr
 
 
 def test_a_closed_stdout_is_nobody_who_listens():

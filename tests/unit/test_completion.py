@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nvflare_logstream.cli import ask_server, complete
+from nvflare_logstream.cli import COMPLETING, PROGRAM, ask_server, complete
 from nvflare_logstream.cli.main import run
 from nvflare_logstream.cli.options import Access
 from nvflare_logstream.errors import ErrorCode, RetrievalError
@@ -28,7 +28,7 @@ NOBODY = {"study": None, "kit_id": None, "startup_kit": None}
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("NVFLARE_STARTUP_KIT_DIR", raising=False)
-    return tmp_path / "cache" / complete.PROGRAM
+    return tmp_path / "cache" / PROGRAM
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_where_no_file_can_be_written_nothing_is_offered(server, cache, monkeypa
 def typed(*words: str, **environment: str) -> tuple[int, list[str], str]:
     """What bash gets to hear when Tab is pressed behind these words."""
     asking = {
-        complete.VARIABLE: "complete_bash",
+        COMPLETING: "complete_bash",
         "COMP_WORDS": "\n".join(["nvflare-logstream", *words]),
         "COMP_CWORD": str(len(words)),
         **environment,
@@ -192,7 +192,7 @@ def test_without_a_start_up_kit_there_is_silence(tmp_path):
     assert (code, offered, said) == (0, ["@latest"], "")
 
 
-@pytest.mark.parametrize("environment", [{"COMP_CWORD": "x"}, {complete.VARIABLE: "dance"}])
+@pytest.mark.parametrize("environment", [{"COMP_CWORD": "x"}, {COMPLETING: "dance"}])
 def test_a_question_that_is_none_is_answered_by_silence(environment):
     code, offered, said = typed("logs", **environment)
     assert code == 1 and not offered and not said
@@ -202,4 +202,4 @@ def test_a_question_that_is_none_is_answered_by_silence(environment):
 def test_the_script_is_printed_for_each_shell(capsys, shell):
     assert run(["completion", shell]) == 0
     said = capsys.readouterr()
-    assert f"{complete.VARIABLE}=complete_{shell}" in said.out and not said.err
+    assert f"{COMPLETING}=complete_{shell}" in said.out and not said.err

@@ -12,12 +12,7 @@ from typing import Any
 
 import pytest
 from nvflare.fuel.flare_api.api_spec import AuthorizationError, InternalError
-from nvflare.fuel.hci.conn import Connection
-from nvflare.fuel.hci.reg import CommandEntry
-from nvflare.fuel.hci.server.authz import AuthzFilter
 from nvflare.fuel.hci.server.constants import ConnProps
-from nvflare.fuel.sec.authz import AuthorizationService
-from nvflare.security.security import COMMAND_CATEGORIES, FLAuthorizer
 from rich.console import Console
 
 from nvflare_logstream.cli import job_list as command
@@ -45,7 +40,7 @@ from nvflare_logstream.wire.job_list import (
     encode_jobs,
     encode_question,
 )
-from tests.unit.fake_runtime import Session, upload
+from tests.unit.fake_runtime import AdminConsole, Session, upload
 
 DAY = 86400.0
 A, B, C, D = (f"{letter * 8}-1111-2222-3333-444455556666" for letter in "abcd")
@@ -219,9 +214,6 @@ POLICY = {
 @pytest.fixture
 def ask(monkeypatch):
     """Ask as a user of a role, through the runtime's own check of rights; gives the jobs' ids."""
-    for name in (admin_protocol.COMMAND, admin_protocol.JOBS_COMMAND):
-        monkeypatch.setitem(COMMAND_CATEGORIES, name, "view")
-    monkeypatch.setattr(AuthorizationService, "the_authorizer", FLAuthorizer("nvidia", POLICY))
     submitters = {A: ("ann", "nvidia"), B: ("bob", "nvidia"), C: ("cem", "other"), D: ("ann", "nvidia")}
     metas: list[Any] = [
         {"job_id": job_id, "name": "n", "status": "RUNNING", "submit_time": "5.5", "submitter_role": "lead"}
@@ -241,18 +233,11 @@ def ask(monkeypatch):
     commands = job_list_command.JobListCommand(lambda question, jobs: seen.append(list(jobs())) or {})
     (spec,) = commands.get_spec().cmd_specs
 
+    console = AdminConsole(monkeypatch, POLICY, [admin_protocol.COMMAND, admin_protocol.JOBS_COMMAND], engine)
+
     def ask(role: str, study: str | None = None) -> list[ListedJob] | None:
-        conn = Connection(app_ctx=engine)
-        entry = CommandEntry("s", spec.name, "", "", spec.handler_func, spec.authz_func, False, "auth", None)
-        user = {ConnProps.USER_NAME: "ann", ConnProps.USER_ORG: "nvidia", ConnProps.USER_ROLE: role}
-        for name, value in {ConnProps.CMD_ENTRY: entry, **user}.items():
-            conn.set_prop(name, value)
-        if study:
-            conn.set_prop(ConnProps.ACTIVE_STUDY, study)
-        if not AuthzFilter().pre_command(conn, [spec.name]):
-            return None
-        spec.handler_func(conn, [spec.name])
-        return seen.pop()
+        of_study = {ConnProps.ACTIVE_STUDY: study} if study else {}
+        return None if console.send(spec, role, **of_study) is None else seen.pop()
 
     return ask
 

@@ -58,13 +58,6 @@ class Server:
 
 
 @pytest.fixture
-def store(memory_path):
-    store = LogStore(memory_path)
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def server(store):
     return Server(store)
 

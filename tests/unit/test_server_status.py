@@ -13,12 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nvflare.fuel.flare_api.api_spec import AuthorizationError, InternalError
-from nvflare.fuel.hci.conn import Connection
-from nvflare.fuel.hci.reg import CommandEntry
-from nvflare.fuel.hci.server.authz import AuthzFilter
 from nvflare.fuel.hci.server.constants import ConnProps
-from nvflare.fuel.sec.authz import AuthorizationService
-from nvflare.security.security import COMMAND_CATEGORIES, FLAuthorizer
 
 from nvflare_logstream import __version__
 from nvflare_logstream.cli import server as command
@@ -26,7 +21,7 @@ from nvflare_logstream.cli.main import run
 from nvflare_logstream.cli.options import Access
 from nvflare_logstream.client.client import LogClient
 from nvflare_logstream.client.port import read_status
-from nvflare_logstream.errors import ErrorCode, LostContactError, RetrievalError, WireError
+from nvflare_logstream.errors import DamagedError, ErrorCode, LostContactError, RetrievalError, WireError
 from nvflare_logstream.flare import admin_command
 from nvflare_logstream.flare.session_port import SessionPort
 from nvflare_logstream.server.admission import Admission
@@ -53,7 +48,7 @@ from nvflare_logstream.wire.server_status import (
     encode_status,
 )
 from nvflare_logstream.wire.upload import Close, Frame, RequestWriter
-from tests.unit.fake_runtime import Session
+from tests.unit.fake_runtime import AdminConsole, Session
 
 GIB = 1 << 30
 JOB = "8f3c0000-1111-2222-3333-444455556666"
@@ -215,6 +210,16 @@ def test_a_store_that_cannot_be_read_is_an_error_and_no_silence(world, monkeypat
     assert caught.value.code is ErrorCode.INTERNAL_ERROR and "Traceback" in caplog.text
 
 
+def test_a_damaged_index_is_told_in_its_own_words(world, monkeypatch):
+    def damaged() -> None:
+        raise DamagedError("the index is damaged, repair it")
+
+    monkeypatch.setattr(world.store.index, "parts", damaged)
+    with pytest.raises(RetrievalError, match=r"^the index is damaged, repair it") as caught:
+        world.status()
+    assert caught.value.code is ErrorCode.LOG_CHANGED  # as for the other questions
+
+
 @pytest.mark.parametrize("question", [{}, {"v": 2}, {"v": "1"}, None, [], "status"])
 def test_a_question_of_another_version_is_refused(world, question):
     reply = ErrorReply.decode(read_fields(world.service.answer(question, True)))
@@ -243,38 +248,14 @@ POLICY = {
 @pytest.fixture
 def ask(world, monkeypatch):
     """Ask as a user of a role, through the runtime's own check of rights."""
-    monkeypatch.setitem(COMMAND_CATEGORIES, admin_command.SERVER_COMMAND, "view")
-    monkeypatch.setattr(AuthorizationService, "the_authorizer", FLAuthorizer("nvidia", POLICY))
+    console = AdminConsole(monkeypatch, POLICY, [admin_command.SERVER_COMMAND])
     spec = admin_command.LogCommands(lambda job_id, request: {}, world.service.answer).get_spec()
     (status,) = (spec for spec in spec.cmd_specs if spec.name == "logstream_server")
 
     def ask(role: str, study: str = "default") -> ServerStatus | None:
-        entry = CommandEntry(
-            "logstream",
-            status.name,
-            "",
-            "",
-            status.handler_func,
-            status.authz_func,
-            False,
-            "auth",
-            None,
-        )
-        conn, said = Connection(app_ctx=None), []
-        conn.set_props(
-            {
-                ConnProps.CMD_ENTRY: entry,
-                ConnProps.CMD_PROPS: encode_question(),
-                ConnProps.USER_NAME: "user",
-                ConnProps.USER_ORG: "nvidia",
-                ConnProps.USER_ROLE: role,
-                ConnProps.ACTIVE_STUDY: study,
-            }
-        )
-        monkeypatch.setattr(conn, "append_dict", lambda answer, meta: said.append(answer))
-        if AuthzFilter().pre_command(conn, [status.name]):
-            status.handler_func(conn, [status.name])
-        return read_status(said[0]) if said else None
+        question = {ConnProps.CMD_PROPS: encode_question(), ConnProps.ACTIVE_STUDY: study}
+        answer = console.send(status, role, **question)
+        return read_status(answer) if answer else None
 
     return ask
 

@@ -35,13 +35,6 @@ def seconds(count: int, start: datetime.datetime = START) -> list[str]:
 
 
 @pytest.fixture
-def store(memory_path):
-    store = LogStore(memory_path)
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def client(store):
     return LogClient(ServicePort(LogService(store, 30.0)))
 
