@@ -25,7 +25,7 @@ def plan(log: LogLines, filters: Filters) -> Reading:
     reading = Reading(0, log.end, json)
     if not filters.drops_lines:
         return _last(log, reading, filters)
-    if filters.since or filters.until:
+    if filters.by_time:
         timed = has_time(log, reading)
         reading = reading._replace(timed=timed, since_applied=timed and filters.since is not None)
     if filters.tail is None and filters.max_bytes is None:

@@ -17,7 +17,7 @@ from nvflare_logstream.filters.kept import Kept
 from nvflare_logstream.filters.line_filter import LineState
 from nvflare_logstream.filters.log import LogLines
 from nvflare_logstream.filters.rules import Filters
-from nvflare_logstream.filters.window import blocks
+from nvflare_logstream.filters.timed_blocks import timed_blocks
 
 MOST_READ = 64 << 20  # bytes that are looked through for one part
 
@@ -106,7 +106,7 @@ class Reading(NamedTuple):
         here = self._replace(left=left)
         source = log.blocks(self.offset, self.end)
         if self.timed:
-            source = blocks(log, self.offset, self.end, self.json, filters, block_filter)
+            source = timed_blocks(log, self.offset, self.end, self.json, filters, block_filter)
         for offset, block in source:
             kept = block_filter.feed(block) if block else Kept([])
             here = here._replace(offset=offset, state=block_filter.state)

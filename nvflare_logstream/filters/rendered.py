@@ -41,7 +41,7 @@ def plan_rendered(log: RenderedLines, filters: Filters) -> Reading:
     reading = Reading(0, log.end, is_json(log))  # a record without a known field stays one
     if not filters.drops_lines:
         return _last(log, reading, filters)
-    if filters.since or filters.until:
+    if filters.by_time:
         timed = any(map(lines.json_time if reading.json else lines.text_time, _lines(log)))
         reading = reading._replace(timed=timed, since_applied=timed and filters.since is not None)
     if filters.tail is None and filters.max_bytes is None:

@@ -154,16 +154,16 @@ class Followers:
             0, min(reading.offset, _BLANK)
         ).strip():  # there was no line yet that could tell
             reading = reading._replace(json=is_json(log_lines))
-        if not reading.timed and (filters.since or filters.until):
+        if not reading.timed and filters.by_time:
             reading = reading._replace(timed=has_time(log_lines, reading))
         reading, text = reading._replace(end=end).part(log_lines, filters, most, seconds)
         return FollowedPart(place._replace(reading=reading), text)
 
 
 def _by_clock(options: FilterOptions) -> _FiltersFor:
-    """The filters for a stream: where they have times, by its site's clock, else the same for all."""
-    for_clock, has_times = cache(options.for_site), options.since is not None or options.until is not None
-    return lambda stream: for_clock(stream.utc_offset, stream.skew) if has_times else for_clock(None)
+    """The filters for a stream: where times count, by its site's clock, else the same for all."""
+    for_clock, by_time = cache(options.for_site), options.for_site(None).by_time
+    return lambda stream: for_clock(stream.utc_offset, stream.skew) if by_time else for_clock(None)
 
 
 def _mark(job: JobStreams) -> str:

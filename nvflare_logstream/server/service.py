@@ -108,7 +108,7 @@ class LogService:
     def _read_part(self, job_id: str, request: ReadRequest, seconds: float) -> ReadReply:
         stream = self._logs.stream(job_id, request.site, request.file)
         filters = request.filters.for_site(stream.utc_offset, stream.skew)
-        log_lines = self._logs.log_lines(stream, timed=bool(filters.since or filters.until))
+        log_lines = self._logs.log_lines(stream, timed=filters.by_time)
         rendered = self._logs.rendered_lines(stream) if request.as_text and is_json(log_lines) else None
         if request.whole_lines and stream.state is State.OPEN:
             log_lines.end = last_line_end(log_lines, 0)  # a follower comes back for the rest of the line

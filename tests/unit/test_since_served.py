@@ -13,7 +13,7 @@ from nvflare_logstream.cli.output import Format
 from nvflare_logstream.cli.printers import Collector, EventPrinter
 from nvflare_logstream.client.client import LogClient
 from nvflare_logstream.client.query import LogQuery
-from nvflare_logstream.filters import apply_filters, window
+from nvflare_logstream.filters import apply_filters, timed_blocks
 from nvflare_logstream.server import job_logs, turns
 from nvflare_logstream.server.service import LogService
 from nvflare_logstream.store.store import LogStore
@@ -250,7 +250,7 @@ def test_the_api_tells_each_site_whose_log_has_no_times(mixed):
 
 def test_what_is_passed_over_takes_no_longer_than_a_turn(store, monkeypatch):
     """Without a line in the window nothing is given out, and yet each answer comes in time."""
-    monkeypatch.setattr(window, "_PASSED", 0.0)
+    monkeypatch.setattr(timed_blocks, "_PASSED", 0.0)
     monkeypatch.setattr(turns, "SHORT_SECONDS", 0.0)
     monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
     append(store, "".join(seconds(20_000)))

@@ -21,7 +21,7 @@ _PASSED = 0.1  # seconds in which stretches are passed over before somebody is t
 _SECOND = datetime.timedelta(seconds=1)
 
 
-def blocks(
+def timed_blocks(
     log: LogLines, start: int, end: int, json: bool, filters: Filters, block_filter: BlockFilter
 ) -> Iterator[tuple[int, bytes]]:
     """As `LogLines.blocks`, without what cannot be in the window of `since` and `until`.
