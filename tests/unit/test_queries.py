@@ -66,7 +66,7 @@ READINGS = st.builds(
     truncated=st.booleans(),
     skip_lines=OFFSETS,
     state=st.none() | STATES,
-    counting=st.sampled_from(["", "lines", "bytes"]),
+    stage=st.sampled_from(["", "lines", "bytes"]),
     counted=OFFSETS,
 )
 PLACES = st.builds(Place, NAMES, NAMES, READINGS)
