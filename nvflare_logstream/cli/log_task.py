@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nvflare_logstream.wire.queries import ReadReply
 
 _FORGOTTEN = "the server was restarted during the job, and does not know how it ended"
-_NOTICES = {
+NOTICES = {
     EventKind.JOINED: "streaming",
     EventKind.SILENT: "went silent",
     EventKind.RECONNECTED: "is back",
@@ -226,7 +226,7 @@ class LogTask:
             _say_not_applied(event.text, f"the log of {event.site}")
         elif self.form is Format.TEXT:
             text = f": {event.text}" if event.text else ""
-            notice(f"{event.site or 'job'}: {_NOTICES[event.kind]}{text}")
+            notice(f"{event.site or 'job'}: {NOTICES[event.kind]}{text}")
         else:
             kind = event.kind.replace(" ", "_")
             print_json({"event": kind, "site": event.site, "text": event.text, "terminal": False})
