@@ -113,9 +113,8 @@ class Followers:
             if stream is None:
                 problem = f"the server no longer has the log {key.file} of {key.site} for job {key.job_id}"
                 raise LogNotFoundError(problem)
-            if (
-                stream.end > place.reading.offset
-            ):  # after a crash there may even be less, until it is sent again
+            # After a crash there may even be less, until it is sent again.
+            if stream.end > place.reading.offset:
                 grown.append((stream, place))
         parts, size, ends, there_is_more = {}, 0, time.monotonic() + _MOST_SECONDS, False
         for number, (stream, place) in enumerate(grown):
@@ -161,9 +160,8 @@ class Followers:
         self, stream: Stream, place: Place, filters: Filters, end: int, most: int, seconds: float
     ) -> FollowedPart:
         reading, log_lines = place.reading, self._logs.log_lines(stream)
-        if not log_lines.read(
-            0, min(reading.offset, _BLANK)
-        ).strip():  # there was no line yet that could tell
+        if not log_lines.read(0, min(reading.offset, _BLANK)).strip():
+            # There was no line yet that could tell.
             reading = reading._replace(json=is_json(log_lines))
         if not reading.timed and filters.by_time:
             reading, end = _looked_for_time(log_lines, reading, end, time.monotonic() + seconds / 2)
