@@ -159,12 +159,13 @@ class Followers:
     def _new_part(
         self, stream: Stream, place: Place, filters: Filters, end: int, most: int, seconds: float
     ) -> FollowedPart:
-        reading, log_lines = place.reading, self._logs.log_lines(stream)
+        reading, log_lines, began = place.reading, self._logs.log_lines(stream), time.monotonic()
         if not log_lines.read(0, min(reading.offset, _BLANK)).strip():
             # There was no line yet that could tell.
             reading = reading._replace(json=is_json(log_lines))
         if not reading.timed and filters.by_time:
-            reading, end = _looked_for_time(log_lines, reading, end, time.monotonic() + seconds / 2)
+            reading, end = _looked_for_time(log_lines, reading, end, began + seconds / 2)
+        seconds -= time.monotonic() - began
         reading, text = reading._replace(end=end).part(log_lines, filters, most, seconds)
         return FollowedPart(place._replace(reading=reading), text)
 
