@@ -38,6 +38,10 @@ _HIDDEN = re.compile(
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _TIME_KEYS = ("asctime", "timestamp", "time")
+# What ends a line for `str.splitlines`, and so for the runtime's commands, apart from "\n"; in UTF-8.
+_ASCII_ENDS = (b"\r", b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e")
+_WIDE_ENDS = tuple(end.encode() for end in "\x85\u2028\u2029")
+_PLAIN_ENDS = bytes.maketrans(b"".join(_ASCII_ENDS), b"\n" * len(_ASCII_ENDS))
 
 
 def parse_time(text: str) -> datetime.datetime:
@@ -160,6 +164,26 @@ def last_states(text: str) -> str:
 def _last_state(line: str) -> str:
     shown = line.rstrip("\r")
     return shown.rpartition("\r")[2] + ("\r" if len(shown) < len(line) else "")
+
+
+def has_plain_ends(data: bytes) -> bool:
+    """Whether "\\n" alone ends lines in a log."""
+    return not any(end in data for end in (_ASCII_ENDS if data.isascii() else _ASCII_ENDS + _WIDE_ENDS))
+
+
+def with_plain_ends(data: bytes, end: int) -> tuple[bytes, int]:
+    """A log with "\\n" at the end of each line, and where in it stands what stood at `end`.
+
+    Behind `end` it may be another.
+    """
+    if any(mark in data for mark in _ASCII_ENDS):
+        data = data.translate(_PLAIN_ENDS)
+    if not data.isascii():
+        data = data[:end]
+        for mark in _WIDE_ENDS:
+            data = data.replace(mark, b"\n")
+        end = len(data)
+    return data, end
 
 
 def is_json(text: str) -> bool:

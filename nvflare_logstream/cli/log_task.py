@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nvflare_logstream.wire.queries import ReadReply
 
 _FORGOTTEN = "the server was restarted during the job, and does not know how it ended"
-_NOTICES = {
+NOTICES = {
     EventKind.JOINED: "streaming",
     EventKind.SILENT: "went silent",
     EventKind.RECONNECTED: "is back",
@@ -187,9 +187,8 @@ class LogTask:
         """Tell of which logs more is shown than asked for, since they have no times."""
         for bound in ("since", "until"):
             names = [name for name, site in shown.items() if site.applied.get(bound) is False]
-            whose = "this log" if len(shown) == 1 else f"the log of {', '.join(names)}"
             if names:
-                notice(f"(no line of {whose} has a time: --{bound} was not applied)")
+                _say_not_applied(bound, "this log" if len(shown) == 1 else f"the log of {', '.join(names)}")
 
     def follow(self, merged: bool = False) -> int:
         """Show what is there and what comes, until the job and its logs are over.
@@ -223,9 +222,11 @@ class LogTask:
         return code
 
     def _say(self, event: Event) -> None:
-        if self.form is Format.TEXT:
+        if self.form is Format.TEXT and event.kind is EventKind.NOT_APPLIED:
+            _say_not_applied(event.text, f"the log of {event.site}")
+        elif self.form is Format.TEXT:
             text = f": {event.text}" if event.text else ""
-            notice(f"{event.site or 'job'}: {_NOTICES[event.kind]}{text}")
+            notice(f"{event.site or 'job'}: {NOTICES[event.kind]}{text}")
         else:
             kind = event.kind.replace(" ", "_")
             print_json({"event": kind, "site": event.site, "text": event.text, "terminal": False})
@@ -237,3 +238,7 @@ class LogTask:
             end = {"event": "terminal", "terminal": True, "job_id": self.job_id}
             status = {"status": "error" if code else "ok", "job_status": event.text, "exit_code": code}
             print_json(end | status)
+
+
+def _say_not_applied(bound: str, whose: str) -> None:
+    notice(f"(no line of {whose} has a time: --{bound} was not applied)")

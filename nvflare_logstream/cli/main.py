@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -149,9 +150,19 @@ def _wrong_arguments(
     if hasattr(error, "possibilities"):  # it is no such option; what was meant is judged by the whole word
         option = getattr(error, "option_name", "")
         text = f"No such option: {option}{_nearest(option, arguments, context)}"
+    text += _missed(text, context)
     hint = f"`{context.command_path} --help` says what is allowed."
     wrong = RetrievalError(ErrorCode.INVALID_ARGS, text, hint)
     return print_error(wrong, form, usage=context.get_usage())
+
+
+def _missed(text: str, context: typer.Context) -> str:
+    """What to type instead, where an argument is missing, or a site is named as to other programs."""
+    if text.startswith("Missing argument") and "JOB_ID" in text:
+        return " `nvflare-logstream status` lists the jobs."
+    extra = re.search(r"unexpected extra argument.*\((\S+).*\)$", text)
+    options = [name for parameter in context.command.get_params(context) for name in parameter.opts]
+    return f"; did you mean --site {extra[1]}?" if extra and "--site" in options else ""
 
 
 def _nearest(option: str, arguments: Sequence[str], context: typer.Context) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,6 +72,7 @@ def verify(
     access = Access(study, kit_id, startup_kit, connect_timeout)
     if against is not None:
         need(_is_directory(target), f"--against: {target!r} is not a directory; name one that was exported")
+    need(os.sep not in target or _is_directory(target), f"{target} is no directory and no job's id")
     if against is not None or _means_a_directory(target):
         report = _check_directory(Path(target), against, access)
     else:

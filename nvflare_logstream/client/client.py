@@ -81,7 +81,9 @@ class LogClient:
                 problem = f"the server's list of jobs cannot be read: job_id: {show(job_id)} is no id"
                 raise RetrievalError(ErrorCode.INVALID_REPLY, problem)
         if not job_ids:
-            raise RetrievalError(ErrorCode.JOB_NOT_FOUND, f"no job that you may see has the id {text}")
+            hint = "`nvflare-logstream status` lists the jobs of a study (--study)."
+            problem = f"no job that you may see has the id {text}"
+            raise RetrievalError(ErrorCode.JOB_NOT_FOUND, problem, hint)
         if len(job_ids) > 1:
             shown = ", ".join(job_ids[:5]) + (", …" if len(job_ids) > 5 else "")
             problem = f"{text} is the beginning of {len(job_ids)} job ids: {shown}"

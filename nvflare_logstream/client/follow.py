@@ -150,6 +150,16 @@ class Follow:
     def _texts(
         self, streams: Sequence[Stream], texts: Callable[[Stream], Iterator[_Text]]
     ) -> Iterator[Event]:
+        """The text of some logs, and to which of them the query's times could not be applied."""
+        for event in self._in_order(streams, texts):
+            yield event
+            if event.stream:
+                timed = self._places[event.site].reading.timed
+                yield from self._notices.not_applied(self._query, event.stream, timed)
+
+    def _in_order(
+        self, streams: Sequence[Stream], texts: Callable[[Stream], Iterator[_Text]]
+    ) -> Iterator[Event]:
         """The text of some logs, one log after the other or all merged."""
         if not self._merged:
             yield from (_text(stream, *text) for stream in streams for text in texts(stream) if text[0])

@@ -41,6 +41,7 @@ class EventKind(Word):
     RECONNECTED = "reconnected"
     REFUSED = "refused"
     LOST = "lost"
+    NOT_APPLIED = "not applied"  # a bound of time, to text that was given out: no line so far has a time
     ENDED = "ended"
     MISSING = "missing"
     AWAITED = "awaited"  # names of no site, as far as the sites are known
@@ -59,8 +60,8 @@ class Event:
         kind: what happened.
         site: the site, or the query's name for one that matched none; empty for LOST_CONTACT, BACK,
             CAUGHT_UP, PAST and OVER.
-        text: the log's text, or the notice in words; for PAST and OVER the job's status in the runtime's
-            words.
+        text: the log's text, or the notice in words; for NOT_APPLIED the bound's name, "since" or "until";
+            for PAST and OVER the job's status in the runtime's words.
         stream: the stream, where there is one.
         breaks: characters of the text with which lines begin that do not follow the line before; only where
             lines around matches are asked for.

@@ -29,6 +29,7 @@ class Notices:
         self._was_live: dict[str, bool] = {}  # by site, since it was first heard of
         self._ended: set[str] = set()
         self._told: tuple[str, ...] = ()  # names of no known site
+        self._given: set[str] = set()  # sites of which there was text
 
     def arrivals(self, chosen: Sequence[Stream]) -> Iterator[Event]:
         """Who has joined or come back."""
@@ -57,6 +58,15 @@ class Notices:
             elif stream.silent and not (before and before.silent):
                 yield Event(EventKind.SILENT, stream.site, stream.verdict_reason, stream)
         self._known = {stream.site: stream for stream in chosen}
+
+    def not_applied(self, query: LogQuery, stream: Stream, timed: bool) -> Iterator[Event]:
+        """Which bounds of time let all of a site's first text through, since no line of it has a time."""
+        if stream.site in self._given:
+            return
+        self._given.add(stream.site)
+        for bound in ("since", "until"):
+            if getattr(query, bound) is not None and not timed:
+                yield Event(EventKind.NOT_APPLIED, stream.site, bound, stream)
 
     def unknown(self, query: LogQuery, job: JobStreams) -> Iterator[Event]:
         """Names of no site, while the job's sites are not known yet; told once.

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from nvflare_logstream.client.port import Port
 from nvflare_logstream.client.query import LogQuery
 from nvflare_logstream.errors import ErrorCode, RetrievalError
-from nvflare_logstream.filters.reading import Reading
+from nvflare_logstream.filters.reading import STAGES, Reading
 from nvflare_logstream.streams import Stream
 from nvflare_logstream.wire.queries import JobStreams, ReadReply, ReadRequest, StreamsRequest
 
 PATIENCE = 20.0  # seconds that a server has for a reply
-_PASSES = ("lines", "bytes", "")  # what a reading counts, in this order
 
 
 def ask_streams(port: Port, job_id: str) -> JobStreams:
@@ -58,7 +57,7 @@ def read_parts(
 def _is_further(now: Reading, before: Reading) -> bool:
     """Whether a reading has come nearer to its end, which stays where it was.
 
-    It may go through the log up to three times: to count lines, to count bytes, and to give text out.
+    It may go through the log several times, once in each of its stages.
     """
-    here, there = (_PASSES.index(reading.counting) for reading in (now, before))
+    here, there = (STAGES.index(reading.stage) for reading in (now, before))
     return now.end == before.end and (here, now.offset) > (there, before.offset)

@@ -11,7 +11,7 @@ same order:
 * `tail` keeps the last lines of what is left, `max_bytes` the last bytes of that, never half a character.
 
 In the order in which a log goes through it: `rules` (what to keep), `log` (bytes and their lines), `bounds`
-(where the wanted part begins and ends), `window`, `times` and `spans` (what of it may be in a window of
+(where the wanted part begins and ends), `timed_blocks`, `times` and `spans` (what of it may be in a window of
 time), `line_filter` (one line after the other), `reading` (the result in parts), `pipeline` (the whole).
 """
 

@@ -11,11 +11,7 @@ from nvflare_logstream.filters.kept import Kept
 from nvflare_logstream.filters.line_filter import MAX_BEFORE, LineFilter, LineState
 from nvflare_logstream.filters.patterns import Patterns
 from nvflare_logstream.filters.rules import Filters
-from nvflare_logstream.filters.windows import Spans, level_windows, time_windows
-
-# What ends a line for `str.splitlines`, apart from "\n".
-_ASCII_ENDS = (b"\r", b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e")
-_OTHER_ENDS = ("\x85".encode(), "\u2028".encode(), "\u2029".encode())
+from nvflare_logstream.filters.windows import Ranges, level_windows, time_windows
 
 
 class BlockFilter:
@@ -31,8 +27,8 @@ class BlockFilter:
     def __init__(self, filters: Filters, json: bool, timed: bool, state: LineState | None = None):
         self._filters = filters
         self._lines = LineFilter(filters, json, timed, state)
-        bounded = timed and (filters.since is not None or filters.until is not None)
-        self._times = time_windows(filters.since, filters.until) if bounded else None
+        by_time = timed and filters.by_time
+        self._times = time_windows(filters.since, filters.until) if by_time else None
         self._levels = level_windows(lines.LEVELS[filters.level]) if filters.level else None
         patterns = [found for found in (filters.wanted, filters.unwanted) if found is not None]
         by_record = self._times is not None or self._levels is not None
@@ -48,22 +44,22 @@ class BlockFilter:
     def feed(self, data: bytes) -> Kept:
         """What is kept of a block."""
         data = as_shown(data)
-        if self._by_line or not _has_plain_ends(data):
+        if self._by_line or not lines.has_plain_ends(data):
             return self._line_by_line(data)
-        spans: Spans = [(0, len(data))] if data else []
+        ranges: Ranges = [(0, len(data))] if data else []
         if self._times is not None:
-            spans, self._lines.in_time = self._times.within(data, spans, self._lines.in_time)
+            ranges, self._lines.in_time = self._times.within(data, ranges, self._lines.in_time)
         if self._levels is not None:
-            spans, self._lines.in_level = self._levels.within(data, spans, self._lines.in_level)
+            ranges, self._lines.in_level = self._levels.within(data, ranges, self._lines.in_level)
         if self._filters.unwanted is not None:
-            spans = _without(spans, _found(self._filters.unwanted, data, spans))
+            ranges = _without(ranges, _found(self._filters.unwanted, data, ranges))
         if self._filters.wanted is None:
-            return Kept([data[start:end] for start, end in spans])
-        hits = _found(self._filters.wanted, data, spans)
+            return Kept([data[start:end] for start, end in ranges])
+        hits = _found(self._filters.wanted, data, ranges)
         if not self._filters.context:
-            kept = _without(spans, hits) if self._filters.invert else hits
+            kept = _without(ranges, hits) if self._filters.invert else hits
             return Kept([data[start:end] for start, end in kept])
-        return self._with_context(data, spans, hits)
+        return self._with_context(data, ranges, hits)
 
     def _line_by_line(self, data: bytes) -> Kept:
         state = self._lines
@@ -79,11 +75,11 @@ class BlockFilter:
             pieces += [kept_line.encode() for kept_line in kept]
         return Kept(pieces, by_line=True, breaks=tuple(breaks))
 
-    def _with_context(self, data: bytes, spans: Spans, hits: Spans) -> Kept:
+    def _with_context(self, data: bytes, ranges: Ranges, hits: Ranges) -> Kept:
         """The matching lines with those around them, of the lines that reach `grep`."""
-        if len(spans) > 1 or spans != [(0, len(data))]:  # context is counted among these
-            data = b"".join(data[start:end] for start, end in spans)
-            hits = _moved(hits, spans)
+        if len(ranges) > 1 or ranges != [(0, len(data))]:  # context is counted among these
+            data = b"".join(data[start:end] for start, end in ranges)
+            hits = _moved(hits, ranges)
         if self._filters.invert:
             hits = _single(data, _without([(0, len(data))] if data else [], hits))
         pieces: list[bytes] = []
@@ -125,20 +121,15 @@ def as_shown(data: bytes) -> bytes:
     return data
 
 
-def _has_plain_ends(data: bytes) -> bool:
-    """Whether "\\n" alone ends lines."""
-    return not any(end in data for end in (_ASCII_ENDS if data.isascii() else _ASCII_ENDS + _OTHER_ENDS))
+def _found(patterns: Patterns, data: bytes, ranges: Ranges) -> Ranges:
+    return [hit for start, end in ranges for hit in patterns.hits(data, start, end)]
 
 
-def _found(patterns: Patterns, data: bytes, spans: Spans) -> Spans:
-    return [hit for start, end in spans for hit in patterns.hits(data, start, end)]
-
-
-def _without(spans: Spans, holes: Spans) -> Spans:
-    """What is left of `spans`; each of the holes lies in one of them, both are in order."""
-    rest: Spans = []
+def _without(ranges: Ranges, holes: Ranges) -> Ranges:
+    """What is left of `ranges`; each of the holes lies in one of them, both are in order."""
+    rest: Ranges = []
     number = 0
-    for start, end in spans:
+    for start, end in ranges:
         while number < len(holes) and holes[number][1] <= end:
             if holes[number][0] > start:
                 rest.append((start, holes[number][0]))
@@ -149,11 +140,11 @@ def _without(spans: Spans, holes: Spans) -> Spans:
     return rest
 
 
-def _moved(hits: Spans, spans: Spans) -> Spans:
-    """Where hits stand once the spans that they lie in are joined."""
-    moved: Spans = []
+def _moved(hits: Ranges, ranges: Ranges) -> Ranges:
+    """Where hits stand once the ranges that they lie in are joined."""
+    moved: Ranges = []
     number, joined = 0, 0
-    for start, end in spans:
+    for start, end in ranges:
         while number < len(hits) and hits[number][1] <= end:
             moved.append((hits[number][0] - start + joined, hits[number][1] - start + joined))
             number += 1
@@ -161,10 +152,10 @@ def _moved(hits: Spans, spans: Spans) -> Spans:
     return moved
 
 
-def _single(data: bytes, spans: Spans) -> Spans:
-    """Each line of these spans by itself."""
-    single: Spans = []
-    for start, end in spans:
+def _single(data: bytes, ranges: Ranges) -> Ranges:
+    """Each line of these ranges by itself."""
+    single: Ranges = []
+    for start, end in ranges:
         while start < end:
             line_end = data.find(b"\n", start, end) + 1 or end
             single.append((start, line_end))

@@ -1,55 +1,40 @@
 """Where the wanted part of a stored log begins and ends, and what kind of log it is.
 
-What is between is read by `reading`, and passed over where it has no line of the window by `times`.
+What is between is read by `reading`, and passed over where it has no line of the window by `timed_blocks`.
 """
 
 from __future__ import annotations
 
+import math
+from time import monotonic
+
 from nvflare_logstream import lines
-from nvflare_logstream.filters.log import LogLines, text_lines
-from nvflare_logstream.filters.reading import Reading
+from nvflare_logstream.filters.block_filter import as_shown
+from nvflare_logstream.filters.kept import Kept
+from nvflare_logstream.filters.log import LogLines
+from nvflare_logstream.filters.reading import Reading, stage_of_counting
 from nvflare_logstream.filters.rules import Filters
-from nvflare_logstream.filters.spans import NEVER
 
 _HEAD = 1 << 20  # bytes in which a log's form is looked for
 
 
-def plan(log: LogLines, filters: Filters) -> Reading:
+def plan(log: LogLines, filters: Filters, seconds: float = math.inf) -> Reading:
     """Where the wanted part of a log begins and ends.
 
     Args:
         log: the log.
         filters: what is wanted of it.
+        seconds: after which what is not known yet is left to the reading's stages.
     """
-    json = is_json(log)
-    reading = Reading(0, log.end, json)
-    if not filters.drops_lines:
-        return _last(log, reading, filters)
-    if filters.since or filters.until:
-        timed = has_time(log, reading)
-        reading = reading._replace(timed=timed, since_applied=timed and filters.since is not None)
-    if filters.tail is None and filters.max_bytes is None:
-        return reading
-    return reading._replace(counting="bytes" if filters.tail is None else "lines", start=reading.offset)
+    reading = Reading(0, log.end, is_json(log))
+    if filters.drops_lines:
+        return reading._replace(stage="times" if filters.by_time else stage_of_counting(filters))
+    return _last(log, reading, filters, monotonic() + seconds)
 
 
 def is_json(log: LogLines) -> bool:
     """Whether a log is in JSON form."""
     return lines.is_json(_head(log))
-
-
-def has_time(log: LogLines, reading: Reading) -> bool:
-    """Whether any line from the reading's place on has a time."""
-    time_of = lines.json_time if reading.json else lines.text_time
-    offset = reading.offset
-    while offset < log.end:
-        stretch = log.stretch(offset, reading.json)
-        if stretch.span != NEVER:
-            for _, block in log.forward(offset, min(stretch.end, log.end)):
-                if any(time_of(line) for line in block):
-                    return True
-        offset = stretch.end
-    return False
 
 
 def _head(log: LogLines) -> str:
@@ -60,26 +45,22 @@ def _head(log: LogLines) -> str:
     return ""
 
 
-def _last(log: LogLines, reading: Reading, filters: Filters) -> Reading:
-    """The last `tail` lines, and of these the last `max_bytes` bytes: read backwards."""
-    if filters.tail is not None:
-        reading = _last_lines(log, reading, filters.tail)
-    if filters.max_bytes is None:
+def _last(log: LogLines, reading: Reading, filters: Filters, deadline: float) -> Reading:
+    """The last `tail` lines, and of these the last `max_bytes` bytes: looked for from the log's end.
+
+    Where that takes long, they are counted from its beginning, which can be left and gone on with.
+    """
+    if not stage_of_counting(filters):
         return reading
-    size = 0
-    for offset, run in log.backward(reading.offset, reading.end):
-        size += len(run.decode("utf-8", errors="replace").encode("utf-8"))
-        if size > filters.max_bytes:
-            return reading._replace(offset=offset, skip_bytes=size - filters.max_bytes, truncated=True)
-    return reading
-
-
-def _last_lines(log: LogLines, reading: Reading, tail: int) -> Reading:
-    count = 0
-    for offset, run in log.backward(0, reading.end):
-        log_lines = text_lines(run)
-        count += len(log_lines)
-        if count > tail:
-            over = "".join(log_lines[: count - tail]).encode("utf-8", errors="surrogateescape")
-            return reading._replace(offset=offset + len(over), truncated=True)
+    count = size = 0
+    for offset, run in log.backward(0, log.end):
+        kept = Kept.of(as_shown(run))
+        count += kept.lines
+        over = max(0, count - filters.tail) if filters.tail is not None else 0
+        size += kept.divided(over)[1].size
+        over_size = max(0, size - filters.max_bytes) if filters.max_bytes is not None else 0
+        if over or over_size:
+            return reading._replace(offset=offset, skip_lines=over, skip_bytes=over_size, truncated=True)
+        if offset and monotonic() >= deadline:
+            return reading._replace(stage=stage_of_counting(filters))
     return reading

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from nvflare_logstream import lines
+
 
 class Kept(NamedTuple):
     """Pieces of whole lines, as they are shown.
@@ -17,6 +19,13 @@ class Kept(NamedTuple):
     pieces: list[bytes]
     by_line: bool = False
     breaks: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, data: bytes) -> Kept:
+        """All lines of some valid UTF-8, whatever ends them."""
+        if not data or lines.has_plain_ends(data):
+            return cls([data] if data else [])
+        return cls([line.encode() for line in data.decode().splitlines(keepends=True)], by_line=True)
 
     @property
     def lines(self) -> int:

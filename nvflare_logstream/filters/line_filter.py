@@ -48,11 +48,10 @@ class LineFilter:
 
     def __init__(self, filters: Filters, json: bool, timed: bool, state: LineState | None = None):
         self._filters, self._json = filters, json
-        self._since = filters.since if timed else None
-        self._until = filters.until if timed else None
+        self._by_time = timed and filters.by_time
         self._least = lines.LEVELS[filters.level] if filters.level else None
         # What precedes the first time or level is kept only if nothing asks for one.
-        state = state or LineState(self._since is None and self._until is None, self._least is None)
+        state = state or LineState(not self._by_time, self._least is None)
         self.in_time, self.in_level, self.after = state.in_time, state.in_level, state.after
         self._before: deque[str] = deque()
         self._before_size = 0
@@ -99,18 +98,13 @@ class LineFilter:
                 self._before_size -= len(self._before.popleft())
                 self._gap = True
 
-    def feed_all(self, log_lines: list[str]) -> list[str]:
-        """`feed` for many lines."""
-        return [kept for line in log_lines for kept in self.feed(line)]
-
     def _keeps_time(self, line: str) -> bool:
-        if self._since is None and self._until is None:
+        if not self._by_time:
             return True
+        since, until = self._filters.since, self._filters.until
         time = lines.json_time(line) if self._json else lines.text_time(line)
         if time is not None:
-            self.in_time = (self._since is None or time >= self._since) and (
-                self._until is None or time <= self._until
-            )
+            self.in_time = (since is None or time >= since) and (until is None or time <= until)
         elif self._json:
             return False  # as the runtime: in a JSON log every record has its own time
         return self.in_time

@@ -17,9 +17,10 @@ from nvflare_logstream.filters.kept import Kept
 from nvflare_logstream.filters.line_filter import LineState
 from nvflare_logstream.filters.log import LogLines
 from nvflare_logstream.filters.rules import Filters
-from nvflare_logstream.filters.window import blocks
+from nvflare_logstream.filters.timed_blocks import find_time, timed_blocks
 
 MOST_READ = 64 << 20  # bytes that are looked through for one part
+STAGES = ("times", "lines", "bytes", "")  # of a reading, in their order
 
 
 class Reading(NamedTuple):
@@ -28,13 +29,14 @@ class Reading(NamedTuple):
     Attributes:
         offset, end: the bytes of the log that are still to be looked at.
         json, timed: what kind of log it is.
-        since_applied, truncated: for the result; `truncated` counts once `counting` is over.
+        since_applied, truncated: for the result; they count in the last stage.
         skip_lines, skip_bytes: kept lines, and then UTF-8 bytes of text, to leave out first.
         state: of the line filter.
-        counting: "lines" or "bytes" while what is kept is counted, before any of it is given out: where
-            filters drop lines in between, only counting tells which are the last; "" when that is done.
-        start, start_state: where the counting began, or as late as the last `tail` lines allow.
-        counted, cut: how far the counting is; how many lines `tail` will leave out.
+        stage: what is done from here on, of `STAGES`. "times": a line with a time is looked for; without one,
+            `since` and `until` are not applied. "lines" or "bytes": what is kept is counted, before any of
+            it is given out, since only that tells which are the last. "": text is given out.
+        start, start_state: where the stage began, or as late as the last `tail` lines allow.
+        counted, cut: how many lines or bytes were counted; how many lines `tail` will leave out.
         left: lines that `head` still lets out; None at the beginning.
         breaks: of the text that came with this reading: the characters with which a group of lines begins
             that does not follow the line given out before it; only where lines around matches are kept.
@@ -49,7 +51,7 @@ class Reading(NamedTuple):
     skip_lines: int = 0
     skip_bytes: int = 0
     state: LineState | None = None
-    counting: str = ""
+    stage: str = ""
     start: int = 0
     counted: int = 0
     cut: int = 0
@@ -60,7 +62,7 @@ class Reading(NamedTuple):
     @property
     def done(self) -> bool:
         """Nothing is left."""
-        return self.offset >= self.end and not self.counting
+        return self.offset >= self.end and not self.stage
 
     def part(
         self, log: LogLines, filters: Filters, most: int, seconds: float = math.inf
@@ -77,12 +79,11 @@ class Reading(NamedTuple):
             return log.bytes_read >= limit or monotonic() >= deadline
 
         here = self._replace(breaks=())
-        if here.counting:
-            here = here._count(log, filters, is_over)
-        while here.counting and not is_over():
-            here = here._count(log, filters, is_over)
-        if here.counting:
-            return here, ""
+        while here.stage:
+            take = here._look if here.stage == "times" else here._count
+            here = take(log, filters, is_over)
+            if here.stage and is_over():
+                return here, ""
         texts: list[str] = []
         breaks: list[int] = []
         size = 0
@@ -106,7 +107,7 @@ class Reading(NamedTuple):
         here = self._replace(left=left)
         source = log.blocks(self.offset, self.end)
         if self.timed:
-            source = blocks(log, self.offset, self.end, self.json, filters, block_filter)
+            source = timed_blocks(log, self.offset, self.end, self.json, filters, block_filter)
         for offset, block in source:
             kept = block_filter.feed(block) if block else Kept([])
             here = here._replace(offset=offset, state=block_filter.state)
@@ -124,8 +125,8 @@ class Reading(NamedTuple):
         here = self
         for offset, block in log.blocks(self.offset, self.end):
             shown = as_shown(block)
-            if here.skip_lines:  # of a rendered log, where other signs end a line too
-                kept = Kept([line.encode() for line in shown.decode().splitlines(True)], by_line=True)
+            if here.skip_lines or here.stage == "lines":
+                kept = Kept.of(shown)
             else:  # blank lines of JSON are rendered as nothing
                 kept = Kept([shown] if shown else [])
             here, kept = here._replace(offset=offset)._skipping(kept)
@@ -137,14 +138,23 @@ class Reading(NamedTuple):
         if here.skip_lines:
             skipped, kept = kept.divided(here.skip_lines)
             here = here._replace(skip_lines=here.skip_lines - skipped.lines)
-        if here.skip_bytes and not here.counting and not here.skip_lines:
+        if here.skip_bytes and not here.stage and not here.skip_lines:
             size = kept.size
             kept = kept.without_bytes(here.skip_bytes)
             here = here._replace(skip_bytes=max(0, here.skip_bytes - size))
         return here, kept
 
+    def _look(self, log: LogLines, filters: Filters, is_over: Callable[[], bool]) -> Reading:
+        offset, timed = find_time(log, self.offset, self.end, self.json, is_over)
+        if not timed and offset < self.end:
+            return self._replace(offset=offset)
+        applied = timed and filters.since is not None
+        return self._replace(
+            offset=self.start, timed=timed, since_applied=applied, stage=stage_of_counting(filters)
+        )
+
     def _count(self, log: LogLines, filters: Filters, is_over: Callable[[], bool]) -> Reading:
-        here, tail = self, filters.tail if self.counting == "lines" else None
+        here, tail = self, filters.tail if self.stage == "lines" else None
         # With context, what a place stands for is not small.
         marks = None if tail is None or filters.context else _Marks(self)
         for after, kept in self._kept(log, filters):
@@ -154,16 +164,21 @@ class Reading(NamedTuple):
                 here = marks.later(here, after, kept.lines, tail or 0)
             if is_over() and not here.offset >= here.end:
                 return here
-        over = here.counted - ((filters.tail if self.counting == "lines" else filters.max_bytes) or 0)
+        over = here.counted - ((filters.tail if self.stage == "lines" else filters.max_bytes) or 0)
         again = here._replace(offset=here.start, state=here.start_state, left=None, counted=0)
         if not here.counted:  # there is nothing to give out; a follower goes on from here
-            return here._replace(offset=self.end, counting="")
+            return here._replace(offset=self.end, stage="")
         again = again._replace(truncated=here.truncated or over > 0)
-        if self.counting == "lines":
+        if self.stage == "lines":
             cut = max(0, over)
-            counting = "bytes" if filters.max_bytes is not None else ""
-            return again._replace(counting=counting, cut=cut, skip_lines=cut)
-        return again._replace(counting="", skip_lines=self.cut, skip_bytes=max(0, over))
+            stage = "bytes" if filters.max_bytes is not None else ""
+            return again._replace(stage=stage, cut=cut, skip_lines=cut)
+        return again._replace(stage="", skip_lines=self.cut, skip_bytes=max(0, over))
+
+
+def stage_of_counting(filters: Filters) -> str:
+    """The first stage in which what is kept is counted, or the last stage if there is nothing to count."""
+    return "lines" if filters.tail is not None else "bytes" if filters.max_bytes is not None else ""
 
 
 class _Marks:

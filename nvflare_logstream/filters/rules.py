@@ -78,9 +78,14 @@ class Filters:
     @property
     def drops_lines(self) -> bool:
         """Whether what is kept can be told only from the beginning on, one line after the other."""
-        if self.wanted is not None or self.unwanted is not None or self.head is not None:
+        if self.by_time or self.level is not None or self.head is not None:
             return True
-        return any(value is not None for value in (self.since, self.until, self.level))
+        return self.wanted is not None or self.unwanted is not None
+
+    @property
+    def by_time(self) -> bool:
+        """Whether a line's time counts: `since` or `until` is given."""
+        return self.since is not None or self.until is not None
 
     @property
     def context(self) -> bool:

@@ -23,8 +23,6 @@ _ROOM = 2  # times that a cell is longer than the piece: those near each other s
 _GUESSES = 6  # lines in other cells after which all are looked at: times in no order at all
 _LAST = 1 << 12  # bytes at a piece's end that are looked at for its last time
 _DIGITS = "0123456789"
-_ENDS = bytes.maketrans(b"\r\x0b\x0c\x1c\x1d\x1e", b"\n" * 6)
-_WIDE_ENDS = (b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
 _SHAPE = re.compile(rb"\n\[?(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)")
 _JSON_SHAPE = re.compile(rb'\n\{"asctime": "(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(?:[.,]\d+)?"')
 _HIDDEN = re.compile(rb"\\u00[67]")  # a letter of a JSON key, in disguise
@@ -56,7 +54,7 @@ def number_of(time: datetime.datetime) -> int:
 
 def text_span(data: bytes, end: int) -> Span:
     """A rough span of lines in text form: a newline, then whole lines up to `end`."""
-    data, end = _with_newlines(data, end)
+    data, end = lines.with_plain_ends(data, end)
     found = _elsewhere(frozenset()).search(data, 0, end)
     if found is None:
         return NEVER
@@ -78,14 +76,14 @@ def text_span(data: bytes, end: int) -> Span:
 
 def exact_text_span(data: bytes, end: int) -> Span:
     """The span of the same, ten times as slow."""
-    data, end = _with_newlines(data, end)
+    data, end = lines.with_plain_ends(data, end)
     times = _SHAPE.findall(data, 0, end)
     return _exact(times) if times else NEVER
 
 
 def json_span(data: bytes, end: int) -> Span:
     """The span of the same in JSON form; lines as the runtime writes them are looked at all at once."""
-    plain, plain_end = _with_newlines(data, end)
+    plain, plain_end = lines.with_plain_ends(data, end)
     plain = plain[:plain_end].rstrip(b"\n")
     times = _JSON_SHAPE.findall(plain)
     if times and _has_one_time_a_line(plain, len(times)):
@@ -93,18 +91,6 @@ def json_span(data: bytes, end: int) -> Span:
     text = data[1:end].decode("utf-8", errors="replace")
     found = [time for line in text.splitlines(keepends=True) if (time := lines.json_time(line))]
     return Span(number_of(min(found)), number_of(max(found))) if found else NEVER
-
-
-def _with_newlines(data: bytes, end: int) -> tuple[bytes, int]:
-    """The same with a newline at the end of each line: Python knows others, and so do the filters."""
-    if any(mark in data for mark in (b"\r", b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e")):
-        data = data.translate(_ENDS)
-    if not data.isascii():
-        data = data[:end]
-        for mark in _WIDE_ENDS:
-            data = data.replace(mark, b"\n")
-        end = len(data)
-    return data, end
 
 
 def _has_one_time_a_line(plain: bytes, count: int) -> bool:

@@ -38,9 +38,8 @@ class Chunks:
         self._exact_span_of = None if json else exact_text_span
         self._is_exact = bytearray()  # for each chunk
         self._ends, self._lows, self._highs = array("q"), array("q"), array("q")
-        self._looked = (
-            0  # bytes that were looked at; more than the last end within a line longer than a chunk
-        )
+        # Bytes that were looked at: more than the last end, within a line that is longer than a chunk.
+        self._looked = 0
         self._lock = Lock()
 
     def __len__(self) -> int:

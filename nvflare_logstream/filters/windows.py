@@ -15,7 +15,7 @@ import re2
 
 from nvflare_logstream import lines
 
-Spans = list[tuple[int, int]]  # of whole lines: where they begin and end in a block
+Ranges = list[tuple[int, int]]  # of whole lines: where they begin and end in a block
 _FIRST, _LAST = "0000-00-00 00:00:00", "9999-99-99 99:99:99"
 
 
@@ -31,16 +31,16 @@ class Windows:
     def __init__(self, entering: str, leaving: str, judge: Callable[[str], bool | None]):
         self._entering, self._leaving, self._judge = _Record(entering), _Record(leaving), judge
 
-    def within(self, data: bytes, spans: Spans, inside: bool) -> tuple[Spans, bool]:
+    def within(self, data: bytes, ranges: Ranges, inside: bool) -> tuple[Ranges, bool]:
         """What is kept of these stretches of a block, and whether the last line of them was.
 
         Args:
             data: valid UTF-8 in which only "\\n" ends a line.
-            spans: what of it counts.
+            ranges: what of it counts.
             inside: whether the line before was kept.
         """
-        kept: Spans = []
-        for begin, end in spans:
+        kept: Ranges = []
+        for begin, end in ranges:
             at = since = begin  # where to search; where the stretch that is kept began
             while (start := (self._leaving if inside else self._entering).find(data, at, end)) >= 0:
                 at = data.find(b"\n", start, end) + 1 or end

@@ -11,9 +11,11 @@ from typing import Any
 
 from nvflare_logstream import lines
 from nvflare_logstream.errors import LogNotFoundError
-from nvflare_logstream.filters.bounds import has_time, is_json
-from nvflare_logstream.filters.log import last_line_end
+from nvflare_logstream.filters.bounds import is_json
+from nvflare_logstream.filters.log import LogLines, last_line_end
+from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.filters.rules import Filters
+from nvflare_logstream.filters.timed_blocks import find_time
 from nvflare_logstream.server.job_logs import JobLogs
 from nvflare_logstream.streams import State, Stream, StreamKey
 from nvflare_logstream.wire.queries import (
@@ -71,7 +73,7 @@ class Followers:
         while True:
             began, changes = time.thread_time(), self._logs.changes(job_id)
             job = self._logs.job(job_id)
-            new = self._new_parts(places, filters_for, job)
+            new, there_is_more = self._new_parts(places, filters_for, job)
             parts |= new
             places |= {key: part.place for key, part in new.items()}
             mark, rest = _mark(job), 0.0
@@ -82,25 +84,28 @@ class Followers:
             # New lines of which the filters keep none are no reason to answer; `places` has where they end.
             if text or grown:
                 size += text + sum(len(line.text) for line in grown)
-                if push is None or not request.push or size > MAX_PART:  # the follower holds what it is sent
+                if push is None or not request.push or size >= MAX_PART:  # the follower holds what it is sent
                     break
                 if not push(Pushed(request.push, pushed, tuple(parts.values()), grown).encode()):
                     break
-                pushed, parts = pushed + 1, {}
-                rest = max(request.pace, min(_REST * (time.thread_time() - began), _LONGEST_REST))
+                pushed, parts, rest = pushed + 1, {}, request.pace
+            if text or grown or there_is_more:
+                rest = max(rest, min(_REST * (time.thread_time() - began), _LONGEST_REST))
             if not self._waiting.acquire(blocking=False):
                 busy = True
                 break
             try:
                 time.sleep(max(0.0, min(rest, deadline - time.monotonic())))
-                self._logs.wait_for_change(job_id, changes, max(0.0, deadline - time.monotonic()))
+                if not there_is_more:
+                    self._logs.wait_for_change(job_id, changes, max(0.0, deadline - time.monotonic()))
             finally:
                 self._waiting.release()
         return FollowReply(job, tuple(parts.values()), mark, busy, pushed)
 
     def _new_parts(
         self, places: dict[StreamKey, Place], filters_for: _FiltersFor, job: JobStreams
-    ) -> dict[StreamKey, FollowedPart]:
+    ) -> tuple[dict[StreamKey, FollowedPart], bool]:
+        """What has come in each log, and whether there is more than fits into one look."""
         streams = {stream.key: stream for stream in job.streams}
         grown: list[tuple[Stream, Place]] = []
         for key, place in places.items():
@@ -111,16 +116,25 @@ class Followers:
             # After a crash there may even be less, until it is sent again.
             if stream.end > place.reading.offset:
                 grown.append((stream, place))
-        parts, size, ends = {}, 0, time.monotonic() + _MOST_SECONDS
+        parts, size, ends, there_is_more = {}, 0, time.monotonic() + _MOST_SECONDS, False
         for number, (stream, place) in enumerate(grown):
             others = len(grown) - number  # each log gets its share of what one reply may hold and take
             most, seconds = (MAX_PART - size) // others, (ends - time.monotonic()) / others
-            if part := self._new_part(stream, place, filters_for(stream), most, seconds):
+            end = self._end(stream, place)
+            if end > place.reading.offset:
+                part = self._new_part(stream, place, filters_for(stream), end, most, seconds)
                 size += len(part.text)
                 parts[stream.key] = part
+                there_is_more |= part.place.reading.offset < end
             if size >= MAX_PART:
                 break
-        return parts
+        return parts, there_is_more
+
+    def _end(self, stream: Stream, place: Place) -> int:
+        """Where what can be given out ends: an unfinished line is not, while the log is written."""
+        if stream.state is not State.OPEN:
+            return stream.end
+        return last_line_end(self._logs.log_lines(stream), place.reading.offset)
 
     def _grown(
         self, places: dict[StreamKey, Place], job: JobStreams, told: dict[StreamKey, str]
@@ -143,25 +157,36 @@ class Followers:
         return tuple(grown)
 
     def _new_part(
-        self, stream: Stream, place: Place, filters: Filters, most: int, seconds: float
-    ) -> FollowedPart | None:
-        reading, log_lines = place.reading, self._logs.log_lines(stream)
-        end = last_line_end(log_lines, reading.offset) if stream.state is State.OPEN else stream.end
-        if end <= reading.offset:
-            return None
+        self, stream: Stream, place: Place, filters: Filters, end: int, most: int, seconds: float
+    ) -> FollowedPart:
+        reading, log_lines, began = place.reading, self._logs.log_lines(stream), time.monotonic()
         if not log_lines.read(0, min(reading.offset, _BLANK)).strip():
             # There was no line yet that could tell.
             reading = reading._replace(json=is_json(log_lines))
-        if not reading.timed and (filters.since or filters.until):
-            reading = reading._replace(timed=has_time(log_lines, reading))
+        if not reading.timed and filters.by_time:
+            reading, end = _looked_for_time(log_lines, reading, end, began + seconds / 2)
+        seconds -= time.monotonic() - began
         reading, text = reading._replace(end=end).part(log_lines, filters, most, seconds)
         return FollowedPart(place._replace(reading=reading), text)
 
 
+def _looked_for_time(log_lines: LogLines, reading: Reading, end: int, deadline: float) -> tuple[Reading, int]:
+    """The reading with what is known of times from its place on, and how far that counts.
+
+    A follower cannot wait until all that came is looked at: what has no time so far is given out.
+    """
+    if reading.offset < reading.end:  # an earlier part found no time up to there
+        return reading, min(end, reading.end)
+    looked, timed = find_time(
+        log_lines, reading.offset, end, reading.json, lambda: time.monotonic() >= deadline
+    )
+    return reading._replace(timed=timed), end if timed else looked
+
+
 def _by_clock(options: FilterOptions) -> _FiltersFor:
-    """The filters for a stream: where they have times, by its site's clock, else the same for all."""
-    for_clock, has_times = cache(options.for_site), options.since is not None or options.until is not None
-    return lambda stream: for_clock(stream.utc_offset, stream.skew) if has_times else for_clock(None)
+    """The filters for a stream: where times count, by its site's clock, else the same for all."""
+    for_clock, by_time = cache(options.for_site), options.for_site(None).by_time
+    return lambda stream: for_clock(stream.utc_offset, stream.skew) if by_time else for_clock(None)
 
 
 def _mark(job: JobStreams) -> str:

@@ -16,7 +16,6 @@ from typing import Any
 from nvflare_logstream.errors import StoreError
 from nvflare_logstream.filters.bounds import is_json, plan
 from nvflare_logstream.filters.log import LogLines, last_line_end
-from nvflare_logstream.filters.rendered import plan_rendered
 from nvflare_logstream.hashing import hash_range
 from nvflare_logstream.names import check_name
 from nvflare_logstream.server.answers import answered
@@ -100,20 +99,20 @@ class LogService:
     def _read_part(self, job_id: str, request: ReadRequest, seconds: float) -> ReadReply:
         stream = self._logs.stream(job_id, request.site, request.file)
         filters = request.filters.for_site(stream.utc_offset, stream.skew)
-        log_lines = self._logs.log_lines(stream, timed=bool(filters.since or filters.until))
+        log_lines = self._logs.log_lines(stream, timed=filters.by_time)
         rendered = self._logs.rendered_lines(stream) if request.as_text and is_json(log_lines) else None
         if request.whole_lines and stream.state is State.OPEN:
             log_lines.end = last_line_end(log_lines, 0)  # a follower comes back for the rest of the line
         if rendered:
             rendered.end, log_lines = log_lines.end, rendered
-        first = plan_rendered(rendered, filters) if rendered and not request.reading else None
-        reading = request.reading or first or plan(log_lines, filters)
+        began = time.monotonic()
+        reading = request.reading or plan(log_lines, filters, seconds / 2)
         if reading.end > stream.end:
             raise StoreError(
                 f"the server was restarted and has less of {stream.file} than before, "
                 f"until {stream.site} sends it again"
             )
-        reading, text = reading.part(log_lines, filters, MAX_PART, seconds)
+        reading, text = reading.part(log_lines, filters, MAX_PART, seconds - (time.monotonic() - began))
         return ReadReply(text, reading, log_lines.bytes_read)
 
     def _fetch(self, job_id: str, request: FetchRequest) -> FetchReply:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from nvflare_logstream import typed_time
 from nvflare_logstream.errors import ArgumentError, OlderPeerError, WireError
 from nvflare_logstream.filters.line_filter import MAX_BEFORE, LineState
-from nvflare_logstream.filters.reading import Reading
+from nvflare_logstream.filters.reading import STAGES, Reading
 from nvflare_logstream.filters.rules import MAX_CONTEXT, MAX_PATTERN, Filters
 from nvflare_logstream.wire.fields import Fields
 
@@ -150,9 +150,9 @@ def decode_reading(row: Fields) -> Reading:
         WireError: naming the field, its value and what is allowed.
     """
     end = row.number("end", _FAR)
-    counting = row.text("counting", default="")
-    if counting not in ("", "lines", "bytes"):
-        raise row.bad("counting", counting, 'one of "", "lines", "bytes"')
+    stage = row.text("stage", default="")
+    if stage not in STAGES:
+        raise row.bad("stage", stage, f"one of {', '.join(map(repr, STAGES))}")
     json, timed, since_applied, truncated = row.flags(_FLAGS)
     skip_lines, skip_bytes, start, counted, cut = row.numbers(_COUNTS, _FAR, default=0)
     state, start_state = row.map("state", default=None), row.map("start_state", default=None)
@@ -166,7 +166,7 @@ def decode_reading(row: Fields) -> Reading:
         skip_lines=skip_lines,
         skip_bytes=skip_bytes,
         state=None if state is None else _line_state(state),
-        counting=counting,
+        stage=stage,
         start=start,
         counted=counted,
         cut=cut,

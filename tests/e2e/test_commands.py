@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import threading
 import time
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ pytestmark = pytest.mark.timeout(240)
 
 SCRIPT = [["lines", 700, 0.0], ["rotate"], ["traceback"], ["warning", "the end"]]
 ABSENT = "site-9"
+README_COMMANDS = {"logs": 6, "status": 1, "export": 1, "verify": 2}
 
 
 def submit(lab: Lab) -> dict[str, Job]:
     """All jobs of these tests; most write until their test is reached."""
     until_go = ["lines_until", "go", 0.02]
-    readme = [["lines", 3, 0.05, "of training"], ["warning", "loss is not a number"], ["traceback"]]
+    readme = [["lines", 80, 0.01, "of training"], ["warning", "loss is not a number"], ["traceback"]]
     return {
         "commands": lab.submit("commands", SCRIPT, sites=[*SITES, "site-3", ABSENT], min_clients=3),
         "live": lab.submit("followed-live", [until_go, ["rotate"], ["warning", "the end"]]),
@@ -441,39 +443,43 @@ def test_64_followers_leave_the_server_able_to_answer_others(lab: Lab, jobs: dic
 
 
 def test_the_readmes_commands_print_what_it_shows(lab: Lab, jobs: dict[str, Job]) -> None:
-    """Numbers, times and ids apart; what goes to stderr may come at another place than on a terminal."""
+    """Numbers, times and ids apart; what goes to stderr may come at another place than on a terminal.
+
+    Whoever follows does so while the job runs, everything else comes after it, a check of the export last.
+    """
     job = jobs["readme"]
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     examples = re.findall(r"^\$ nvflare-logstream (.*)\n((?:(?!\$ |```).*\n)*)", readme, re.M)
-    of_jobs = [(command, shown) for command, shown in examples if command != "server"]
-    assert [shlex.split(command)[0] for command, _ in of_jobs] == [
-        "logs",
-        "logs",
-        "logs",
-        "status",
-        "export",
-        "verify",
-    ]
-    follow, *others = (
-        [job.id if word == "3f3212db" else word for word in shlex.split(command)] for command, _ in of_jobs
-    )
+    of_job = {command: shown for command, shown in examples if command not in ("server", "status")}
+    assert Counter(shlex.split(command)[0] for command in of_job) == README_COMMANDS
+    words = {command: shlex.split(command.replace("3f3212db", job.id)) for command in of_job}
     notices = lab.root / "readme.err"
     with notices.open("w") as err:
-        follower = lab.command(*follow, stderr=err)
+        first, *while_it_runs = (command for command in of_job if {"-f", "--follow"} & {*words[command]})
+        follower = lab.command(*words[first], stderr=err)
     wait_for(lambda: notices.read_text().count(": streaming\n") == 2, "the follower to begin", 180)
+    (last,) = (command for command in of_job if command == "verify ./last-night")
+    after = [command for command in of_job if command not in (first, *while_it_runs, last)]
+    runs = dict(zip(while_it_runs, lab.run_all(*map(words.get, while_it_runs)), strict=True))
     for site in ("site-1", "site-3"):
         job.signal(site)
-    followed = ended(follower)
-    followed.stderr = notices.read_text()
-    for (command, shown), run in zip(of_jobs, [followed, *lab.run_all(*others)], strict=True):
-        assert comparable(run.stdout + run.stderr) == comparable(shown), command
-        assert run.returncode == (1 if "✗" in shown else 0)
-    for command, shown in set(examples) - set(of_jobs):  # of all jobs, those of other tests too
-        assert labels(shown) <= labels(lab.run(*shlex.split(command)).stdout), command
+    runs[first] = ended(follower)
+    runs[first].stderr = notices.read_text()
+    runs |= zip(after, lab.run_all(*map(words.get, after)), strict=True)
+    runs[last] = lab.run(*words[last])
+    for command, shown in of_job.items():
+        assert comparable(runs[command].stdout + runs[command].stderr) == comparable(shown), command
+        assert runs[command].returncode == (1 if "✗" in shown or "(exit 1)" in shown else 0), command
+    server, listed = lab.run_all(["server"], ["status"])  # of all jobs, those of other tests too
+    shown = dict(examples)
+    assert labels(shown["server"]) <= labels(server.stdout)
+    rows = comparable(listed.stdout.replace(job.id[:8], "3f3212db"))
+    wanted = [row for row in comparable(shown["status"]) if "submitted" in row or "readme" in row]
+    assert len(wanted) == 2 and set(wanted) <= set(rows)
 
 
 def labels(text: str) -> set[str]:
-    """What the rows of `server` are about; whether all is well depends on the other tests."""
+    """What the rows are about; whether all is well depends on the other tests."""
     return {line.split()[0] for line in text.splitlines() if line.strip() and line[0] not in "✓✗─ "}
 
 

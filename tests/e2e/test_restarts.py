@@ -6,6 +6,7 @@ The jobs run side by side, so that each fault also strikes jobs it is not about.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 import zipfile
@@ -15,6 +16,7 @@ from subprocess import Popen
 
 import pytest
 
+from nvflare_logstream.cli.log_task import NOTICES
 from tests.ahead import Ahead
 
 from .lab import LOGS, SITES, Job, Lab, wait_for
@@ -159,6 +161,10 @@ def test_following_across_rotation_a_frozen_and_a_restarted_server(
     assert lab.federation.status(job.id) == "RUNNING"
     assert notices.splitlines()[-1].startswith("job: over: the server was restarted during the job"), notices
     assert code == 1, notices
+    ours = (
+        rf"({'|'.join([*FOLLOWED, 'server', 'job'])}): ({'|'.join(map(re.escape, NOTICES.values()))})(: .*)?"
+    )
+    assert not [notice for notice in notices.splitlines() if not re.fullmatch(ours, notice)]
 
 
 def test_server_killed_and_restarted(lab: Lab, jobs: dict[str, Job]) -> None:

@@ -218,6 +218,9 @@ def test_no_manifest_makes_a_command_fail_by_itself(fed, typed, data):
 
 
 def test_a_name_that_no_file_can_have_is_no_file(fed, typed):
+    for path in ("./gone", "/gone/export", "gone/"):
+        said = typed("verify", path)
+        assert said.code == 4 and f"{path} is no directory and no job's id" in said.err, said
     said = typed("verify", "x" * 5000)
     assert said.code == 1 and "JOB_NOT_FOUND" in said.err
 

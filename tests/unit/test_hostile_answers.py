@@ -97,12 +97,23 @@ def test_a_server_that_is_always_too_busy_to_hash_is_not_asked_for_ever():
     [
         [Reading(10, 100)],
         [Reading(10, 100), Reading(9, 100)],
-        [Reading(10, 100, counting="lines"), Reading(10, 100, counting="lines", counted=1)],
-        [Reading(10, 100), Reading(0, 100, counting="lines")],
-        [Reading(10, 100, counting="bytes"), Reading(0, 100, counting="lines")],
+        [Reading(10, 100, stage="lines"), Reading(10, 100, stage="lines", counted=1)],
+        [Reading(10, 100), Reading(0, 100, stage="lines")],
+        [Reading(10, 100, stage="bytes"), Reading(0, 100, stage="lines")],
+        [Reading(10, 100, stage="times"), Reading(10, 100, stage="times")],
+        [Reading(10, 100, stage="lines"), Reading(20, 100, stage="times")],
         [Reading(number, 2 * number) for number in range(1, MOST)],
     ],
-    ids=["stands still", "goes back", "counts for ever", "counts again", "counts otherwise", "runs away"],
+    ids=[
+        "stands still",
+        "goes back",
+        "counts for ever",
+        "counts again",
+        "counts otherwise",
+        "looks for ever",
+        "looks again",
+        "runs away",
+    ],
 )
 def test_a_reading_that_does_not_come_nearer_to_its_end_is_given_up(readings):
     def read(request: ReadRequest) -> ReadReply:
@@ -122,15 +133,17 @@ def test_a_reading_that_does_not_come_nearer_to_its_end_is_given_up(readings):
 def test_a_reading_that_counts_before_it_gives_text_out_is_none_of_these():
     readings = iter(
         [
-            Reading(50, 100, counting="lines"),
-            Reading(0, 100, counting="bytes"),
-            Reading(60, 100, counting="bytes"),
+            Reading(40, 100, stage="times"),
+            Reading(80, 100, stage="times"),
+            Reading(50, 100, stage="lines"),
+            Reading(0, 100, stage="bytes"),
+            Reading(60, 100, stage="bytes"),
             Reading(0, 100),
             Reading(100, 100),
         ]
     )
     port = HostilePort(streams=job(), read=lambda request: ReadReply("x\n", next(readings)))
-    assert port.client.read(ID, LogQuery(sites=("all",)))["site-1"].text == 5 * "x\n"
+    assert port.client.read(ID, LogQuery(sites=("all",)))["site-1"].text == 7 * "x\n"
 
 
 def test_a_server_that_takes_every_reader_back_and_drops_it_again_is_left():

@@ -299,7 +299,7 @@ def test_the_beginning_of_several_ids_is_answered_with_them():
 def test_a_beginning_of_no_id_is_not_found():
     with pytest.raises(RetrievalError, match="no job that you may see has the id abc") as caught:
         find(Jobs(ID), "abc")
-    assert caught.value.code == "JOB_NOT_FOUND"
+    assert caught.value.code == "JOB_NOT_FOUND" and "nvflare-logstream status" in caught.value.hint
 
 
 def test_latest_is_the_job_submitted_last_of_those_one_may_see():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nvflare_logstream.errors import ErrorCode, WireError
 from nvflare_logstream.filters.line_filter import LineState
-from nvflare_logstream.filters.reading import Reading
+from nvflare_logstream.filters.reading import STAGES, Reading
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 from nvflare_logstream.wire.queries import (
     DigestReply,
@@ -66,7 +66,7 @@ READINGS = st.builds(
     truncated=st.booleans(),
     skip_lines=OFFSETS,
     state=st.none() | STATES,
-    counting=st.sampled_from(["", "lines", "bytes"]),
+    stage=st.sampled_from(STAGES),
     counted=OFFSETS,
 )
 PLACES = st.builds(Place, NAMES, NAMES, READINGS)

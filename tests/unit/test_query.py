@@ -234,7 +234,7 @@ ODD = {"at": 0, "end": 5}
         ({"op": "read", **WHERE, "whole_lines": "yes"}, "whole_lines"),
         ({"op": "read", **WHERE, "reading": {"at": 99, "end": 5}}, "reading.at"),
         ({"op": "read", **WHERE, "reading": {"at": 0, "end": 1 << 63}}, "reading.end"),
-        ({"op": "read", **WHERE, "reading": {**ODD, "counting": "sheep"}}, "reading.counting"),
+        ({"op": "read", **WHERE, "reading": {**ODD, "stage": "sheep"}}, "reading.stage"),
         ({"op": "read", **WHERE, "reading": {**ODD, "state": {"before": 3}}}, "reading.state.before"),
         (
             {"op": "read", **WHERE, "reading": {**ODD, "state": {"before": ["\ud800"]}}},

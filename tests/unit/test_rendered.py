@@ -18,7 +18,7 @@ from nvflare_logstream.client.parts import read_parts
 from nvflare_logstream.client.port import read_reply
 from nvflare_logstream.client.query import LogQuery
 from nvflare_logstream.filters import log, reading
-from nvflare_logstream.server import service
+from nvflare_logstream.server import service, turns
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import Stream, StreamKey
 
@@ -87,15 +87,17 @@ def small_parts():
     st.none() | TIMES.filter(lambda time: "+" not in time),
     st.none() | st.integers(0, 9),
     st.none() | st.integers(0, 150),
+    st.sampled_from([0.0, 2.0]),
 )
 def test_bounds_of_a_json_log_in_text_are_those_of_the_runtimes_own_command(
-    memory_path_factory, text, since, tail, max_bytes
+    memory_path_factory, text, since, tail, max_bytes, turn
 ):
     wanted_since = _normalize_log_timestamp(since) if since else None
     shown = _render_log_json_as_text(text) if _looks_like_json_log(text) else text
     shown = shown.replace("\ud83d", "\ufffd")  # the runtime's command ends with an error there
     texts, _, truncated, applied = _apply_job_log_bounds({"s": shown}, tail, wanted_since, max_bytes)
-    with memory_path_factory() as root:
+    with memory_path_factory() as root, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(turns, "TURN_SECONDS", turn)
         server = Server(root, text.encode())
         found = server.text(since=since, tail=tail, max_bytes=max_bytes)
         server.store.close()

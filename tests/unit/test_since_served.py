@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 from itertools import islice
 
@@ -13,11 +14,12 @@ from nvflare_logstream.cli.output import Format
 from nvflare_logstream.cli.printers import Collector, EventPrinter
 from nvflare_logstream.client.client import LogClient
 from nvflare_logstream.client.query import LogQuery
-from nvflare_logstream.filters import apply_filters, window
+from nvflare_logstream.filters import apply_filters, timed_blocks
 from nvflare_logstream.server import job_logs, turns
 from nvflare_logstream.server.service import LogService
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import StreamKey
+from nvflare_logstream.wire.upload import Close
 from tests.unit.test_log_sources import ServicePort
 
 JOB = "job-1"
@@ -241,9 +243,53 @@ def test_the_api_tells_each_site_whose_log_has_no_times(mixed):
     }
 
 
+@pytest.fixture
+def followed(mixed, store):
+    """The same once their job is over, at a server that knows it."""
+    for site in ("site-1", "site-2"):
+        key = KEY._replace(site=site)
+        data = store.path(key).read_bytes()
+        store.close_stream(key, Close(None, len(data), hashlib.sha256(data).hexdigest(), 0, "exit code 0"))
+    service = LogService(store, 30.0, lambda job_id: "FINISHED:COMPLETED")
+    return LogClient(ServicePort(service), sleep=lambda seconds: None)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("bound", ["since", "until"])
+def test_a_follower_is_told_each_site_whose_log_has_no_times(followed, capsys, bound, merged):
+    task(followed, Format.TEXT, **{bound: "2026-04-28 10:30:00"}).follow(merged)
+    said = [text for text in capsys.readouterr().err.splitlines() if "has a time" in text]
+    assert said == [f"(no line of the log of site-2 has a time: --{bound} was not applied)"]
+
+
+def test_a_follower_is_told_in_an_event_which_bounds_were_not_applied(followed, capsys):
+    bounds = {"since": "2026-04-28 10:30:00", "until": "2026-04-29"}
+    task(followed, Format.JSONL, **bounds).follow()
+    events = [json.loads(event) for event in capsys.readouterr().out.splitlines()]
+    told = [(event["site"], event["text"]) for event in events if event["event"] == "not_applied"]
+    assert told == [("site-2", "since"), ("site-2", "until")]
+
+
+def test_a_follower_is_told_once_and_only_of_text_that_it_got(store):
+    service = LogService(store, 30.0, lambda job_id: "RUNNING")
+    client = LogClient(ServicePort(service), sleep=lambda seconds: None)
+    wanted = LogQuery(sites=("site-1",), since="2026-04-28 10:00:00")
+    events = (event for event in client.follow(JOB, wanted) if event.kind != "caught up")
+    for text, kinds in (
+        ("", ["joined"]),
+        ("no time\n", ["text", "not applied"]),
+        ("nor here\n", ["text"]),
+        (line(START), ["text"]),
+        ("its rest\n", ["text"]),
+    ):
+        append(store, text)
+        told = list(islice(events, len(kinds)))
+        assert [event.kind for event in told] == kinds and told[0].text == text
+
+
 def test_what_is_passed_over_takes_no_longer_than_a_turn(store, monkeypatch):
     """Without a line in the window nothing is given out, and yet each answer comes in time."""
-    monkeypatch.setattr(window, "_PASSED", 0.0)
+    monkeypatch.setattr(timed_blocks, "_PASSED", 0.0)
     monkeypatch.setattr(turns, "SHORT_SECONDS", 0.0)
     monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
     append(store, "".join(seconds(20_000)))

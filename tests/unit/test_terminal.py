@@ -274,6 +274,64 @@ def test_what_the_runtime_and_python_print_does_not_reach_the_terminal(command):
     assert done.stderr == "ours\nCode: JOB_NOT_FOUND (exit 1)\n"
 
 
+RESTARTED = (
+    dedent(NOISE)
+    + """
+from nvflare_logstream.client.client import LogClient
+from nvflare_logstream.errors import LostContactError
+from nvflare_logstream.filters.reading import Reading
+from nvflare_logstream.streams import State, Stream, StreamKey
+from nvflare_logstream.wire.queries import FollowReply, JobStreams, ReadReply, StreamsReply
+from tests.unit.hostile import ID, HostilePort
+
+class Port(HostilePort):
+    there, job_is_over, attempts = True, False, 0
+
+    def job(self):
+        state = State.CLOSED if self.job_is_over else State.OPEN
+        stream = Stream(StreamKey(ID, "site-1", "log.txt"), end=5, state=state, agreed=self.job_is_over)
+        return JobStreams(ID, "FINISHED:COMPLETED" if self.job_is_over else "RUNNING", (stream,), 0.0)
+
+    def ask(self, job_id, request, seconds):
+        noise()
+        if not self.there:
+            raise LostContactError(ErrorCode.CONNECTION_FAILED, "it was killed")
+        return super().ask(job_id, request, seconds)
+
+    def followed(self, request):
+        if self.job_is_over:
+            return FollowReply(self.job(), (), request.mark)
+        self.there = False
+        return self.ask(ID, request, 1.0)
+
+    def reconnect(self):
+        noise()
+        self.attempts += 1
+        self.there = self.job_is_over = self.attempts == 3
+
+port = Port()
+port.answers = {
+    "streams": lambda request: StreamsReply(port.job()),
+    "read": lambda request: ReadReply("line\\n", Reading(5, 5)),
+    "follow": port.followed,
+}
+Runtime.open_client = staticmethod(lambda *access: LogClient(port, sleep=noise))
+"""
+)
+
+
+def test_a_follow_over_a_restart_of_the_server_says_so_in_our_words_and_no_others():
+    done = in_a_process(RESTARTED, "logs", ID, "--site", "all", "-f")
+    assert (done.returncode, done.stdout) == (0, "site-1 line\n")
+    assert done.stderr.splitlines() == [
+        "site-1: streaming",
+        "job: no contact with the server, trying again: it was killed",
+        "job: in contact with the server again",
+        "site-1: ended: complete",
+        "job: over: FINISHED:COMPLETED",
+    ]
+
+
 def test_who_looks_for_a_bug_sees_all_of_it():
     done = in_a_process(NOISE, "status", ID, NVFLARE_LOGSTREAM_DEBUG="1")
     assert done.returncode == 1 and "ours" in done.stderr

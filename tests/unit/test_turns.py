@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from nvflare_logstream.client.parts import PATIENCE
-from nvflare_logstream.filters import reading
-from nvflare_logstream.filters.log import LogLines, TextLog
+from nvflare_logstream import lines
+from nvflare_logstream.client.parts import PATIENCE, read_parts
+from nvflare_logstream.client.query import LogQuery
+from nvflare_logstream.filters import apply_filters, reading
+from nvflare_logstream.filters.log import FileLog, LogLines, TextLog
 from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.filters.rules import Filters
-from nvflare_logstream.server import service, turns
+from nvflare_logstream.server import following, service, turns
+from nvflare_logstream.server.following import Followers
+from nvflare_logstream.server.job_logs import JobLogs
 from nvflare_logstream.server.turns import Turns
 from nvflare_logstream.store.store import LogStore
-from nvflare_logstream.streams import StreamKey
+from nvflare_logstream.streams import Stream, StreamKey
+from nvflare_logstream.wire.queries import FilterOptions, FollowRequest, Place
+from tests.unit.test_log_sources import ServicePort
 
+KEY = StreamKey("job-1", "site-1", "log.txt")
 TEXT = "".join(f"line {number}\n" for number in range(200_000))
 
 
@@ -114,14 +123,14 @@ def test_a_turn_that_fails_is_given_on():
 def test_a_part_ends_when_its_time_is_over_and_the_next_goes_on(monkeypatch, filters):
     """The clock goes on by a second with each look at it."""
     log, whole = LogLines(TextLog(TEXT)), LogLines(TextLog(TEXT))
-    counting = "lines" if filters.tail else ""
-    here = Reading(0, log.end, counting=counting)
+    stage = "lines" if filters.tail else ""
+    here = Reading(0, log.end, stage=stage)
     expected = ""
     while not here.done:
         here, text = here.part(whole, filters, 1 << 30)
         expected += text
     monkeypatch.setattr(reading, "monotonic", count().__next__)
-    here, texts, places = Reading(0, log.end, counting=counting), [], []
+    here, texts, places = Reading(0, log.end, stage=stage), [], []
     while not here.done:
         here, text = here.part(log, filters, 1 << 30, seconds=2)
         texts.append(text)
@@ -133,10 +142,9 @@ def test_a_part_ends_when_its_time_is_over_and_the_next_goes_on(monkeypatch, fil
 
 
 def test_the_service_gives_each_piece_its_turn(memory_path: Path, monkeypatch):
-    key = StreamKey("job-1", "site-1", "log.txt")
     store = LogStore(memory_path)
-    store.open(key)
-    store.append(key, 0, TEXT.encode(), b"cursor")
+    store.open(KEY)
+    store.append(KEY, 0, TEXT.encode(), b"cursor")
     answer = service.LogService(store, 30.0).answer
     monkeypatch.setattr(reading, "monotonic", count().__next__)
     given: list[bool] = []
@@ -149,3 +157,90 @@ def test_the_service_gives_each_piece_its_turn(memory_path: Path, monkeypatch):
     assert len(replies) > 3 and "".join(reply["text"] for reply in replies) == "line 49999\n"
     assert given == [False] + [True] * (len(replies) - 1), "what is quick waits for nobody"
     store.close()
+
+
+RECORDS = "".join(
+    json.dumps({"level": "INFO", "message": f"step {number}"}) + "\n" for number in range(50_000)
+)
+ODD_ENDS = "".join(f"step {number}\r{number}\x0b\u2028\n" for number in range(110_000))
+BOUNDS = [
+    {"since": "2026-04-28 10:00:00"},
+    {"until": "2026-04-28 10:00:00", "tail": 5},
+    {"since": "2026-04-28 10:00:00", "max_bytes": 3_000, "grep": "step 4"},
+    {"tail": 49_000},
+    {"max_bytes": 1_200_000},
+    {"tail": 45_000, "max_bytes": 600_000},
+]
+
+
+@pytest.mark.parametrize("bounds", BOUNDS, ids=" ".join)
+@pytest.mark.parametrize("kind", ["text", "odd ends", "json", "json as text"])
+def test_no_part_looks_at_much_more_than_it_has_time_for(memory_path: Path, monkeypatch, kind, bounds):
+    """The look for a first time and for the last lines too: where there is no time, it goes through all."""
+    text = {"text": TEXT[: len(RECORDS)], "odd ends": ODD_ENDS}.get(kind, RECORDS)
+    shown = lines.json_as_text(text) if kind == "json as text" else text
+    store = LogStore(memory_path)
+    store.append(KEY, store.open(KEY).end, text.encode(), b"cursor")
+    for name in ("SHORT_SECONDS", "TURN_SECONDS"):
+        monkeypatch.setattr(turns, name, 0.0)
+    port = ServicePort(service.LogService(store, 30.0))
+    if kind == "json as text":  # patterns are looked for in the records
+        bounds = {name: bound for name, bound in bounds.items() if name != "grep"}
+    query = LogQuery(("site-1",), **bounds)
+    parts = list(read_parts(port, KEY.job_id, Stream(KEY), query, False, None, kind == "json as text"))
+    wanted = apply_filters(shown, **bounds)
+    assert "".join(part.text for part in parts) == wanted.text
+    assert (parts[-1].truncated, parts[-1].since_applied) == (wanted.truncated, False)
+    assert max(part.read for part in parts) < store.info(KEY).end / 4
+    store.close()
+
+
+@pytest.fixture
+def backlog(memory_path: Path, monkeypatch):
+    """What came in a log without times while nobody followed it, and a server whose looks take no time."""
+    store = LogStore(memory_path)
+    store.append(KEY, store.open(KEY).end, RECORDS.encode(), b"cursor")
+    monkeypatch.setattr(following, "_MOST_SECONDS", 0.0)
+    monkeypatch.setattr(following, "_REST", 0)
+    logs = JobLogs(store, 30.0, lambda job_id: "RUNNING", lambda: 0.0)
+    yield logs, FilterOptions(since="2026-04-28 10:00:00")
+    store.close()
+
+
+def test_a_follower_gets_what_came_before_all_of_it_was_looked_at_for_times(backlog, monkeypatch):
+    (logs, filters), reads, texts = backlog, list[int](), list[str]()
+    read = FileLog.read
+    monkeypatch.setattr(FileLog, "read", lambda log, at, most: reads.append(most) or read(log, at, most))
+    followers, place, costs = Followers(logs), Place("site-1", "log.txt", Reading(0, 0, json=True)), []
+    while place.reading.offset < len(RECORDS):
+        reads.clear()
+        part = followers.answer(KEY.job_id, FollowRequest((place,), filters)).parts[0]
+        place = part.place
+        texts.append(part.text)
+        costs.append(sum(reads))
+    assert "".join(texts) == RECORDS and not place.reading.timed
+    assert max(costs) < len(RECORDS) / 3 and sum(costs) < 9 * len(RECORDS)
+
+
+class WaitsError(Exception):
+    """Raised where a follower would be kept waiting."""
+
+
+@pytest.mark.parametrize("grep", [None, "step 4999"])
+def test_a_follower_does_not_wait_while_there_is_more(backlog, monkeypatch, grep):
+    (logs, filters), texts = backlog, list[str]()
+
+    def push(message) -> bool:
+        texts.extend(part["text"] for part in message["parts"])
+        return True
+
+    def wait_for_change(job_id: str, seen: int, seconds: float) -> None:
+        raise WaitsError
+
+    monkeypatch.setattr(following, "MAX_PART", 1 << 30)
+    monkeypatch.setattr(logs, "wait_for_change", wait_for_change)
+    place, mark = Place("site-1", "log.txt", Reading(0, 0, json=True)), following._mark(logs.job(KEY.job_id))
+    request = FollowRequest((place,), replace(filters, grep=grep), 9.0, mark, push="p")
+    with pytest.raises(WaitsError):
+        Followers(logs).answer(KEY.job_id, request, push)
+    assert "".join(texts) == apply_filters(RECORDS, grep=grep).text

@@ -8,20 +8,21 @@ all of the log, in whatever order its times are.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic
 
+from nvflare_logstream import lines
 from nvflare_logstream.filters.block_filter import BlockFilter
 from nvflare_logstream.filters.log import LogLines
 from nvflare_logstream.filters.rules import Filters
-from nvflare_logstream.filters.spans import ALWAYS, Span, number_of
+from nvflare_logstream.filters.spans import ALWAYS, NEVER, Span, number_of
 
 _RUN = 1 << 22  # bytes that are read as one part of the log
 _PASSED = 0.1  # seconds in which stretches are passed over before somebody is told how far it is
 _SECOND = datetime.timedelta(seconds=1)
 
 
-def blocks(
+def timed_blocks(
     log: LogLines, start: int, end: int, json: bool, filters: Filters, block_filter: BlockFilter
 ) -> Iterator[tuple[int, bytes]]:
     """As `LogLines.blocks`, without what cannot be in the window of `since` and `until`.
@@ -47,6 +48,34 @@ def blocks(
             stop = min(stretch.end, end)
         yield from log.blocks(offset, stop)
         offset, tell = stop, monotonic() + _PASSED
+
+
+def find_time(
+    log: LogLines, start: int, end: int, json: bool, is_over: Callable[[], bool]
+) -> tuple[int, bool]:
+    """Look for a line with a time: how far it was looked, and whether there is one.
+
+    Args:
+        log: the log.
+        start: a line's start.
+        end: where to end.
+        json: read the lines as records in JSON form.
+        is_over: whether to end earlier; at least one block is looked at.
+    """
+    time_of = lines.json_time if json else lines.text_time
+    offset = start
+    while offset < end:
+        stretch = log.stretch(offset, json)
+        stop = min(stretch.end, end)
+        for looked, block in log.forward(offset, stop) if stretch.span != NEVER else ():
+            if any(map(time_of, block)):
+                return looked, True
+            if is_over():
+                return looked, False
+        offset = stop
+        if is_over():
+            break
+    return offset, False
 
 
 def _window(filters: Filters) -> Span:
