@@ -6,17 +6,27 @@ import hashlib
 import itertools
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from nvflare_logstream.errors import StoreError
 from nvflare_logstream.hashing import hash_range
-from nvflare_logstream.streams import State, Stream
+from nvflare_logstream.streams import State, Stream, StreamKey
 
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW  # a link in the store is not ours
 _numbers = itertools.count(1)
 _MOST_LIVES = 100  # of the server, in which bytes of one stream came; after more nobody knows what came
+
+
+@contextmanager
+def as_store_error(key: StreamKey) -> Iterator[None]:
+    """Raise what the disk refuses to a stream as a `StoreError`, which names the stream."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot keep {key}: {error}") from error
 
 
 class StreamFile:

@@ -11,15 +11,15 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from nvflare_logstream.errors import CommitError, StoreError
+from nvflare_logstream.errors import CommitError
 from nvflare_logstream.names import check_name
 from nvflare_logstream.store.appending import Appending
 from nvflare_logstream.store.changes import Changes
 from nvflare_logstream.store.closing import Closing
+from nvflare_logstream.store.file import as_store_error
 from nvflare_logstream.store.index import INDEX_FILE
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.quotas import FreeSpace, Quotas, Usage
@@ -31,14 +31,6 @@ from nvflare_logstream.wire.upload import Close
 __all__ = ["INDEX_FILE", "LogStore", "Quotas"]
 
 _DEFAULT_QUOTAS = Quotas()
-
-
-@contextmanager
-def _as_store_error(key: StreamKey) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"cannot keep {key}: {error}") from error
 
 
 class LogStore:
@@ -105,7 +97,7 @@ class LogStore:
             QuotaError: if it is new, and its site has too many in this job.
             StoreError: if the disk does not take it.
         """
-        with self._loaded.lock, _as_store_error(key):
+        with self._loaded.lock, as_store_error(key):
             file = self._loaded.load(key)
             was_unreadable = file.record.reason.startswith(UNREADABLE)
             if file.record.state is State.REFUSED or (was_unreadable and readable):
@@ -130,7 +122,7 @@ class LogStore:
 
         A new loss, which is sent only once, is committed; without `commit` by the caller, before it answers.
         """
-        with _as_store_error(key):
+        with as_store_error(key):
             end, is_new, has_losses = self._appending.append(key, offset, data, cursor, losses, may_reopen)
         if is_new:
             self.wake_readers(key.job_id)
@@ -142,24 +134,24 @@ class LogStore:
         """Close a stream: compare the bytes on disk with the site's.
 
         A copy that differs is begun again, once, if the site still has every byte of it. Readers see a close
-        once it is on disk itself; without `commit` the caller commits, and wakes them.
+        when it is on disk; without `commit` the caller commits, and wakes them.
 
         Raises:
             GapError: if the site has to send more before it closes.
             QuotaError: if it is new, and its site has too many in this job.
             StoreError: if the stored copy cannot be read.
         """
-        with _as_store_error(key):
+        with as_store_error(key):
             stream = self._closing.close(key, close)
-        if commit:
-            self.commit(key)
-            self.wake_readers(key.job_id)
-            return self.info(key) or stream
-        return stream
+        if not commit:
+            return stream
+        self.commit(key)
+        self.wake_readers(key.job_id)
+        return self.info(key) or stream
 
     def unreadable(self, key: StreamKey, since: float, why: str, outcome: str | None = None) -> Stream:
         """Record that the site cannot read a log now, or can again; see `Appending.unreadable`."""
-        with _as_store_error(key):
+        with as_store_error(key):
             stream = self._appending.unreadable(key, since, why, outcome)
         self.wake_readers(key.job_id)
         return stream
@@ -172,7 +164,7 @@ class LogStore:
             QuotaError: if it is new, and its site has too many in this job.
             StoreError: if the disk does not take it.
         """
-        with _as_store_error(key):
+        with as_store_error(key):
             self._loaded.refuse(key, reason)
         self.wake_readers(key.job_id)
         if commit:
