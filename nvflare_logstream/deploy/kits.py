@@ -65,6 +65,11 @@ class Place:
     resources: Path | None = None
 
     @property
+    def title(self) -> str:
+        """Its name for people, with its role where the name does not say it."""
+        return self.name if self.name == self.role else f"{self.name} ({self.role})"
+
+    @property
     def startup(self) -> Path:
         """The directory of the keys and start scripts."""
         return self.root / "startup"
