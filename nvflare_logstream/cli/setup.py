@@ -28,7 +28,7 @@ EXAMPLES = (
 DirectoriesArgument = Annotated[
     list[Path],
     typer.Argument(
-        metavar="DIR...",
+        metavar="DIR",
         help="A start-up kit, the workspace of a site or the server, or a provisioned prod_NN or a POC "
         "workspace with all of them.",
     ),
