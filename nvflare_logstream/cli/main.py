@@ -30,6 +30,7 @@ _COMMANDS = (
     "verify",
     "repair",
     "server",
+    "setup",
     "demo",
     "completion",
 )  # each a function in the module of its name

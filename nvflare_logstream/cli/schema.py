@@ -58,7 +58,9 @@ def _argument(parameter: inspect.Parameter) -> dict[str, Any]:
         entry["negations"] = negations
     if get_origin(kinds[0]) is list:
         entry["repeatable"] = True  # one value each time: `nargs` is for several values of one option
-    if not names and not required:
+    if not names and get_origin(kind) is list:
+        entry["nargs"] = "+" if required else "*"
+    elif not names and not required:
         entry["nargs"] = "?"
     return entry
 
