@@ -1,0 +1,103 @@
+"""The runtime's own log streamers, for as long as the server has no receiver of ours: nobody is to have less
+than before this package was installed at a site.
+
+They are used as they are, and they send only where the site's policy lets logs out.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_constant import FLContextKey, WorkspaceConstants
+from nvflare.private.event import fire_event
+
+from nvflare_logstream.flare import runtime
+from nvflare_logstream.flare.site_policy import may_logs_leave
+
+_logger = logging.getLogger(__name__)
+
+
+class JobFallback:
+    """The runtime's own streamers in a job's process, one for each file.
+
+    They are started by whoever finds that there is no receiver. When that is does not matter: they read a log
+    from its beginning.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._engine: Any = None
+        self._streamers: dict[str, Any] = {}  # by file; None until it is started
+        self._is_needed = self._is_ending = False
+
+    def prepare(self, engine: Any, files: Iterable[str]) -> None:
+        """Name the files that are to be sent; called at the start of the run."""
+        with self._lock:
+            self._engine = engine
+            self._streamers.update({file: None for file in files if file not in self._streamers})
+            if self._is_needed:
+                self._start()
+
+    def receiver_found(self, is_there: bool) -> None:
+        """Whether the server has a receiver of ours; without one, start."""
+        with self._lock:
+            if not is_there and not self._is_needed:
+                self._is_needed = True
+                self._start()
+
+    def about_to_end(self) -> None:
+        """The run is about to end: send what is there, and no more."""
+        with self._lock:
+            self._is_ending = True
+            self._fire(EventType.ABOUT_TO_END_RUN, self._streamers.values())
+
+    def end(self) -> bool:
+        """Wait until they have sent it, as the runtime does; returns whether they were needed."""
+        self.about_to_end()
+        with self._lock:
+            streamers, self._streamers = list(self._streamers.values()), {}
+        self._fire(EventType.END_RUN, streamers)
+        return self._is_needed
+
+    def _start(self) -> None:
+        new = [file for file, streamer in self._streamers.items() if streamer is None]
+        made = {file: runtime.stock_job_streamer(file) for file in new}
+        started = {file: streamer for file, streamer in made.items() if streamer is not None}
+        if not new:
+            return
+        if not started:
+            _logger.warning("the server has no log receiver of nvflare_logstream; logs wait until it has one")
+            return
+        text = "the server has no log receiver of nvflare_logstream; the runtime's own streamer sends %s"
+        _logger.warning(f"{text} to it: not checked, and without the last lines", ", ".join(started))
+        runtime.bound_stock_streamers(may_logs_leave)
+        self._streamers.update(started)
+        self._fire(EventType.START_RUN, started.values())
+        if self._is_ending:
+            self._fire(EventType.ABOUT_TO_END_RUN, started.values())
+
+    def _fire(self, event: str, streamers: Iterable[Any]) -> None:
+        """Hand an event on, in a context of its own: that of another event may be used again."""
+        streamers = [streamer for streamer in streamers if streamer is not None]
+        if streamers:
+            with self._engine.new_context() as fl_ctx:
+                fire_event(event, streamers, fl_ctx)
+
+
+def send_error_log(engine: Any, job_id: str, files: Iterable[str]) -> None:
+    """Have the runtime's own component send a job's error log, if it is one of the site's `files`.
+
+    It does so from a client's parent process when a job is over: nobody else sends that of a job which died
+    before its run began.
+    """
+    file = WorkspaceConstants.ERROR_LOG_FILE_NAME
+    streamer = runtime.stock_site_streamer(file) if file in files else None
+    if streamer is None:
+        return
+    with engine.new_context() as fl_ctx:
+        fl_ctx.set_prop(FLContextKey.CURRENT_JOB_ID, job_id, private=True, sticky=False)
+        fire_event(EventType.JOB_COMPLETED, [streamer], fl_ctx)
