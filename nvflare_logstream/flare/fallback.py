@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nvflare.apis.event_type import EventType
@@ -32,36 +32,37 @@ class JobFallback:
         self._lock = threading.Lock()
         self._engine: Any = None
         self._streamers: dict[str, Any] = {}  # by file; None until it is started
-        self._is_needed = self._is_ending = False
+        self._is_absent = self._is_ending = False
 
     def prepare(self, engine: Any, files: Iterable[str]) -> None:
         """Name the files that are to be sent; called at the start of the run."""
         with self._lock:
             self._engine = engine
             self._streamers.update({file: None for file in files if file not in self._streamers})
-            if self._is_needed:
+            if self._is_absent:
                 self._start()
 
     def receiver_found(self, is_there: bool) -> None:
-        """Whether the server has a receiver of ours; without one, start."""
+        """Whether the server has a receiver of ours; without one, start what was not started yet."""
         with self._lock:
-            if not is_there and not self._is_needed:
-                self._is_needed = True
+            self._is_absent = not is_there
+            if self._is_absent:
                 self._start()
 
     def about_to_end(self) -> None:
         """The run is about to end: send what is there, and no more."""
         with self._lock:
-            self._is_ending = True
-            self._fire(EventType.ABOUT_TO_END_RUN, self._streamers.values())
+            if not self._is_ending:
+                self._is_ending = True
+                self._fire(EventType.ABOUT_TO_END_RUN, self._streamers.values())
 
     def end(self) -> bool:
-        """Wait until they have sent it, as the runtime does; returns whether they were needed."""
+        """Wait until they have sent it, as the runtime does; returns whether there is still no receiver."""
         self.about_to_end()
         with self._lock:
             streamers, self._streamers = list(self._streamers.values()), {}
         self._fire(EventType.END_RUN, streamers)
-        return self._is_needed
+        return self._is_absent
 
     def _start(self) -> None:
         new = [file for file, streamer in self._streamers.items() if streamer is None]
@@ -81,11 +82,9 @@ class JobFallback:
             self._fire(EventType.ABOUT_TO_END_RUN, started.values())
 
     def _fire(self, event: str, streamers: Iterable[Any]) -> None:
-        """Hand an event on, in a context of its own: that of another event may be used again."""
-        streamers = [streamer for streamer in streamers if streamer is not None]
-        if streamers:
-            with self._engine.new_context() as fl_ctx:
-                fire_event(event, streamers, fl_ctx)
+        there = [streamer for streamer in streamers if streamer is not None]
+        if there:
+            _fire(event, there, self._engine)
 
 
 def send_error_log(engine: Any, job_id: str, files: Iterable[str]) -> None:
@@ -96,8 +95,16 @@ def send_error_log(engine: Any, job_id: str, files: Iterable[str]) -> None:
     """
     file = WorkspaceConstants.ERROR_LOG_FILE_NAME
     streamer = runtime.stock_site_streamer(file) if file in files else None
-    if streamer is None:
-        return
-    with engine.new_context() as fl_ctx:
-        fl_ctx.set_prop(FLContextKey.CURRENT_JOB_ID, job_id, private=True, sticky=False)
-        fire_event(EventType.JOB_COMPLETED, [streamer], fl_ctx)
+    if streamer is not None:
+        _fire(EventType.JOB_COMPLETED, [streamer], engine, {FLContextKey.CURRENT_JOB_ID: job_id})
+
+
+def _fire(event: str, streamers: list[Any], engine: Any, props: Mapping[str, Any] | None = None) -> None:
+    """Hand an event on, in a context of its own: that of another event may be used again."""
+    try:
+        with engine.new_context() as fl_ctx:
+            for name, value in (props or {}).items():
+                fl_ctx.set_prop(name, value, private=True, sticky=False)
+            fire_event(event, streamers, fl_ctx)
+    except Exception as error:  # the runtime may be stopping; whatever it raises, the job goes on
+        _logger.warning("the runtime's own streamer was not told of %s: %s", event, error)

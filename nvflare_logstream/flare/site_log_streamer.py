@@ -95,8 +95,8 @@ class SiteLogStreamer(Widget):
             self.log_info(fl_ctx, f"job logs stay at this site: {policy.logs.reason}")
             return
         sender, job_ids = self._own_sender(fl_ctx), earlier_jobs(workspace)
-        asked = threading.Thread(target=self._ask, name="nvflare_logstream_ask", daemon=True)
-        asked.start()
+        with suppress(RuntimeError):  # no thread is left: it is learned from the first request
+            threading.Thread(target=self._ask, name="nvflare_logstream_ask", daemon=True).start()
         if job_ids:
             arguments = (sender, workspace, job_ids, shared.site_entries.log_files)
             name = "nvflare_logstream_restart"
@@ -124,6 +124,9 @@ class SiteLogStreamer(Widget):
         self.log_warning(
             fl_ctx, f"job {job_id}: no streamer put into its config ({problem}); following its logs from here"
         )
+        if self._link and self._link.has_receiver is False:
+            with suppress(LogStreamError):  # where the config cannot be read, the runtime's own cannot go in
+                JobConfig(Path(workspace.get_app_config_dir(job_id))).put_stock(shared.site_entries.log_files)
         try:
             sender, directory = self._own_sender(fl_ctx), Path(workspace.get_log_root(job_id))
         except _NOTHING_LEFT as error:
@@ -179,7 +182,7 @@ class SiteLogStreamer(Widget):
         for job_id, outcome in over.items():
             directory, files = Path(workspace.get_log_root(job_id)), shared.site_entries.log_files
             sender.finish(job_id, directory, files, outcome)
-            if self._link and not self._link.has_receiver:
+            if self._link and self._link.has_receiver is False:
                 send_error_log(fl_ctx.get_engine(), job_id, files)
 
     def _own_sender(self, fl_ctx: FLContext) -> Sender:

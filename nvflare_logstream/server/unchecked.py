@@ -127,7 +127,7 @@ class UncheckedReceiver:
         """The streamer says that it sends no more, after its last part or without one."""
         upload = self._uploads.get((peer.site, upload_id))
         if upload is not None and upload.peer == peer:
-            self._end((peer.site, upload_id), upload, "broken off by the site")
+            self._end((peer.site, upload_id), upload, "broken off: the site gave it up")
 
     def job_over(self, job_id: str) -> None:
         """The processes of a job have ended: they send no more."""
