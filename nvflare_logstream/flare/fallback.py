@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import logging
 import threading
+import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nvflare.apis.event_type import EventType
-from nvflare.apis.fl_constant import FLContextKey, WorkspaceConstants
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode, WorkspaceConstants
+from nvflare.apis.shareable import Shareable
 from nvflare.private.event import fire_event
 
 from nvflare_logstream.flare import runtime
 from nvflare_logstream.flare.site_policy import may_logs_leave
 
+_ASK_SECONDS = 5.0  # that the server has to answer whether it takes what the runtime's own streamers send
 _logger = logging.getLogger(__name__)
 
 
@@ -33,6 +36,7 @@ class JobFallback:
         self._engine: Any = None
         self._streamers: dict[str, Any] = {}  # by file; None until it is started
         self._is_absent = self._is_ending = False
+        self._is_received = False  # whether the server has the runtime's own receiver
 
     def prepare(self, engine: Any, files: Iterable[str]) -> None:
         """Name the files that are to be sent; called at the start of the run."""
@@ -44,8 +48,9 @@ class JobFallback:
 
     def receiver_found(self, is_there: bool) -> None:
         """Whether the server has a receiver of ours; without one, start what was not started yet."""
+        is_received = not is_there and self._ask()  # without the lock: no event of the job waits for it
         with self._lock:
-            self._is_absent = not is_there
+            self._is_absent, self._is_received = not is_there, is_received
             if self._is_absent:
                 self._start()
 
@@ -66,10 +71,10 @@ class JobFallback:
 
     def _start(self) -> None:
         new = [file for file, streamer in self._streamers.items() if streamer is None]
-        made = {file: runtime.stock_job_streamer(file) for file in new}
-        started = {file: streamer for file, streamer in made.items() if streamer is not None}
         if not new:
             return
+        made = {file: runtime.stock_job_streamer(file) for file in new if self._is_received}
+        started = {file: streamer for file, streamer in made.items() if streamer is not None}
         if not started:
             _logger.warning("the server has no log receiver of nvflare_logstream; logs wait until it has one")
             return
@@ -81,10 +86,43 @@ class JobFallback:
         if self._is_ending:
             self._fire(EventType.ABOUT_TO_END_RUN, started.values())
 
+    def _ask(self) -> bool:
+        try:
+            return stock_receives(self._engine)
+        except Exception as error:  # the runtime may be stopping
+            _logger.warning("the server cannot be asked for the runtime's own log receiver: %s", error)
+            return False
+
     def _fire(self, event: str, streamers: Iterable[Any]) -> None:
         there = [streamer for streamer in streamers if streamer is not None]
         if there:
             _fire(event, there, self._engine)
+
+
+def stock_receives(engine: Any) -> bool:
+    """Whether the server's parent process takes what the runtime's own streamers send; yes if it is slow.
+
+    A job's process asks it, with an error log that has no bytes: of that the runtime's own receiver keeps
+    nothing. A streamer that nobody listens to would leave errors in the job's log.
+    """
+    names = runtime.stock_names()
+    if names is None:
+        return False
+    part = Shareable()
+    for header, value in (
+        (names.channel, names.log_channel),
+        (names.topic, names.log_topic),
+        (names.upload_id, str(uuid.uuid4())),
+        (names.number, 0),
+        (names.context, {names.file: WorkspaceConstants.ERROR_LOG_FILE_NAME}),
+    ):
+        part.set_header(header, value)
+    part.update({names.data: None, names.size: 0, names.eof: True})
+    with engine.new_context() as fl_ctx:
+        replies = engine.send_aux_request(
+            ["server_parent"], names.part_topic, part, _ASK_SECONDS, fl_ctx, optional=True
+        )
+    return all(reply.get_return_code() != ReturnCode.EXECUTION_EXCEPTION for reply in replies.values())
 
 
 def send_error_log(engine: Any, job_id: str, files: Iterable[str]) -> None:

@@ -101,7 +101,7 @@ class StockNames(NamedTuple):
         channel, topic, upload_id, number, context: headers of a part; `context` is in the first only.
         log_channel, log_topic: values of the first two in a part of a log.
         job_id, file: fields of the context.
-        data, eof: fields of a part.
+        data, size, eof: fields of a part.
     """
 
     part_topic: str
@@ -116,6 +116,7 @@ class StockNames(NamedTuple):
     job_id: str
     file: str
     data: str
+    size: str
     eof: str
 
 
@@ -124,7 +125,7 @@ def stock_names() -> StockNames | None:
     try:
         from nvflare.apis.fl_constant import StreamCtxKey
         from nvflare.app_common.logging.constants import LIVE_LOG_TOPIC, Channels
-        from nvflare.app_common.streamers.streamer_base import KEY_DATA, KEY_EOF, KEY_FILE_NAME
+        from nvflare.app_common.streamers import streamer_base as base
         from nvflare.private.stream_runner import TOPIC_STREAM_ABORT, TOPIC_STREAM_REQUEST, HeaderKey
     except ImportError:
         return None
@@ -139,9 +140,10 @@ def stock_names() -> StockNames | None:
         log_channel=Channels.LOG_STREAMING_CHANNEL,
         log_topic=LIVE_LOG_TOPIC,
         job_id=StreamCtxKey.JOB_ID,
-        file=KEY_FILE_NAME,
-        data=KEY_DATA,
-        eof=KEY_EOF,
+        file=base.KEY_FILE_NAME,
+        data=base.KEY_DATA,
+        size=base.KEY_DATA_SIZE,
+        eof=base.KEY_EOF,
     )
 
 

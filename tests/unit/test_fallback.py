@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.widgets.widget import Widget
 
 from nvflare_logstream import JobLogStreamer
-from nvflare_logstream.flare import cell_channel, runtime
+from nvflare_logstream.flare import cell_channel, fallback, runtime
 from nvflare_logstream.streams import Verdict
 from tests.unit.conftest import wait_for
 from tests.unit.fake_runtime import context
@@ -38,7 +39,7 @@ class Stock(Widget):
 @pytest.fixture
 def stock(monkeypatch):
     """The runtime's own components that were made, of a job's process and of a site's parent process."""
-    made = SimpleNamespace(job=[], site=[])
+    made = SimpleNamespace(job=[], site=[], receives=True)
 
     def maker(components):
         def make(file):
@@ -47,6 +48,7 @@ def stock(monkeypatch):
 
         return make
 
+    monkeypatch.setattr(fallback, "stock_receives", lambda engine: made.receives)
     monkeypatch.setattr(runtime, "stock_job_streamer", maker(made.job))
     monkeypatch.setattr(runtime, "stock_site_streamer", maker(made.site))
     return made
@@ -152,12 +154,33 @@ def test_a_run_that_ends_before_the_server_is_known_to_have_none_sends_what_is_t
     assert [component.events[-1] for component in stock.job] == [RUN[-1]] * 2
 
 
-def test_a_runtime_without_streamers_waits_for_a_receiver_and_says_so(federation, monkeypatch, caplog):
-    monkeypatch.setattr(runtime, "stock_job_streamer", lambda file: None)
+@pytest.mark.parametrize("lacks", ["streamers", "receiver"])
+def test_without_the_runtimes_own_the_logs_wait_and_that_is_said(
+    federation, stock, monkeypatch, caplog, lacks
+):
+    if lacks == "streamers":
+        monkeypatch.setattr(runtime, "stock_job_streamer", lambda file: None)
+    stock.receives = lacks != "receiver"
     answer_without_receiver(federation)
     streamer, engine = start_job(federation)
     wait_for(lambda: "logs wait until it has one" in caplog.text)
     end_job(streamer, engine)
+    assert not stock.job
+
+
+def test_a_server_that_is_slow_to_answer_keeps_no_run_from_its_end(federation, stock, monkeypatch):
+    answer_without_receiver(federation)
+    asked, answer = threading.Event(), threading.Event()
+
+    def ask(engine):
+        asked.set()
+        return answer.wait(60)
+
+    monkeypatch.setattr(fallback, "stock_receives", ask)
+    streamer, engine = start_job(federation, drain_timeout=0.1)
+    assert asked.wait(20)
+    assert end_job(streamer, engine) < 5.0
+    answer.set()
 
 
 def test_a_runtime_that_stops_meanwhile_is_no_trouble(federation, stock, caplog):

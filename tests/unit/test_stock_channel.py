@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from nvflare.apis.fl_constant import ReservedKey
@@ -18,6 +19,7 @@ from nvflare.private.aux_runner import AuxMsgTarget
 from nvflare.private.stream_runner import HeaderKey, ObjectStreamer
 
 from nvflare_logstream.flare import stock_channel
+from nvflare_logstream.flare.fallback import stock_receives
 from nvflare_logstream.flare.stock_channel import serve_stock
 from nvflare_logstream.server.admission import Admission
 from nvflare_logstream.server.unchecked import UncheckedReceiver
@@ -210,6 +212,34 @@ def test_an_abort_ends_an_upload_of_its_sender_and_all_else_goes_to_the_runtime(
     assert world.runtimes == [abort] and world.store.streams()[0].state is State.OPEN
     send(world, part(), "ObjectStreamer.Abort")
     assert world.runtimes == [abort] and world.store.streams()[0].state is State.STOPPED
+
+
+@pytest.mark.parametrize(
+    "code, receives", [(ReturnCode.EXECUTION_EXCEPTION, False), (ReturnCode.TIMEOUT, True)]
+)
+def test_only_the_answer_that_nobody_listens_says_that_there_is_no_receiver(code, receives):
+    asked = []
+
+    def send(targets, topic, request, timeout, fl_ctx, optional):
+        asked.append((targets, topic))
+        return {"server": make_reply(code)}
+
+    engine = SimpleNamespace(new_context=FLContext, send_aux_request=send)
+    assert stock_receives(engine) is receives
+    assert asked == [(["server_parent"], "ObjectStreamer.Request")]
+
+
+def test_the_question_whether_there_is_a_receiver_leaves_nothing_open(world):
+    aux, fl_ctx = Aux(world.network, "site-1.job-1"), FLContext()
+    fl_ctx.set_prop(ReservedKey.RUN_NUM, JOB, private=False, sticky=False)
+    engine = SimpleNamespace(
+        new_context=lambda: fl_ctx,
+        send_aux_request=lambda targets, topic, request, timeout, context, optional: aux.send_aux_request(
+            targets, topic, request, timeout, context
+        ),
+    )
+    assert stock_receives(engine)
+    assert not world.receiver._uploads and world.store.streams() == []
 
 
 def test_a_runtime_whose_streamers_send_nothing_live_is_left_alone(memory_path, monkeypatch):
