@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,9 +23,14 @@ pytestmark = pytest.mark.timeout(240)
 
 CHANGED, STOCK, AS_SHIPPED = SITES = ("site-1", "site-2", "site-3")
 SCRIPT = [["lines", 500], ["traceback"], ["lines", 5, 0.05]]
-LAST_LINES = 3000  # bytes; what the runtime's own streamer leaves out at the end of a log
+LAST_LINES = 1500  # bytes; the runtime's own streamer leaves out what is written after the run, 680 or so
 _LOGGING = "nvflare.app_common.logging"
 _STOCK_STREAMER = {"id": "stock", "path": f"{_LOGGING}.site_log_streamer.SiteLogStreamer"}
+# Our receiver comes with the job, the runtime's own streamer too.
+_WITH_THE_JOB = {
+    "server_components": [{"id": "receiver", "path": "nvflare_logstream.JobLogReceiver"}],
+    "client_components": [{"id": "streamer", "path": f"{_LOGGING}.job_log_streamer.JobLogStreamer"}],
+}
 NOT_CHECKED = "sent by the runtime's own streamer: not checked"
 
 
@@ -38,14 +45,12 @@ class HalfwayLab(Lab):
         resources.write_text(json.dumps(setup.apply(json.loads(resources.read_text()))))
         self.federation.start_site(name)
 
-    def run_job(self, name: str) -> Job:
-        job = self.submit(name, SCRIPT, sites=SITES)
+    def run_job(self, name: str, **more: Sequence[Any]) -> Job:
+        """Run a job to its end; `more` is what single sites do besides, with "_" for "-"."""
+        scripts = {site: [*SCRIPT, *more.get(site.replace("-", "_"), ())] for site in SITES}
+        job = self.submit(name, scripts, sites=SITES)
         assert job.wait() == "FINISHED:COMPLETED"
         return job
-
-    def console(self, name: str) -> str:
-        kit = self.federation.server_dir if name == SERVER_SITE else self.federation.client_dir(name)
-        return (kit / "log.txt").read_text(errors="replace")
 
 
 def start_halfway_lab(directory: Path) -> HalfwayLab:
@@ -89,13 +94,16 @@ def test_nobody_has_less_than_before_while_a_federation_changes_over(lab: Halfwa
         print(f"{time.monotonic() - began:5.1f} s: {what}")
 
     # The server has the runtime's own receiver: a site with ours uses the runtime's own streamer.
+    own = lab.submit("own", SCRIPT, sites=(STOCK,), **_WITH_THE_JOB)
     first = lab.run_job("first")
     said("the first job is over")
+    assert own.wait() == "FINISHED:COMPLETED"
+    assert_unchecked(own, STOCK, "log.txt")
+    said("the job with a receiver of its own is over")
     kept = lab.federation.server_dir / "jobs-storage" / first.id / f"LOG_log.txt_{CHANGED}"
     wait_for(kept.exists, "the log in the server's job store", 30)
     assert_no_less_than_before(kept.read_bytes(), first.written(CHANGED))
-    for file, text in (("log.txt", "the runtime's own streamer sends log.txt, error_log.txt"),):
-        assert first.written(CHANGED, file).count(text.encode()) == 1
+    assert first.written(CHANGED).count(b"the runtime's own streamer sends log.txt, error_log.txt to it") == 1
 
     # The server changes over: it gets all that a site with ours has written, before and after.
     lab.change_over(SERVER_SITE, SERVER_SETUP)
@@ -103,13 +111,18 @@ def test_nobody_has_less_than_before_while_a_federation_changes_over(lab: Halfwa
     said("the server has changed over")
     first.assert_complete(CHANGED)
     said("the first job is complete")
-    second = lab.run_job("second")
+    second = lab.run_job("second", site_2=[["forge_stock", CHANGED]])
     said("the second job is over")
     second.assert_complete(CHANGED)
     assert_unchecked(second, STOCK, "log.txt")
     assert_unchecked(second, AS_SHIPPED, "error_log.txt")
+    forged = {stream.site for stream in lab.streams(second.id) if stream.file == "forged.txt"}
+    assert forged == {STOCK}, "who sent it is what the server has authenticated"
     shown = lab.nvflare("job", "logs", second.id, "--site", STOCK, "--tail", "100000").stdout
     assert "line 499" in shown and "traceback" in shown.lower()
+    with zipfile.ZipFile(lab.federation.server_dir / "jobs-storage" / second.id / "workspace") as archive:
+        for site, file in ((STOCK, "log.txt"), (AS_SHIPPED, "error_log.txt")):
+            assert archive.read(f"{site}/{file}") == second.path(site, file).read_bytes()
 
     # The next site changes over.
     lab.change_over(STOCK, CLIENT_SETUP)
