@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from .lab import CLIENT_SETUP, LOGS, SERVER_SETUP, Job, Lab, wait_for
 pytestmark = pytest.mark.timeout(240)
 
 CHANGED, STOCK, AS_SHIPPED = SITES = ("site-1", "site-2", "site-3")
+NOTHING: Mapping[str, Sequence[Any]] = {}
 SCRIPT = [["lines", 500], ["traceback"], ["lines", 5, 0.05]]
 LAST_LINES = 1500  # bytes; the runtime's own streamer leaves out what is written after the run, 680 or so
 _LOGGING = "nvflare.app_common.logging"
@@ -45,12 +46,10 @@ class HalfwayLab(Lab):
         resources.write_text(json.dumps(setup.apply(json.loads(resources.read_text()))))
         self.federation.start_site(name)
 
-    def run_job(self, name: str, **more: Sequence[Any]) -> Job:
-        """Run a job to its end; `more` is what single sites do besides, with "_" for "-"."""
-        scripts = {site: [*SCRIPT, *more.get(site.replace("-", "_"), ())] for site in SITES}
-        job = self.submit(name, scripts, sites=SITES)
-        assert job.wait() == "FINISHED:COMPLETED"
-        return job
+    def begin_job(self, name: str, more: Mapping[str, Sequence[Any]] = NOTHING) -> Job:
+        """Submit a job for all sites; `more` is what single sites do besides."""
+        scripts = {site: [*SCRIPT, *more.get(site, ())] for site in SITES}
+        return self.submit(name, scripts, sites=SITES)
 
 
 def start_halfway_lab(directory: Path) -> HalfwayLab:
@@ -95,7 +94,8 @@ def test_nobody_has_less_than_before_while_a_federation_changes_over(lab: Halfwa
 
     # The server has the runtime's own receiver: a site with ours uses the runtime's own streamer.
     own = lab.submit("own", SCRIPT, sites=(STOCK,), **_WITH_THE_JOB)
-    first = lab.run_job("first")
+    first = lab.begin_job("first")
+    assert first.wait() == "FINISHED:COMPLETED"
     said("the first job is over")
     assert own.wait() == "FINISHED:COMPLETED"
     assert_unchecked(own, STOCK, "log.txt")
@@ -111,7 +111,11 @@ def test_nobody_has_less_than_before_while_a_federation_changes_over(lab: Halfwa
     said("the server has changed over")
     first.assert_complete(CHANGED)
     said("the first job is complete")
-    second = lab.run_job("second", site_2=[["forge_stock", CHANGED]])
+    killed = lab.submit("killed", [["lines", 300], ["wait_for", "go"], ["kill"]], sites=(STOCK,))
+    second = lab.begin_job("second", {STOCK: [["forge_stock", CHANGED]]})
+    killed.wait_live(STOCK, b"line 299")
+    killed.signal(STOCK)
+    assert second.wait() == "FINISHED:COMPLETED"
     said("the second job is over")
     second.assert_complete(CHANGED)
     assert_unchecked(second, STOCK, "log.txt")
@@ -124,11 +128,19 @@ def test_nobody_has_less_than_before_while_a_federation_changes_over(lab: Halfwa
         for site, file in ((STOCK, "log.txt"), (AS_SHIPPED, "error_log.txt")):
             assert archive.read(f"{site}/{file}") == second.path(site, file).read_bytes()
 
+    stream = killed.wait_closed(STOCK)
+    assert stream.verdict is Verdict.PARTIAL
+    assert stream.verdict_reason == f"{NOT_CHECKED}; broken off: the job's process ended"
+    stored = killed.path(STOCK, "log.txt").read_bytes()
+    assert b"line 299" in stored and killed.written(STOCK).startswith(stored)
+    said("what a killed job had sent is kept")
+
     # The next site changes over.
     lab.change_over(STOCK, CLIENT_SETUP)
     lab.federation.wait_ready()
     said("the next site has changed over")
-    third = lab.run_job("third")
+    third = lab.begin_job("third")
+    assert third.wait() == "FINISHED:COMPLETED"
     for site in (CHANGED, STOCK):
         third.assert_complete(site, *LOGS)
     said("the third job is complete")
