@@ -16,6 +16,7 @@ SERVER_SITE = "server"
 ALL_SITES = "all"
 _MAX_SITE = 255  # bytes in UTF-8: what a file system takes as one name
 DEFAULT_LOG_FILES = ("log.txt", "error_log.txt")
+CONSOLE_FILE = "console.txt"  # a log of this name is what the job's process and its children print
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}")
 _ALLOWED = (

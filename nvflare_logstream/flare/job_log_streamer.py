@@ -8,10 +8,11 @@ from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_context import FLContext
 from nvflare.widgets.widget import Widget
 
+from nvflare_logstream.flare.job_console import begin_console
 from nvflare_logstream.flare.log_directory import own_log_directory
 from nvflare_logstream.flare.shared import SiteEntries, SiteEntry, shared
 from nvflare_logstream.flare.site_policy import read_policy
-from nvflare_logstream.names import DEFAULT_LOG_FILES, check_log_files, check_seconds
+from nvflare_logstream.names import CONSOLE_FILE, DEFAULT_LOG_FILES, check_log_files, check_seconds
 
 if TYPE_CHECKING:
     from nvflare_logstream.site.sender import Sender
@@ -59,6 +60,7 @@ class JobLogStreamer(Widget):
         self.site_closes = site_closes  # as it was given: an exported recipe says the same
         self._wanted: SiteEntry | SiteEntries = SiteEntry(files, self.poll_interval, self.liveness_interval)
         self._site_closes = site_closes
+        begin_console(shared.site_entries.log_files or files)  # the site decides, where it has a say
         self.register_event_handler(EventType.START_RUN, self._start)
         self.register_event_handler(EventType.END_RUN, self._end)
 
@@ -88,6 +90,8 @@ class JobLogStreamer(Widget):
         except (ImportError, OSError, RuntimeError) as error:  # no descriptor or no thread is left
             self.log_warning(fl_ctx, f"job logs are not streamed while it runs: {error}")
             return
+        if CONSOLE_FILE in self._wanted.log_files and shared.console:
+            self.log_warning(fl_ctx, f"{CONSOLE_FILE} will not hold what is printed: {shared.console}")
         directory = own_log_directory(workspace, job_id)
         for file in self._wanted.log_files:
             sender.follow(job_id, directory, file)

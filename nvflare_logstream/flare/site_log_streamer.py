@@ -16,11 +16,19 @@ from nvflare_logstream.errors import ArgumentError, LogStreamError
 from nvflare_logstream.flare import runtime
 from nvflare_logstream.flare.cell_channel import CellLink
 from nvflare_logstream.flare.job_config import STREAMER_PATH, JobConfig
+from nvflare_logstream.flare.job_console import begin_console
 from nvflare_logstream.flare.job_log_streamer import DEFAULT_LIVENESS_INTERVAL, DEFAULT_POLL_INTERVAL
 from nvflare_logstream.flare.restart import close_earlier, earlier_jobs
 from nvflare_logstream.flare.shared import SiteEntry, shared
 from nvflare_logstream.flare.site_policy import may_logs_leave, read_policy
-from nvflare_logstream.names import DEFAULT_LOG_FILES, check_log_files, check_name, check_seconds
+from nvflare_logstream.names import (
+    CONSOLE_FILE,
+    DEFAULT_LOG_FILES,
+    check_log_files,
+    check_name,
+    check_seconds,
+)
+from nvflare_logstream.site.console_copy import show_rest
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import StreamId, Verdict, in_words
 
@@ -72,6 +80,7 @@ class SiteLogStreamer(Widget):
         self._lock = threading.RLock()  # events come from several threads
         # A job's process makes this component too, before the job's own: what the site wants holds there.
         shared.site_entries.add(SiteEntry(self.log_files, self.poll_interval, self.liveness_interval))
+        begin_console(self.log_files)
         runtime.bound_stock_streamers(may_logs_leave)
         self.register_event_handler(EventType.SYSTEM_START, self._on_system_start)
         self.register_event_handler(EventType.BEFORE_JOB_LAUNCH, self._on_before_job_launch)
@@ -152,6 +161,8 @@ class SiteLogStreamer(Widget):
         with self._lock:
             self._over[job_id] = outcome
         self._finish_jobs(workspace, fl_ctx)
+        if CONSOLE_FILE in shared.site_entries.log_files:
+            show_rest(Path(workspace.get_log_root(job_id)) / CONSOLE_FILE)
 
     def _finish_jobs(self, workspace: Workspace, fl_ctx: FLContext) -> None:
         """Finish the jobs that are over, once it is known whether the site lets their logs out."""

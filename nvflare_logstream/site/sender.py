@@ -21,13 +21,13 @@ from pathlib import Path
 
 from nvflare_logstream.errors import LinkError, WireError
 from nvflare_logstream.site.batch import Batch
+from nvflare_logstream.site.console_tail import source_of
 from nvflare_logstream.site.exchange import Step
 from nvflare_logstream.site.followed import FollowedStream
 from nvflare_logstream.site.link import Link
 from nvflare_logstream.site.orders import FinishJob, FollowLog, Orders, RefuseLogs
 from nvflare_logstream.site.source import SourceFactory
 from nvflare_logstream.site.state import Ended, SenderState
-from nvflare_logstream.site.tail import Tailer
 from nvflare_logstream.site.watch import Watcher
 from nvflare_logstream.streams import StreamId, Verdict
 from nvflare_logstream.wire.upload import Refusal
@@ -62,7 +62,7 @@ class Sender:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         watcher: Watcher | None = None,
-        source: SourceFactory = Tailer,
+        source: SourceFactory = source_of,
         cpu_clock: Callable[[], float] = time.thread_time,
     ):
         self._link, self._poll, self._on_verdict = link, poll_interval, on_verdict
