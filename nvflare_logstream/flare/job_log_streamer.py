@@ -30,7 +30,8 @@ class JobLogStreamer(Widget):
     whatever the number of files. At a site with a `SiteLogStreamer` that one's files and intervals hold.
 
     Args:
-        log_files: names of the files in the job's log directory; default log.txt and error_log.txt.
+        log_files: names of files in the job's log directory and patterns of such, as `SiteLogStreamer` takes
+            them; default log.txt and error_log.txt.
         poll_interval: most seconds until a new line is seen where the system does not tell of changes (0.01
             to 60).
         liveness_interval: seconds of silence after which a sign of life is sent (0.1 to 3600); keep it below

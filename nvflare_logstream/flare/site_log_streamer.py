@@ -27,6 +27,7 @@ from nvflare_logstream.names import (
     check_log_files,
     check_name,
     check_seconds,
+    is_pattern,
 )
 from nvflare_logstream.site.console_copy import show_rest
 from nvflare_logstream.site.sender import Sender
@@ -46,7 +47,9 @@ class SiteLogStreamer(Widget):
 
     Args:
         log_file_name: one file name, as in the runtime's own widget; or
-        log_files: a list of file names. Default: log.txt and error_log.txt.
+        log_files: a list of file names and patterns of such ("*.log"): what matches is followed when it
+            appears. Default: log.txt and error_log.txt. console.txt is what the job's process and its
+            children print; it is made where this list names it.
         poll_interval: most seconds until a new line is seen where the system does not tell of changes (0.01
             to 60).
         liveness_interval: seconds of silence after which a sign of life is sent (0.1 to 3600).
@@ -137,7 +140,8 @@ class SiteLogStreamer(Widget):
 
     def _keep_back(self, job_id: str, workspace: Workspace, reason: str, fl_ctx: FLContext) -> None:
         """The site keeps its logs: take streamers out of the job's config, and tell the server why."""
-        self._own_sender(fl_ctx).refuse(job_id, shared.site_entries.log_files, reason)
+        named = [file for file in shared.site_entries.log_files if not is_pattern(file)]
+        self._own_sender(fl_ctx).refuse(job_id, named or DEFAULT_LOG_FILES[:1], reason)
         try:
             stripped = JobConfig(Path(workspace.get_app_config_dir(job_id))).strip_streamers()
         except LogStreamError as error:

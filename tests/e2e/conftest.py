@@ -15,7 +15,7 @@ USERS = {"lead@nvidia.com": "lead", "member@nvidia.com": "member"}
 OPTED_OUT = SiteSetup([STREAMER], extra={"allow_log_streaming": False})
 STRICT = SiteSetup([STREAMER], class_allow=())
 OTHER_FILE = SiteSetup([{**STREAMER, "args": {"log_files": ["train.log"]}}])
-PRINTED = SiteSetup([{**STREAMER, "args": {"log_files": ["log.txt", "console.txt", "train-a.log"]}}])
+PRINTED = SiteSetup([{**STREAMER, "args": {"log_files": ["log.txt", "console.txt", "train-*.log"]}}])
 SLOW = SiteSetup(
     [{"id": "slow_clock", "path": "tests.e2e.slow_clock.SlowClock"}, STREAMER],
     class_allow=("nvflare_logstream.", "tests."),

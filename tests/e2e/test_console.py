@@ -1,4 +1,4 @@
-"""What was only printed: the last words of a job that crashed, and the lines of a trainer outside its process."""
+"""What was only printed: the last words of a job that crashed, and the lines of an outside trainer."""
 
 from __future__ import annotations
 

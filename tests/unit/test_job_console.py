@@ -97,6 +97,7 @@ def test_the_site_or_else_the_job_asks_for_it(site: Site, code: str) -> None:
     "code",
     [
         "SiteLogStreamer(); JobLogStreamer(log_files=['console.txt'])",  # what the site wants holds
+        "SiteLogStreamer(log_files=['*.txt'])",  # a pattern is no wish for it
         "SiteLogStreamer(); JobLogStreamer()",
     ],
 )
