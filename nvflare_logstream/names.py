@@ -16,10 +16,17 @@ SERVER_SITE = "server"
 ALL_SITES = "all"
 _MAX_SITE = 255  # bytes in UTF-8: what a file system takes as one name
 DEFAULT_LOG_FILES = ("log.txt", "error_log.txt")
+CONSOLE_FILE = "console.txt"  # a log of this name is what the job's process and its children print
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}")
+# Begins with what may begin a name, or stand for it.
+_PATTERN = re.compile(r"(?=[^.@+-])(?:[A-Za-z0-9_.@+*?-]|\[!?[A-Za-z0-9_.@+-]+\])+")
+_MAX_PATTERN = 128  # characters
 _ALLOWED = (
     "a plain name is letters, digits and _ . @ + - (not first: . @ + -), at most 128 characters, no path"
+)
+_FILE_ALLOWED = (
+    f"{_ALLOWED}; or a pattern of such names with * (any characters), ? (any one) or [a-z] (one of these)"
 )
 _SITE_ALLOWED = (
     "a site's name is printable, at most 255 bytes, without / and \\, and begins with no . and no blank"
@@ -79,15 +86,25 @@ def fits(site: str, pattern: str) -> bool:
     return pattern in (ALL_SITES, site) or fnmatch.fnmatchcase(site, pattern)
 
 
+def is_pattern(value: object) -> TypeGuard[str]:
+    """Whether `value` is a pattern of plain names, such as "*.log", and no name itself."""
+    if not isinstance(value, str) or len(value) > _MAX_PATTERN or is_name(value):
+        return False
+    return bool(_PATTERN.fullmatch(value))
+
+
 def check_log_files(argument: str, value: object) -> tuple[str, ...]:
-    """Return the list of log file names as a tuple, without repeats and in the order given.
+    """Return the list of log file names and patterns as a tuple, without repeats and in the order given.
 
     Raises:
-        ArgumentError: if it is not a non-empty list of plain names.
+        ArgumentError: if it is not a non-empty list of plain names and patterns of such.
     """
     if not isinstance(value, (list, tuple)) or not value:
         raise ArgumentError(argument, value, 'a list of at least one file name, such as ["log.txt"]')
-    return tuple(dict.fromkeys(check_name(f"{argument}[{i}]", name) for i, name in enumerate(value)))
+    for number, name in enumerate(value):
+        if not (is_name(name) or is_pattern(name)):
+            raise ArgumentError(f"{argument}[{number}]", name, _FILE_ALLOWED)
+    return tuple(dict.fromkeys(value))
 
 
 def check_seconds(argument: str, value: object, low: float, high: float) -> float:

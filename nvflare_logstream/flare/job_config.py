@@ -18,7 +18,7 @@ from typing import Any
 from nvflare.fuel.utils.config_factory import ConfigFactory
 
 from nvflare_logstream.errors import JobConfigError
-from nvflare_logstream.names import is_name
+from nvflare_logstream.names import is_name, is_pattern
 
 STREAMER_PATH = "nvflare_logstream.JobLogStreamer"
 # Any module of a package that imports a class gives it another path. A bare name is the runtime's own class.
@@ -69,10 +69,10 @@ class JobConfig:
 
     @property
     def log_files(self) -> tuple[str, ...]:
-        """The files that our own streamers in the config send; what is no plain name is passed over."""
+        """The files that our own streamers in the config send; what is no name or pattern is passed over."""
         lists = [entry["args"].get("log_files") for entry in self.streamers() if _has_args(entry)]
         files = [file for value in lists if isinstance(value, list) for file in value]
-        return tuple(dict.fromkeys(file for file in files if is_name(file)))
+        return tuple(dict.fromkeys(file for file in files if is_name(file) or is_pattern(file)))
 
     def put_streamer(self, args: dict[str, Any]) -> None:
         """Add a streamer to the config; one that the job declares gets the site's arguments.

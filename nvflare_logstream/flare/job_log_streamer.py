@@ -8,10 +8,11 @@ from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_context import FLContext
 from nvflare.widgets.widget import Widget
 
+from nvflare_logstream.flare.job_console import begin_console
 from nvflare_logstream.flare.log_directory import own_log_directory
 from nvflare_logstream.flare.shared import SiteEntries, SiteEntry, shared
 from nvflare_logstream.flare.site_policy import read_policy
-from nvflare_logstream.names import DEFAULT_LOG_FILES, check_log_files, check_seconds
+from nvflare_logstream.names import CONSOLE_FILE, DEFAULT_LOG_FILES, check_log_files, check_seconds
 
 if TYPE_CHECKING:
     from nvflare_logstream.site.sender import Sender
@@ -29,7 +30,8 @@ class JobLogStreamer(Widget):
     whatever the number of files. At a site with a `SiteLogStreamer` that one's files and intervals hold.
 
     Args:
-        log_files: names of the files in the job's log directory; default log.txt and error_log.txt.
+        log_files: names of files in the job's log directory and patterns of such, as `SiteLogStreamer` takes
+            them; default log.txt and error_log.txt.
         poll_interval: most seconds until a new line is seen where the system does not tell of changes (0.01
             to 60).
         liveness_interval: seconds of silence after which a sign of life is sent (0.1 to 3600); keep it below
@@ -59,6 +61,7 @@ class JobLogStreamer(Widget):
         self.site_closes = site_closes  # as it was given: an exported recipe says the same
         self._wanted: SiteEntry | SiteEntries = SiteEntry(files, self.poll_interval, self.liveness_interval)
         self._site_closes = site_closes
+        begin_console(shared.site_entries.log_files or files)  # the site decides, where it has a say
         self.register_event_handler(EventType.START_RUN, self._start)
         self.register_event_handler(EventType.ABOUT_TO_END_RUN, self._about_to_end)
         self.register_event_handler(EventType.END_RUN, self._end)
@@ -91,6 +94,8 @@ class JobLogStreamer(Widget):
         except (ImportError, OSError, RuntimeError) as error:  # no descriptor or no thread is left
             self.log_warning(fl_ctx, f"job logs are not streamed while it runs: {error}")
             return
+        if CONSOLE_FILE in self._wanted.log_files and shared.console:
+            self.log_warning(fl_ctx, f"{CONSOLE_FILE} will not hold what is printed: {shared.console}")
         directory = own_log_directory(workspace, job_id)
         for file in self._wanted.log_files:
             sender.follow(job_id, directory, file)

@@ -107,7 +107,10 @@ class JobSender:
 
 
 class Shared:
-    """What is shared: `site_entries` in a client's parent process, the rest in a job's process."""
+    """What is shared: `site_entries` in a client's parent process, the others in a job's process.
+
+    `console` says whether what this process prints goes into a log, see `job_console`.
+    """
 
     def __init__(self) -> None:
         self.reset()
@@ -117,6 +120,7 @@ class Shared:
         self.site_entries = SiteEntries()
         self.job_sender = JobSender()
         self.job_fallback = JobFallback()
+        self.console: str | None = None  # why there is none; empty if there is one, None if nobody asked
 
 
 shared = Shared()

@@ -18,11 +18,20 @@ from nvflare_logstream.flare import runtime
 from nvflare_logstream.flare.cell_channel import CellLink
 from nvflare_logstream.flare.fallback import send_error_log
 from nvflare_logstream.flare.job_config import STREAMER_PATH, JobConfig
+from nvflare_logstream.flare.job_console import begin_console
 from nvflare_logstream.flare.job_log_streamer import DEFAULT_LIVENESS_INTERVAL, DEFAULT_POLL_INTERVAL
 from nvflare_logstream.flare.restart import close_earlier, earlier_jobs
 from nvflare_logstream.flare.shared import SiteEntry, shared
 from nvflare_logstream.flare.site_policy import may_logs_leave, read_policy
-from nvflare_logstream.names import DEFAULT_LOG_FILES, check_log_files, check_name, check_seconds
+from nvflare_logstream.names import (
+    CONSOLE_FILE,
+    DEFAULT_LOG_FILES,
+    check_log_files,
+    check_name,
+    check_seconds,
+    is_pattern,
+)
+from nvflare_logstream.site.console_copy import show_rest
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import StreamId, Verdict, in_words
 from nvflare_logstream.wire.upload import RequestWriter
@@ -41,7 +50,9 @@ class SiteLogStreamer(Widget):
 
     Args:
         log_file_name: one file name, as in the runtime's own widget; or
-        log_files: a list of file names. Default: log.txt and error_log.txt.
+        log_files: a list of file names and patterns of such ("*.log"): what matches is followed when it
+            appears. Default: log.txt and error_log.txt. console.txt is what the job's process and its
+            children print; it is made where this list names it.
         poll_interval: most seconds until a new line is seen where the system does not tell of changes (0.01
             to 60).
         liveness_interval: seconds of silence after which a sign of life is sent (0.1 to 3600).
@@ -76,6 +87,7 @@ class SiteLogStreamer(Widget):
         self._lock = threading.RLock()  # events come from several threads
         # A job's process makes this component too, before the job's own: what the site wants holds there.
         shared.site_entries.add(SiteEntry(self.log_files, self.poll_interval, self.liveness_interval))
+        begin_console(self.log_files)
         runtime.bound_stock_streamers(may_logs_leave)
         self.register_event_handler(EventType.SYSTEM_START, self._on_system_start)
         self.register_event_handler(EventType.BEFORE_JOB_LAUNCH, self._on_before_job_launch)
@@ -137,7 +149,8 @@ class SiteLogStreamer(Widget):
 
     def _keep_back(self, job_id: str, workspace: Workspace, reason: str, fl_ctx: FLContext) -> None:
         """The site keeps its logs: take streamers out of the job's config, and tell the server why."""
-        self._own_sender(fl_ctx).refuse(job_id, shared.site_entries.log_files, reason)
+        named = [file for file in shared.site_entries.log_files if not is_pattern(file)]
+        self._own_sender(fl_ctx).refuse(job_id, named or DEFAULT_LOG_FILES[:1], reason)
         try:
             stripped = JobConfig(Path(workspace.get_app_config_dir(job_id))).strip_streamers()
         except LogStreamError as error:
@@ -161,6 +174,8 @@ class SiteLogStreamer(Widget):
         with self._lock:
             self._over[job_id] = outcome
         self._finish_jobs(workspace, fl_ctx)
+        if CONSOLE_FILE in shared.site_entries.log_files:
+            show_rest(Path(workspace.get_log_root(job_id)) / CONSOLE_FILE)
 
     def _finish_jobs(self, workspace: Workspace, fl_ctx: FLContext) -> None:
         """Finish the jobs that are over, once it is known whether the site lets their logs out."""

@@ -12,10 +12,10 @@ from nvflare_logstream.site.cursor import Segment
 from nvflare_logstream.site.plain import ChainFile, head_of, look, owners
 
 MOST_FILES = 200  # rotated files of one log that are looked into; the runtime keeps 10
-_MOST_NAMES = 200_000  # names of a directory that are looked at
+MOST_NAMES = 200_000  # names of a directory that are looked at
 _MOST_LOOKS = 3  # looks until two agree: a rotation of a few files is over before
 _DATE = 100_000  # a number from here on is a date, such as 20261121
-_COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
+COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
 
 
 def scan(
@@ -51,7 +51,7 @@ def _scan_once(log: Path, known: Sequence[Segment], copies: Collection[tuple[int
         # An inode may be used again, by a file that is none of the log.
         if file is None or (file.inode, file.size) in copies:
             continue
-        if _is_number_or_date(suffix) or was_read(file, known):
+        if is_number_or_date(suffix) or was_read(file, known):
             rotated.append(file)
     # The log comes last: a rotation gives it away first.
     current = look(log, users)
@@ -122,14 +122,14 @@ def _suffixes(log: Path, known: Sequence[Segment]) -> list[str]:
     prefix, read, others = log.name + ".", [], []
     inodes = {segment.inode for segment in known}
     with os.scandir(log.parent) as entries:
-        for entry in islice(entries, _MOST_NAMES):
+        for entry in islice(entries, MOST_NAMES):
             suffix = entry.name[len(prefix) :]
             # A compressed backup no longer holds the bytes that were written.
-            if not suffix or not entry.name.startswith(prefix) or suffix.endswith(_COMPRESSED):
+            if not suffix or not entry.name.startswith(prefix) or suffix.endswith(COMPRESSED):
                 continue
             if entry.inode() in inodes:
                 read.append(suffix)
-            elif _is_number_or_date(suffix):
+            elif is_number_or_date(suffix):
                 others.append(suffix)
     if len(others) > MOST_FILES:
         others.sort(key=lambda suffix: (len(suffix), suffix))
@@ -138,7 +138,7 @@ def _suffixes(log: Path, known: Sequence[Segment]) -> list[str]:
     return read + others
 
 
-def _is_number_or_date(suffix: str) -> bool:
+def is_number_or_date(suffix: str) -> bool:
     """Whether a rotation may have given this name; an operator's `log.txt.bak` is no file of the log."""
     return any(map(str.isdigit, suffix)) and all(letter.isdigit() or letter in "-_.:T" for letter in suffix)
 

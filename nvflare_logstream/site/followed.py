@@ -13,14 +13,23 @@ from contextlib import suppress
 from enum import Enum
 from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 from nvflare_logstream.site.progress import Progress, PutOff
 from nvflare_logstream.site.source import Source
-from nvflare_logstream.streams import StreamId
+from nvflare_logstream.streams import StreamId, Verdict
 from nvflare_logstream.wire.upload import Unreadable
 
 _RETRY_SOON, _RETRY_LATER = 1.0, 5.0  # seconds until a log that cannot be read is tried again
 _PATIENCE = 60.0  # seconds after the job's end for which that is tried
+
+
+class Ended(NamedTuple):
+    """A stream that is no longer followed, with its verdict."""
+
+    stream: FollowedStream
+    verdict: Verdict
+    reason: str
 
 
 class Phase(Enum):

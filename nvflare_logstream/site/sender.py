@@ -20,14 +20,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from nvflare_logstream.errors import LinkError, NoReceiverError, WireError
+from nvflare_logstream.site.appearing import Directory
 from nvflare_logstream.site.batch import Batch
+from nvflare_logstream.site.console_tail import source_of
 from nvflare_logstream.site.exchange import Step
-from nvflare_logstream.site.followed import FollowedStream
+from nvflare_logstream.site.followed import Ended, FollowedStream
 from nvflare_logstream.site.link import Link
 from nvflare_logstream.site.orders import FinishJob, FollowLog, Orders, RefuseLogs
 from nvflare_logstream.site.source import SourceFactory
-from nvflare_logstream.site.state import Ended, SenderState
-from nvflare_logstream.site.tail import Tailer
+from nvflare_logstream.site.state import SenderState
 from nvflare_logstream.site.watch import Watcher
 from nvflare_logstream.streams import StreamId, Verdict
 from nvflare_logstream.wire.upload import Refusal
@@ -62,7 +63,7 @@ class Sender:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         watcher: Watcher | None = None,
-        source: SourceFactory = Tailer,
+        source: SourceFactory = source_of,
         cpu_clock: Callable[[], float] = time.thread_time,
     ):
         self._link, self._poll, self._on_verdict = link, poll_interval, on_verdict
@@ -73,6 +74,7 @@ class Sender:
         self._orders = Orders(clock, self._watcher.wake, self._alive)
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._looked_at: list[Directory] = []
         self._next_warning = float("-inf")  # when the next line about unusable answers may come
 
     def start(self) -> None:
@@ -90,7 +92,10 @@ class Sender:
         self._thread = thread
 
     def follow(self, job_id: str, directory: Path, file: str) -> None:
-        """Begin to follow a log; a log that is followed already stays as it is."""
+        """Begin to follow a log, or by a pattern such as "*.log" those that are there or appear.
+
+        A log that is followed already stays as it is.
+        """
         self._orders.give(FollowLog(StreamId(job_id, file), Path(directory)))
 
     def finish(
@@ -101,8 +106,8 @@ class Sender:
         Args:
             job_id: the job's id.
             directory: the job's log directory.
-            files: names of logs that are to be closed even if nobody has seen them yet. Others that the
-                receiver knows are not touched: it cannot ask for a file.
+            files: names of logs that are to be closed even if nobody has seen them yet, and patterns. Others
+                that the receiver knows are not touched: it cannot ask for a file.
             outcome: how the job's process ended.
             only_unclosed: leave streams alone that the receiver holds as closed.
         """
@@ -164,6 +169,8 @@ class Sender:
                 self._watcher.wait(state.rest(self._clock(), self._poll, _ASLEEP))
             self._take_orders()
             self._cpu_before = self._cpu_clock()
+            state.follow_new(self._clock(), self._orders.urgent or state.hurried)
+            self._watch_directories()
             state.next_batch(self._clock(), self._wall_clock())
             self._report()
         if exchange.under_way is not None:
@@ -233,11 +240,26 @@ class Sender:
     def _watch(self, stream: FollowedStream) -> bool:
         return self._watcher.watch(stream.directory, stream.source.descriptor, stream)
 
+    def _watch_directories(self) -> None:
+        """Be woken by logs that appear where some are named by patterns."""
+        directories = list(self._state.appearing.directories.values())
+        for gone in [directory for directory in self._looked_at if directory not in directories]:
+            self._watcher.forget(gone)
+            self._forget_directory(gone.path)
+        for directory in directories:
+            self._watcher.watch(directory.path, None, directory)
+        self._looked_at = directories
+
+    def _forget_directory(self, path: Path) -> None:
+        used = [directory.path for directory in self._state.appearing.directories.values()]
+        used += [stream.directory for stream in self._state.streams.values()]
+        if path not in used:
+            self._watcher.forget(path)
+
     def _let_go(self, ended: Ended) -> None:
         stream = ended.stream
         self._watcher.forget(stream)
-        if not any(other.directory == stream.directory for other in self._state.streams.values()):
-            self._watcher.forget(stream.directory)
+        self._forget_directory(stream.directory)
         try:
             self._on_verdict(stream.id, ended.verdict, ended.reason)
         except Exception:  # the next stream's verdict is told all the same

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
+from nvflare_logstream.names import is_pattern
+from nvflare_logstream.site.appearing import Appearing
 from nvflare_logstream.site.batch import Batch
 from nvflare_logstream.site.exchange import Exchange, Step
-from nvflare_logstream.site.followed import FollowedStream
+from nvflare_logstream.site.followed import Ended, FollowedStream
 from nvflare_logstream.site.orders import FinishJob, FollowLog, Order
 from nvflare_logstream.site.progress import RETRY_WAITS, SETBACK_WAITS, Waits
 from nvflare_logstream.site.questions import Questions
@@ -22,14 +23,6 @@ from nvflare_logstream.streams import StreamId, Verdict
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply
 
 _logger = logging.getLogger(__name__)
-
-
-class Ended(NamedTuple):
-    """A stream that is no longer followed, with its verdict."""
-
-    stream: FollowedStream
-    verdict: Verdict
-    reason: str
 
 
 class SenderState:
@@ -43,6 +36,7 @@ class SenderState:
 
     Attributes:
         streams: what is followed, in the order in which the next batch takes from it.
+        appearing: finds logs that are named by patterns.
         questions: what else the receiver is asked.
         exchange: the requests without an answer.
         look_at_once: there may be something to send; otherwise a change of the files will say so.
@@ -58,6 +52,7 @@ class SenderState:
     ):
         self._source, self._watch, self._liveness = source, watch, liveness_interval
         self.streams: dict[StreamId, FollowedStream] = {}
+        self.appearing = Appearing()
         self.questions = Questions()
         self.exchange = Exchange(now)
         self.look_at_once = True
@@ -66,11 +61,17 @@ class SenderState:
     def obey(self, order: Order) -> None:
         """Take up what a caller wants."""
         self.look_at_once = True
-        if isinstance(order, FollowLog):
-            if order.stream not in self.streams:
-                self._follow(order.stream, order.directory)
-        else:
+        if not isinstance(order, FollowLog):
             self.questions.add(order)
+        elif is_pattern(order.stream.file):
+            self.appearing.add(order)
+        elif order.stream not in self.streams:
+            self._follow(order.stream, order.directory)
+
+    def follow_new(self, now: float, at_once: bool) -> None:
+        """Follow logs that have appeared, see `Appearing.look`."""
+        for order in self.appearing.look(now, self.streams, at_once):
+            self.obey(order)
 
     def _follow(self, stream: StreamId, directory: Path) -> FollowedStream:
         followed = FollowedStream(stream, directory, self._source(directory, stream.file), self._liveness)
@@ -93,7 +94,7 @@ class SenderState:
         if self.streams:
             silent = now - self.exchange.last_answer
             return min(poll_interval, self.exchange.longest_rest, max(0.0, self._liveness - silent))
-        return poll_interval if self.questions.any_left else asleep
+        return poll_interval if self.questions.any_left or self.appearing.directories else asleep
 
     # -- the next request ------------------------------------------------------------------------------------
 
@@ -279,11 +280,9 @@ class SenderState:
         """
         self.look_at_once = True
         self.questions.answered(job)
-        rows = {row.stream: row for row in reply.streams if row.stream.job_id == job.job_id}
-        named = [StreamId(job.job_id, file) for file in job.files]
-        followed = [stream for stream in self.streams if stream.job_id == job.job_id]
-        for stream_id in dict.fromkeys((*named, *followed)):
-            row = rows.get(stream_id)
+        rows = {row.stream.file: row for row in reply.streams if row.stream.job_id == job.job_id}
+        for file in self.appearing.last_look(job, self.streams, rows, self.questions.add):
+            stream_id, row = StreamId(job.job_id, file), rows.get(file)
             if job.only_unclosed and row and row.verdict:
                 continue
             stream = self.streams.get(stream_id)

@@ -15,6 +15,7 @@ USERS = {"lead@nvidia.com": "lead", "member@nvidia.com": "member"}
 OPTED_OUT = example_setup("client_opt_out")
 STRICT = SiteSetup([STREAMER], class_allow=())
 OTHER_FILE = SiteSetup([{**STREAMER, "args": {"log_files": ["train.log"]}}])
+PRINTED = SiteSetup([{**STREAMER, "args": {"log_files": ["log.txt", "console.txt", "train-*.log"]}}])
 SLOW = SiteSetup(
     [{"id": "slow_clock", "path": "tests.e2e.slow_clock.SlowClock"}, STREAMER],
     class_allow=("nvflare_logstream.", "tests."),
@@ -37,7 +38,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
     site-1 and site-2 stream, site-2 with two entries in its resources.json; site-3 has opted out; site-4's
     allow-list lacks us; site-5 streams a file of the trainer's own and nothing else; site-6's clock is ten
-    minutes slow.
+    minutes slow; site-7 streams what is printed, and files by a pattern.
     """
     sites = {
         "site-1": CLIENT_SETUP,
@@ -46,6 +47,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         "site-4": STRICT,
         "site-5": OTHER_FILE,
         "site-6": SLOW,
+        "site-7": PRINTED,
     }
     lab = Lab(tmp_path_factory.mktemp("lab"), clients=tuple(sites), overrides=sites, users=USERS)
     lab.federation.prepare()

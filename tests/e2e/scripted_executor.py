@@ -3,6 +3,7 @@
 Paths in a script are relative to the job's log directory at the site.
 """
 
+import ctypes
 import logging
 import os
 import shutil
@@ -185,7 +186,14 @@ class ScriptedExecutor(Executor):
                 poll_interval=0.1,
             )
 
+    def _do_print(self, text):
+        print(text)
+
     # -- ends
+
+    def _do_segfault(self):
+        """Die in native code."""
+        ctypes.string_at(0)
 
     def _do_kill(self):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -83,10 +83,10 @@ class Federation:
     def server_event(self, event) -> None:
         fire(self.receiver, event, context(self.server, JOB, **{FLContextKey.EVENT_DATA: {"job_id": JOB}}))
 
-    def start_site(self, resources) -> None:
+    def start_site(self, resources, **arguments) -> None:
         local = Path(self.client.workspace.get_root_dir()) / "local"
         (local / "resources.json").write_text(json.dumps(resources))
-        self.site = SiteLogStreamer(poll_interval=0.01)
+        self.site = SiteLogStreamer(poll_interval=0.01, **arguments)
         fire(self.site, EventType.SYSTEM_START, context(self.client))
 
     def site_event(self, event, **meta) -> None:
@@ -193,6 +193,61 @@ def test_a_site_that_keeps_its_logs_says_so_and_strips_the_job(federation):
     fire(streamer, EventType.END_RUN, context(federation.job_engine(), JOB))
     federation.site_event(EventType.JOB_COMPLETED)
     assert federation.ended().end == 0
+
+
+@pytest.mark.parametrize(
+    "log_files, refused",
+    [
+        (["log.txt", "console.txt", "*.log"], ["console.txt", "log.txt"]),
+        (["*.log", "rank?.txt"], ["log.txt"]),
+    ],
+)
+def test_a_site_that_keeps_its_logs_names_what_it_can(federation, log_files, refused):
+    """A pattern names no log; so that the server hears of it, log.txt stands for what would have been."""
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    federation.start_site({**ADMITTED, "allow_log_streaming": False}, log_files=log_files)
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    wait_for(lambda: len(federation.store.streams(JOB)) == len(refused))
+    streams = federation.store.streams(JOB)
+    assert [(stream.file, stream.verdict) for stream in streams] == [(f, Verdict.REFUSED) for f in refused]
+
+
+@pytest.mark.parametrize("injected", [True, False])
+def test_logs_named_by_patterns(federation, injected):
+    """They are found by the job's process and by the site's, also those that the other one never saw."""
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    federation.start_site(ADMITTED if injected else {"class_allow_list": []}, log_files=["log.txt", "*.log"])
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    entries = json.loads(federation.config.read_text())["components"]
+    assert [entry["args"]["log_files"] for entry in entries] == [["log.txt", "*.log"]] * injected
+    directory = federation.log.parent
+    if injected:
+        streamer = JobLogStreamer(**entries[0]["args"])
+        fire(streamer, EventType.START_RUN, context(federation.job_engine(), JOB))
+    for name in ("a.log", "audit.log", "b.txt"):
+        (directory / name).write_bytes(LINES)
+    wait_for(lambda: federation.stream("a.log") and federation.stream("a.log").end)
+    if injected:
+        fire(streamer, EventType.END_RUN, context(federation.job_engine(), JOB))
+    (directory / "late.log").write_bytes(LINES)
+    federation.site_event(EventType.JOB_COMPLETED)
+    for file in ("log.txt", "a.log", "late.log"):
+        assert federation.ended(file).verdict is Verdict.COMPLETE
+    assert {stream.file for stream in federation.store.streams(JOB)} == {"log.txt", "a.log", "late.log"}
+
+
+def test_logs_named_by_patterns_where_the_job_closes_them(federation):
+    """No site component: nobody comes after the job's own process."""
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    streamer = JobLogStreamer(log_files=["*.log"], poll_interval=0.01)
+    federation.log.parent.mkdir(parents=True, exist_ok=True)
+    fire(streamer, EventType.START_RUN, context(federation.job_engine(), JOB))
+    (federation.log.parent / "a.log").write_bytes(LINES)
+    fire(streamer, EventType.END_RUN, context(federation.job_engine(), JOB))
+    assert federation.ended("a.log").verdict is Verdict.COMPLETE
 
 
 @pytest.mark.parametrize("allow, sends", [(True, True), (1, False), ("true", False), ([True], False)])
@@ -368,6 +423,33 @@ def test_only_one_of_several_entries_acts(federation):
     federation.site_event(EventType.BEFORE_JOB_LAUNCH)
     (entry,) = json.loads(federation.config.read_text())["components"]
     assert entry["args"]["log_files"] == ["log.txt", "error_log.txt", "audit.log"]
+
+
+def test_a_restarted_site_closes_logs_that_patterns_found(federation):
+    """Its list was changed meanwhile: what the job was launched with counts too."""
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    (federation.log.parent / "a.log").write_bytes(LINES)
+    component = {"path": "nvflare_logstream.JobLogStreamer", "args": {"log_files": ["*.log"]}}
+    federation.config.write_text(json.dumps({"components": [component]}))
+    federation.start_site(ADMITTED)
+    assert federation.ended("a.log").verdict is Verdict.COMPLETE
+
+
+def test_a_console_that_cannot_be_had_is_told_of(federation, caplog):
+    """This process is the tests': what it prints goes where it went before."""
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    federation.start_site(ADMITTED, log_files=["console.txt"])
+    before = [os.fstat(number) for number in (1, 2)]
+    streamer = JobLogStreamer(log_files=["console.txt"])
+    fire(streamer, EventType.START_RUN, context(federation.job_engine(), JOB))
+    fire(streamer, EventType.END_RUN, context(federation.job_engine(), JOB))
+    assert [(after.st_dev, after.st_ino) for after in map(os.fstat, (1, 2))] == [
+        (status.st_dev, status.st_ino) for status in before
+    ]
+    said = [text for text in caplog.messages if "console.txt will not hold what is printed" in text]
+    assert len(said) == 1 and "no process of one job" in said[0]
 
 
 @pytest.mark.parametrize("component", [SiteLogStreamer, JobLogReceiver])
