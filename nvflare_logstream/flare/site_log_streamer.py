@@ -88,8 +88,10 @@ class SiteLogStreamer(Widget):
                 fl_ctx, f"resources.json also lists {path}: remove it, nvflare_logstream does its work"
             )
         if not policy.logs.allowed:
-            self.log_info(fl_ctx, f"job logs stay at this site: {policy.logs.reason}")
+            self.log_info(fl_ctx, f"job logs stay at this site: {policy.logs.reason} ({runtime.versions()})")
             return
+        files = ", ".join(shared.site_entries.log_files)
+        self.log_info(fl_ctx, f"streaming {files} of each job to the server ({runtime.versions()})")
         sender, job_ids = self._own_sender(fl_ctx), earlier_jobs(workspace)
         if job_ids:
             arguments = (sender, workspace, job_ids, shared.site_entries.log_files)
