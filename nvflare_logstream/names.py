@@ -21,6 +21,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}")
 _ALLOWED = (
     "a plain name is letters, digits and _ . @ + - (not first: . @ + -), at most 128 characters, no path"
 )
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_!-]{0,39}")
 _SITE_ALLOWED = (
     "a site's name is printable, at most 255 bytes, without / and \\, and begins with no . and no blank"
 )
@@ -64,6 +65,11 @@ def check_site(argument: str, value: object) -> str:
     if not is_site(value):
         raise ArgumentError(argument, value, _SITE_ALLOWED)
     return value
+
+
+def is_version(value: object) -> TypeGuard[str]:
+    """Whether `value` may be the version of a package: letters, digits and . + _ ! -, at most 40."""
+    return isinstance(value, str) and bool(_VERSION.fullmatch(value))
 
 
 def fits(site: str, pattern: str) -> bool:

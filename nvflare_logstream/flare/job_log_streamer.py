@@ -80,7 +80,8 @@ class JobLogStreamer(Widget):
             from nvflare_logstream.site.sender import Sender
 
             link = CellLink(fl_ctx.get_engine().get_cell(), job_id)
-            sender = Sender(link, self._wanted.poll_interval, self._wanted.liveness_interval)
+            intervals = self._wanted.poll_interval, self._wanted.liveness_interval
+            sender = Sender(link, *intervals, runtime=runtime.VERSION)
             sender.start()
             return sender
 

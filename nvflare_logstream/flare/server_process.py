@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-import nvflare
-
 from nvflare_logstream.errors import StoreError
+from nvflare_logstream.flare import runtime
 from nvflare_logstream.flare.admission import JobAdmission, participants
 from nvflare_logstream.flare.archive import ArchiveKeeper
 from nvflare_logstream.flare.cell_channel import serve
@@ -51,7 +50,12 @@ class ServerProcess:
         self._job_lister = JobLister(self.store, settings.idle_timeout, self._archive.status)
         self._counters = Counters()
         self._status = StatusService(
-            self.store, settings.quotas, self._counters, settings.idle_timeout, nvflare.__version__
+            self.store,
+            settings.quotas,
+            self._counters,
+            settings.idle_timeout,
+            runtime.VERSION,
+            connected=lambda: [client.name for client in engine.get_clients()],
         )
         self._lock = threading.Lock()
         self._expected: dict[StreamKey, str] = {}  # what the index does not know yet

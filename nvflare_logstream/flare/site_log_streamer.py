@@ -182,7 +182,8 @@ class SiteLogStreamer(Widget):
             if self._sender is None:
                 entries = shared.site_entries
                 link = CellLink(fl_ctx.get_engine().get_cell())
-                sender = Sender(link, entries.poll_interval, entries.liveness_interval, self._on_verdict)
+                intervals = entries.poll_interval, entries.liveness_interval
+                sender = Sender(link, *intervals, self._on_verdict, runtime=runtime.VERSION)
                 sender.start()
                 self._sender = sender
             return self._sender

@@ -12,6 +12,7 @@ from typing import Any
 
 from nvflare_logstream import __version__
 from nvflare_logstream.errors import ErrorCode, WireError
+from nvflare_logstream.names import SERVER_SITE, is_site
 from nvflare_logstream.server.counters import Counters, Traffic
 from nvflare_logstream.store.index import StoredPart
 from nvflare_logstream.store.store import LogStore, Quotas
@@ -28,6 +29,7 @@ from nvflare_logstream.wire.server_status import (
     check_question,
     encode_status,
 )
+from nvflare_logstream.wire.standing import MAX_STANDINGS, Standing
 
 _FRESH = 1.0  # seconds for which an answer holds: whoever asks more often costs the server nothing more
 _logger = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ class StatusService:
         idle_timeout: seconds without a sign of life after which a site counts as silent (0: never).
         runtime: the version of the runtime.
         clock: gives the time in seconds since the epoch.
+        connected: gives the names of the sites that are connected to the server now.
     """
 
     def __init__(
@@ -53,8 +56,9 @@ class StatusService:
         idle_timeout: float,
         runtime: str,
         clock: Callable[[], float] = time.time,
+        connected: Callable[[], Iterable[str]] = lambda: (),
     ):
-        self._store, self._quotas, self._counters = store, quotas, counters
+        self._store, self._quotas, self._counters, self._connected = store, quotas, counters, connected
         self._idle_timeout, self._runtime, self._clock = idle_timeout, runtime, clock
         self._lock = threading.Lock()
         self._last: ServerStatus | None = None
@@ -86,7 +90,8 @@ class StatusService:
 
     def _look(self) -> ServerStatus:
         now, parts = self._clock(), self._store.index.parts()
-        totals = self._store.index.totals(now - self._idle_timeout if self._idle_timeout else 0.0)
+        heard_since = now - self._idle_timeout if self._idle_timeout else 0.0
+        totals = self._store.index.totals(heard_since)
         states = totals.states
         came, lately, seconds = self._counters.traffic()
         refused = self._counters.refusals()
@@ -114,7 +119,25 @@ class StatusService:
             senders=_most(refused, lambda row: row.last),
             errors=tuple(self._counters.errors()),
             sites=_heaviest(stored, came, lately, seconds),
+            standings=self._standings(heard_since),
         )
+
+    def _standings(self, heard_since: float) -> tuple[Standing, ...]:
+        """How the sites stand: the silent first, then those that never sent, then the longest not heard of.
+
+        When a site was heard of, the store still knows after a restart; what it runs, it says with its next
+        log.
+        """
+        standings = {row.site: Standing(*row) for row in self._store.index.sites(heard_since)}
+        for site in self._connected():
+            standings[site] = standings.get(site, Standing(site))._replace(connected=True)
+        for site, heard in self._counters.heard().items():
+            known = standings.get(site, Standing(site))
+            standings[site] = known._replace(heard=max(known.heard, heard.at))
+            if heard.versions:
+                standings[site] = standings[site]._replace(**heard.versions._asdict())
+        named = (row for site, row in standings.items() if is_site(site) and site != SERVER_SITE)
+        return tuple(sorted(named, key=lambda row: (not row.silent, row.heard, row.site)))[:MAX_STANDINGS]
 
     def _disk(self, stored: int) -> Disk:
         disk, root = os.statvfs(self._store.root), str(self._store.root)

@@ -46,6 +46,15 @@ class Heard(NamedTuple):
     uptime: float  # seconds of the server's uptime, all its lives together; at most a minute too late
 
 
+class StoredSite(NamedTuple):
+    """What the index knows of a site: its last sign of life, its open streams, and the silent among them."""
+
+    site: str
+    last_seen: float
+    open: int
+    silent: int
+
+
 class StoredTotals(NamedTuple):
     """What the index holds, in figures.
 
@@ -163,6 +172,16 @@ class Index(Database):
         with self._transaction() as db:
             rows = db.execute('SELECT job, site, SUM("end") FROM streams GROUP BY job, site').fetchall()
         return [StoredPart(*row) for row in rows]
+
+    def sites(self, heard_since: float) -> list[StoredSite]:
+        """Every site of which something came; open streams are silent if not heard of since then."""
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT site, MAX(last_seen), SUM(state = 'open'), SUM(state = 'open' AND last_seen < ?) "
+                "FROM streams WHERE state <> ? GROUP BY site",
+                (heard_since, State.EXPECTED.value),
+            ).fetchall()
+        return [StoredSite(*row) for row in rows]
 
     def totals(self, heard_since: float) -> StoredTotals:
         """How many streams there are, and the largest; open ones are silent if not heard of since then."""
