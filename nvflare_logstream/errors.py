@@ -121,6 +121,10 @@ class JobConfigError(LogStreamError):
     """A job's deployed config cannot be read, or has a shape that a component cannot be put into."""
 
 
+class KitError(LogStreamError):
+    """A directory is no start-up kit, or its files cannot be read or changed; the text says why."""
+
+
 class RetrievalError(LogStreamError):
     """A reader got no answer to use: the server, the connection or the reader's own disk said no.
 

@@ -22,6 +22,7 @@ ROOMS = [
     "cli",
     "lab",
     "testing",
+    "deploy",
     "flare",
     "client",
     "server",
