@@ -33,10 +33,16 @@ class Traffic(NamedTuple):
 
 
 class LastHeard(NamedTuple):
-    """When a site was heard of last, in seconds since the epoch, and what it said then or before."""
+    """When a site was heard of last, in seconds since the epoch, and what it said then or before.
+
+    Attributes:
+        versions: what it runs.
+        skew: its clock against the server's, in seconds; positive if it is ahead.
+    """
 
     at: float
     versions: Versions | None = None
+    skew: float = 0.0
 
 
 class _Mark(NamedTuple):
@@ -80,14 +86,16 @@ class Counters:
         self._errors: deque[Problem] = deque(maxlen=MAX_SHOWN)
         self._before = self._recent = _Mark(self._began, {})
 
-    def took(self, site: str, size: int, versions: Versions | None = None) -> None:
-        """Count a request of a site, and the bytes of log in it; keep what the site says that it runs."""
+    def took(self, site: str, size: int, versions: Versions | None = None, clock: float = 0.0) -> None:
+        """Count a request of a site and the bytes of log in it; keep what the site says, with its clock."""
         with self._lock:
             site = self._known(site)
             counts = self._sites[site]
             counts[0] += 1
             counts[1] += size
-            self._heard[site] = LastHeard(self._clock(), versions or self._heard[site].versions)
+            now, heard = self._clock(), self._heard[site]
+            told = (versions, clock - now) if versions else (heard.versions, heard.skew)
+            self._heard[site] = LastHeard(now, *told)
 
     def refused(self, site: str, kind: Kind, why: str) -> None:
         """Count a message that was not taken, and log it: at most one line a minute for a sender and kind."""

@@ -135,7 +135,8 @@ class StatusService:
             known = standings.get(site, Standing(site))
             standings[site] = known._replace(heard=max(known.heard, heard.at))
             if heard.versions:
-                standings[site] = standings[site]._replace(**heard.versions._asdict())
+                told = {**heard.versions._asdict(), "skew": heard.skew}
+                standings[site] = standings[site]._replace(**told)
         named = (row for site, row in standings.items() if is_site(site) and site != SERVER_SITE)
         return tuple(sorted(named, key=lambda row: (not row.silent, row.heard, row.site)))[:MAX_STANDINGS]
 

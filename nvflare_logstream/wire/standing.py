@@ -9,6 +9,7 @@ from nvflare_logstream.wire.fields import Fields
 from nvflare_logstream.wire.message import MAX_OFFSET
 
 MAX_STANDINGS = 1000  # sites in one answer
+_MOST_SKEW = 1e11  # seconds
 
 
 class Standing(NamedTuple):
@@ -20,6 +21,7 @@ class Standing(NamedTuple):
         connected: whether the runtime has it among its clients now.
         package, runtime, protocol: the versions that it runs, by its last word since the receiver started;
             empty and 0 where it has said none.
+        skew: its clock against the server's then, in seconds; positive if it is ahead.
     """
 
     site: str
@@ -30,6 +32,7 @@ class Standing(NamedTuple):
     package: str = ""
     runtime: str = ""
     protocol: int = 0
+    skew: float = 0.0
 
 
 def decode_standing(row: Fields) -> Standing:
@@ -48,4 +51,5 @@ def decode_standing(row: Fields) -> Standing:
         row.version("package"),
         row.version("runtime"),
         row.number("protocol", 1 << 31),
+        row.real("skew", -_MOST_SKEW, _MOST_SKEW, default=0.0),
     )

@@ -120,8 +120,16 @@ class World:
             self.store, self.quotas, self.counters, 30.0, "2.9.0", self.clock, lambda: self.sites
         )
 
-    def send(self, site: str, data: bytes, job_id: str = JOB, offset: int = 0, close: bool = False) -> None:
-        writer, stream = RequestWriter(self.clock(), 0, "2.8.3"), StreamId(job_id, "log.txt")
+    def send(
+        self,
+        site: str,
+        data: bytes,
+        job_id: str = JOB,
+        offset: int = 0,
+        close: bool = False,
+        ahead: float = 0.0,
+    ) -> None:
+        writer, stream = RequestWriter(self.clock() + ahead, 0, "2.8.3"), StreamId(job_id, "log.txt")
         writer.frame(Frame(stream, offset, data, b"c"))
         if close:
             writer.close(Close(stream, len(data), "0" * 64, 0, ""))
@@ -202,7 +210,7 @@ def test_the_heaviest_of_many_sites_are_told_by_what_they_send_and_by_what_they_
 def test_each_site_is_told_with_its_versions_and_when_it_was_heard_of_the_silent_first(world):
     world.sites = ["site-1", "site-2", "never-sent", "../no site", "server"]
     began = world.clock()
-    world.send("gone", b"1", close=True)
+    world.send("gone", b"1", close=True, ahead=90)
     world.send("site-2", b"1")  # only bytes: that says no versions
     world.clock.advance(31)
     world.send("site-1", b"1", close=True)
@@ -211,7 +219,7 @@ def test_each_site_is_told_with_its_versions_and_when_it_was_heard_of_the_silent
     assert world.status().standings == (
         Standing("site-2", began, 1, 1, True),
         Standing("never-sent", connected=True),
-        Standing("gone", began, 0, 0, False, __version__, "2.8.3", 1),
+        Standing("gone", began, 0, 0, False, __version__, "2.8.3", 1, 90.0),
         Standing("site-1", began + 31, 1, 0, True, __version__, "2.8.3", 1),
     )
 
@@ -385,6 +393,7 @@ STATUSES = st.builds(
             VERSIONS,
             VERSIONS,
             st.integers(0, 99),
+            st.floats(-1e11, 1e11),
         ),
         max_size=3,
     ).map(tuple),

@@ -164,7 +164,7 @@ def test_the_server_knows_what_its_sites_run_and_which_never_sent(federation):
     federation.ended()
     heard, never = sorted(federation.receiver._server._status.status().standings)
     assert (heard.site, heard.connected, heard.heard > 0) == ("site-1", True, True)
-    assert heard[-3:] == (nvflare_logstream.__version__, nvflare.__version__, 1)
+    assert heard[5:8] == (nvflare_logstream.__version__, nvflare.__version__, 1) and abs(heard.skew) < 10
     assert never == Standing("site-2", connected=True)
 
 
@@ -338,7 +338,7 @@ def test_a_process_without_descriptors_or_threads_sends_later(federation, monkey
     federation.log.write_bytes(LINES)
     tried = threading.Semaphore(0)
 
-    def fails(*args):
+    def fails(*args, **options):
         tried.release()
         raise error
 

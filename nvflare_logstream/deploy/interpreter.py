@@ -1,0 +1,90 @@
+"""Which Python a site's start script runs, and in which environment.
+
+A process that runs tells it best. Else the script is read, never run: what it finds depends on the shell
+from which it is started, and the doctor is taken to be started from the same.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from nvflare_logstream.deploy.kits import Place
+
+_STARTED = re.compile(r"(\S*python[\d.]*)\s(?:.*\s)?-m\s+nvflare\.private\.fed\.app")
+_ACTIVATED = re.compile(r"^\s*(?:source|\.)\s+[\"']?([^\s\"'$]+)/bin/activate", re.MULTILINE)
+_PREPARED = re.compile(r"^\s*(?:(?:conda|mamba|module)\s|(?:source|\.)\s)", re.MULTILINE)
+_PYTHONPATH = re.compile(r"^\s*export PYTHONPATH=[\"']?([^\s\"'$]+)", re.MULTILINE)
+_PLAIN = re.compile(r"python[\d.]*")
+_PROCESS = "nvflare.private.fed.app"
+_SCRIPT_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """The Python of a place.
+
+    Attributes:
+        named: as the start script names it.
+        path: what that is on this machine; empty if there is none.
+        environment: the variables it is run with.
+        process: the place's process, if it runs and may be looked at.
+        sure: False where the script prepares an environment in a way that only a shell can follow.
+    """
+
+    named: str
+    path: str
+    environment: dict[str, str]
+    process: psutil.Process | None = None
+    sure: bool = True
+
+
+def find_interpreter(place: Place) -> Interpreter:
+    """Find the Python that runs a place, or that would run it if it were started from here."""
+    script = _script_of(place)
+    named = found[1].strip("'\"") if (found := _STARTED.search(script)) else "python3"
+    if not _PLAIN.fullmatch(Path(named).name):
+        named = "python3"
+    if process := _process_of(place):
+        try:
+            environment = process.environ()
+            return Interpreter(named, _which(named, environment), environment, process)
+        except (psutil.Error, OSError):
+            pass  # another user's: as if it were not there
+    environment = dict(os.environ)
+    if activated := _ACTIVATED.search(script):
+        environment["PATH"] = f"{activated[1]}/bin{os.pathsep}{environment.get('PATH', '')}"
+    if added := _PYTHONPATH.search(script):
+        environment["PYTHONPATH"] = added[1].rstrip(":") + ":" + environment.get("PYTHONPATH", "")
+    sure = bool(activated) or not _PREPARED.search(script)
+    return Interpreter(named, _which(named, environment), environment, None, sure)
+
+
+def _script_of(place: Place) -> str:
+    try:
+        with place.start_script.open(encoding="utf-8", errors="replace") as script:
+            return script.read(_SCRIPT_BYTES)
+    except OSError:
+        return ""  # a kit for containers, say
+
+
+def _which(named: str, environment: dict[str, str]) -> str:
+    return shutil.which(named, path=environment.get("PATH", os.defpath)) or ""
+
+
+def _process_of(place: Place) -> psutil.Process | None:
+    """The process that the start script has noted, if that is still the same one."""
+    try:
+        process = psutil.Process(int((place.root / "pid.fl").read_text()[:20]))
+        words = process.cmdline()
+    except (OSError, ValueError, OverflowError, psutil.Error):
+        return None
+    is_ours = any(_PROCESS in word for word in words) and any(
+        word.startswith("/") and Path(word) == place.root for word in words
+    )
+    return process if is_ours else None
