@@ -87,8 +87,8 @@ def _places(directories: Sequence[Path]) -> list[Place]:
     try:
         found = [place for directory in directories for place in find_places(directory)]
     except KitError as error:
-        raise RetrievalError(ErrorCode.INVALID_ARGS, str(error)) from error
-    return list({place.root: place for place in found}.values())
+        raise RetrievalError(ErrorCode.STARTUP_KIT_MISSING, str(error)) from error
+    return list({place.root.resolve(): place for place in found}.values())
 
 
 def _admins(places: Sequence[Place]) -> list[Place]:

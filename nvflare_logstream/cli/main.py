@@ -29,6 +29,7 @@ _COMMANDS = (
     "verify",
     "repair",
     "server",
+    "setup",
     "doctor",
     "demo",
     "completion",

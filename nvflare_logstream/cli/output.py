@@ -7,6 +7,7 @@ like a secret, also inside a log's lines, and loading the runtime takes half a s
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 from nvflare_logstream.cli import terminal
@@ -92,3 +93,10 @@ def notice(text: str) -> None:
     """Print a line for the person at the terminal, never part of the answer."""
     terminal.err().write(visible(text) + "\n")
     terminal.err().flush()
+
+
+def asked(question: str) -> bool:
+    """Ask the person at the terminal; whatever is not plainly yes is no."""
+    terminal.err().write(f"{visible(question)} [y/N] ")
+    terminal.err().flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

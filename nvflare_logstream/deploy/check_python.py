@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import psutil
 
-from nvflare_logstream.deploy.check_resources import ALLOW_LIST
 from nvflare_logstream.deploy.findings import Report
 from nvflare_logstream.deploy.interpreter import Interpreter
 from nvflare_logstream.deploy.kits import Place, Role
 from nvflare_logstream.deploy.probe import Probe
+from nvflare_logstream.deploy.resources import LIST_ENTRY, LIST_KEY
 
 
 def check_package(place: Place, interpreter: Interpreter, probe: Probe) -> Report:
@@ -76,7 +76,7 @@ def check_allow_list(place: Place, probe: Probe) -> Report:
     if probe.refusal:
         report.error(
             f"jobs without custom code may not load our streamer: {probe.refusal}",
-            f'add "nvflare_logstream." to {ALLOW_LIST}: `nvflare-logstream setup {place.root}` does it',
+            f'add "{LIST_ENTRY}" to {LIST_KEY}: `nvflare-logstream setup {place.root}` does it',
         )
     return report
 

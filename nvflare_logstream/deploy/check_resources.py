@@ -6,20 +6,20 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
+from nvflare_logstream.deploy.components import COMPONENTS
 from nvflare_logstream.deploy.findings import Report
 from nvflare_logstream.deploy.kits import Place, Role
+from nvflare_logstream.deploy.resources import ALLOW_KEY, LIST_KEY
 from nvflare_logstream.deploy.resources_read import Resources
 from nvflare_logstream.errors import show
 
-ALLOW = "allow_log_streaming"
-ALLOW_LIST = "class_allow_list"
-_OUR_KEYS = (ALLOW, ALLOW_LIST, "class_list_enforcement_mode", "components")
+_OUR_KEYS = (ALLOW_KEY, LIST_KEY, "class_list_enforcement_mode", "components")
 _ENTRY_KEYS = ("id", "path", "class_path", "name", "args", "disabled", "config_type", "lazy_instantiate")
 _ALIKE = 0.8  # of difflib's measure, from which on a key is taken for a misspelt one
 _IDLE_TIMEOUT = 30.0  # seconds; the receiver's default
 _LIVENESS = 10.0  # seconds; the streamer's default
 _DEPTH = 20  # of objects that are searched for a key in the wrong place
-OUR_CLASS = {Role.CLIENT: "SiteLogStreamer", Role.SERVER: "JobLogReceiver"}
+_OUR_CLASSES = tuple(name for _, name in COMPONENTS.values())
 
 
 def check_file(place: Place, resources: Resources) -> Report:
@@ -46,7 +46,7 @@ def check_file(place: Place, resources: Resources) -> Report:
 def check_components(place: Place, resources: Resources) -> Report:
     """Whether our component is there, once, and the runtime's own is not beside it."""
     report = Report(place.name, "components")
-    wanted = OUR_CLASS[place.role]
+    wanted = COMPONENTS[place.role][1]
     setup = f"`nvflare-logstream setup {place.root}` does it; then restart"
     ours = resources.ours(wanted)
     stock = [entry for entry in resources.components if entry.is_stock]
@@ -65,7 +65,7 @@ def check_components(place: Place, resources: Resources) -> Report:
     elif not stock:
         report.ok(f"{wanted} is in {ours[0].file}")
     for entry in resources.components:
-        if entry.is_ours and entry.class_name != wanted and entry.class_name in OUR_CLASS.values():
+        if entry.is_ours and entry.class_name != wanted and entry.class_name in _OUR_CLASSES:
             report.error(f"{entry.file} lists {entry.path}, which has no work at a {place.role}", "remove it")
     return report
 
@@ -73,15 +73,16 @@ def check_components(place: Place, resources: Resources) -> Report:
 def check_policy(place: Place, resources: Resources) -> Report:
     """Whether the site lets its logs out."""
     report = Report(place.name, "policy")
-    value = resources.values.get(ALLOW, True)
+    value = resources.values.get(ALLOW_KEY, True)
     if value is False:
         report.warning(
-            f"no job log leaves this site: {ALLOW} is false", f"set {ALLOW} to true if that is not meant"
+            f"no job log leaves this site: {ALLOW_KEY} is false",
+            f"set {ALLOW_KEY} to true if that is not meant",
         )
     elif value is not True:
         report.error(
-            f"{ALLOW} is {show(value)}, which counts as false: no job log leaves this site",
-            f"write {ALLOW}: true or {ALLOW}: false, without quotes",
+            f"{ALLOW_KEY} is {show(value)}, which counts as false: no job log leaves this site",
+            f"write {ALLOW_KEY}: true or {ALLOW_KEY}: false, without quotes",
         )
     elif not resources.problems:
         report.ok("job logs may leave this site")
@@ -94,8 +95,10 @@ def check_keys(place: Place, resources: Resources) -> Report:
     for key in resources.values:
         if meant := _meant(key, _OUR_KEYS):
             report.error(f"{show(key)} in the resources has no effect", f"it is spelt {meant}")
-    for where in _inside(resources.values, ALLOW):
-        report.error(f"{ALLOW} inside {show(where)} has no effect", "move it to the top level of the file")
+    for where in _inside(resources.values, ALLOW_KEY):
+        report.error(
+            f"{ALLOW_KEY} inside {show(where)} has no effect", "move it to the top level of the file"
+        )
     for component in resources.components:
         if not component.is_ours:
             continue

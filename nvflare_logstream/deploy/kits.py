@@ -65,6 +65,11 @@ class Place:
     resources: Path | None = None
 
     @property
+    def title(self) -> str:
+        """Its name for people, with its role where the name does not say it."""
+        return self.name if self.name == self.role else f"{self.name} ({self.role})"
+
+    @property
     def startup(self) -> Path:
         """The directory of the keys and start scripts."""
         return self.root / "startup"
@@ -182,10 +187,10 @@ def _resources(local: Path) -> Path | None:
     It wants one of two in `local/` itself, and then takes the first of all its formats in any directory
     below: so a `resources.json` that somebody put away in `local/old/` counts more than the default one.
     """
+    if os.path.lexists(local / RESOURCES):  # whatever it is: who reads it says why it is no good
+        return local / RESOURCES
     if not any((local / name).exists() for name in (RESOURCES, f"{RESOURCES}.default")):
         return None
-    if (local / RESOURCES).is_file():
-        return local / RESOURCES
     trees = list(os.walk(local))
     return next(
         (Path(tree, name) for name in _RESOURCES_NAMES for tree, _, files in trees if name in files), None

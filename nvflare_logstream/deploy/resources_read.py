@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nvflare_logstream.deploy.components import PACKAGE, class_of, is_stock
 from nvflare_logstream.deploy.kits import Place
 
-PACKAGE = "nvflare_logstream"
-STOCK_PREFIX = "nvflare.app_common.logging."
-_PATH_KEYS = ("path", "class_path", "name")  # the runtime takes the first of them that is there
 _MOST_BYTES = 16 << 20
 
 
@@ -37,12 +35,12 @@ class Component(NamedTuple):
     @property
     def is_ours(self) -> bool:
         """Whether the class is one of this package."""
-        return self.path.partition(".")[0] == PACKAGE
+        return self.path.startswith(PACKAGE)
 
     @property
     def is_stock(self) -> bool:
         """Whether it is one of the runtime's own log components."""
-        return self.path.startswith(STOCK_PREFIX)
+        return is_stock(self.entry)
 
     @property
     def args(self) -> dict[str, Any]:
@@ -107,6 +105,5 @@ def _read(path: Path, resources: Resources) -> dict[str, Any]:
         return values
     for entry in entries:
         if isinstance(entry, dict) and entry.get("disabled") is not True:
-            name = next((entry[key] for key in _PATH_KEYS if key in entry), "")
-            resources.components.append(Component(path.name, str(name).strip(), entry))
+            resources.components.append(Component(path.name, class_of(entry), entry))
     return values

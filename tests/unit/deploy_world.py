@@ -31,3 +31,62 @@ def write_federation(prod: Path) -> Path:
     ]:
         write_kit(prod / name, role)
     return prod
+
+
+CLIENT_RESOURCES = """{
+  "format_version": 2,
+  "class_list_enforcement_mode": "enforce",
+  "class_allow_list": [
+  "nvflare.app_common.logging.job_log_streamer.JobLogStreamer",
+  "nvflare.app_common.np.np_trainer.NPTrainer"
+],
+  "allow_log_streaming": true,
+  "client": {
+    "retry_timeout": 30
+  },
+  "components": [
+    {
+      "id": "resource_manager",
+      "path": "nvflare.app_common.resource_managers.gpu_resource_manager.GPUResourceManager",
+      "args": {
+        "num_of_gpus": 0
+      }
+    },
+    {
+        "id": "site_log_streamer",
+        "path": "nvflare.app_common.logging.site_log_streamer.SiteLogStreamer",
+        "args": {
+          "log_file_name": "error_log.txt"
+        }
+    }
+  ]
+}
+"""
+SERVER_RESOURCES = """{
+    "format_version": 2,
+    "class_allow_list": ["nvflare.app_common.np.np_trainer.NPTrainer"],
+    "components": [
+        {
+            "id": "job_store",
+            "path": "nvflare.app_common.storages.filesystem_storage.FilesystemStorage"
+        },
+        {
+            "id": "log_receiver",
+            "path": "nvflare.app_common.logging.job_log_receiver.JobLogReceiver",
+            "args": {}
+        }
+    ]
+}"""
+
+
+def write_site(root: Path, resources: str = CLIENT_RESOURCES, own: bool = False) -> Path:
+    """Make a site's kit with `resources` as its default, or as its `own`; return its `local/`."""
+    local = write_kit(root, resources=CLIENT_RESOURCES if own else resources) / "local"
+    if own:
+        (local / "resources.json").write_text(resources, newline="")
+    return local
+
+
+def write_server(root: Path, resources: str = SERVER_RESOURCES) -> Path:
+    """Make the server's kit, and return its `local/`."""
+    return write_kit(root, "server", resources) / "local"

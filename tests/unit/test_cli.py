@@ -121,7 +121,8 @@ def test_a_schema_is_what_the_command_takes(capsys, command):
         assert positional or set(names) == set(option.opts)
         assert entry.get("negations", []) == getattr(option, "secondary_opts", [])
         assert entry.get("repeatable", False) is option.multiple
-        assert entry.get("nargs") == ("?" if positional and not option.required else None)
+        several = ("+" if option.required else "*") if option.nargs == -1 else None
+        assert entry.get("nargs") == (several or ("?" if positional and not option.required else None))
         assert (entry["type"] == "boolean") is bool(getattr(option, "is_flag", False))
         choices = option.type_descriptor.choices
         assert entry.get("choices", []) == [member.value for member in choices or ()]
@@ -139,6 +140,7 @@ def test_a_schema_names_the_formats_that_the_command_takes(capsys, monkeypatch, 
         "export": ["8f3c", "-o", str(tmp_path)],
         "repair": [str(tmp_path / "none")],
         "server": [],
+        "setup": [str(tmp_path / "none")],
         "doctor": [],
     }
     for form in ("text", "json", "jsonl"):

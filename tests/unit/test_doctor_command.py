@@ -150,7 +150,7 @@ def test_a_server_that_cannot_be_asked_is_a_warning_beside_other_findings_else_a
 
 def test_a_directory_that_is_no_kit_is_refused(tmp_path, ask):
     code, out, err, asked = ask(tmp_path)
-    assert (code, out, asked) == (4, "", []) and "neither a start-up kit" in err
+    assert (code, out, asked) == (2, "", []) and "neither a start-up kit" in err
 
 
 def test_a_kit_named_twice_is_looked_at_once(tmp_path, ask):
