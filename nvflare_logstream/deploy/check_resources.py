@@ -123,7 +123,7 @@ def check_intervals(place: Place, resources: Resources, idle_timeout: float | No
     report = Report(place.name, "intervals")
     timeout = _IDLE_TIMEOUT if idle_timeout is None else idle_timeout
     own = [entry.args.get("liveness_interval", _LIVENESS) for entry in resources.ours("SiteLogStreamer")]
-    liveness = min((value for value in own if _is_number(value)), default=_LIVENESS)
+    liveness = min((value for value in own if _is_number(value)), default=0.0)
     if timeout and liveness >= timeout:
         default = " (its default)" if idle_timeout is None else ""
         report.error(

@@ -21,7 +21,7 @@ _ACTIVATED = re.compile(r"^\s*(?:source|\.)\s+[\"']?([^\s\"'$]+)/bin/activate", 
 _PREPARED = re.compile(r"^\s*(?:(?:conda|mamba|module)\s|(?:source|\.)\s)", re.MULTILINE)
 _PYTHONPATH = re.compile(r"^\s*export PYTHONPATH=[\"']?([^\s\"'$]+)", re.MULTILINE)
 _PLAIN = re.compile(r"python[\d.]*")
-_PROCESS = "nvflare.private.fed.app"
+_PARENT = re.compile(r"nvflare\.private\.fed\.app\.(client\.client_train|server\.server_train)")
 _SCRIPT_BYTES = 1 << 16
 
 
@@ -52,10 +52,10 @@ def find_interpreter(place: Place) -> Interpreter:
         named = "python3"
     if process := _process_of(place):
         try:
-            environment = process.environ()
+            environment, named = process.environ(), process.cmdline()[0]
             return Interpreter(named, _which(named, environment), environment, process)
-        except (psutil.Error, OSError):
-            pass  # another user's: as if it were not there
+        except (psutil.Error, OSError, IndexError):
+            pass  # another user's, or it has just ended: as if it were not there
     environment = dict(os.environ)
     if activated := _ACTIVATED.search(script):
         environment["PATH"] = f"{activated[1]}/bin{os.pathsep}{environment.get('PATH', '')}"
@@ -78,13 +78,10 @@ def _which(named: str, environment: dict[str, str]) -> str:
 
 
 def _process_of(place: Place) -> psutil.Process | None:
-    """The process that the start script has noted, if that is still the same one."""
-    try:
-        process = psutil.Process(int((place.root / "pid.fl").read_text()[:20]))
-        words = process.cmdline()
-    except (OSError, ValueError, OverflowError, psutil.Error):
-        return None
-    is_ours = any(_PROCESS in word for word in words) and any(
-        word.startswith("/") and Path(word) == place.root for word in words
-    )
-    return process if is_ours else None
+    """The process that runs in this place, however it was started; None if there is none."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        is_parent = any(_PARENT.fullmatch(word) for word in words)
+        if is_parent and any(word.startswith("/") and Path(word) == place.root for word in words):
+            return process
+    return None

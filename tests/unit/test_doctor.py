@@ -14,7 +14,6 @@ from types import SimpleNamespace
 import pytest
 
 from nvflare_logstream import __version__
-from nvflare_logstream.deploy import interpreter as interpreters
 from nvflare_logstream.deploy import probe as probes
 from nvflare_logstream.deploy.check_python import check_together
 from nvflare_logstream.deploy.check_server import check_server
@@ -26,7 +25,6 @@ from nvflare_logstream.deploy.probe import Probe
 from nvflare_logstream.deploy.resources_read import Resources
 from nvflare_logstream.wire.server_status import Disk, ServerStatus, SiteUse, StreamCounts
 from nvflare_logstream.wire.standing import Standing
-from tests.unit.conftest import wait_for
 from tests.unit.doctor_world import FITS, RECEIVER, ROOT, STOCK, STREAMER, certificate, found, make
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
@@ -203,6 +201,8 @@ def test_a_site_that_says_too_rarely_that_it_is_alive(tmp_path):
     make(tmp_path / "b" / "server", "server", changed(RECEIVER, idle_timeout=5))
     make(tmp_path / "b" / "site-1")
     one(found(tmp_path / "b"), "intervals", ERROR, "liveness_interval is 10 s", "idle_timeout of 5 s")
+    make(tmp_path / "b" / "site-1" / "x", "client", STOCK)  # one without our streamer
+    assert {finding.check for finding in found(tmp_path / "b" / "site-1" / "x")} == {"components"}
     make(tmp_path / "c" / "server", "server", changed(RECEIVER, idle_timeout=0))  # never silent
     make(tmp_path / "c" / "site-1", "client", changed(STREAMER, liveness_interval=3000))
     assert found(tmp_path / "c") == []
@@ -364,21 +364,34 @@ def test_what_a_start_script_names_is_run_only_if_it_is_a_python(tmp_path):
 
 
 @pytest.fixture
-def running(tmp_path, monkeypatch):
-    """A site whose process runs, in an environment of its own."""
-    root = make(tmp_path / "site-1")
-    python = python_that(tmp_path, "exit 0")
-    script = root / "startup" / "sub_start.sh"
-    script.write_text(script.read_text().replace(sys.executable, "python3"))
-    words = ["-c", "input()", "-m", "nvflare.private.fed.app.client.client_train", "-m", str(root)]
-    environment = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}"}
-    process = subprocess.Popen([sys.executable, *words], stdin=subprocess.PIPE, env=environment)
-    (root / "pid.fl").write_text(f"{process.pid}\n")
-    wait_for(lambda: interpreters._process_of(find_places(root)[0]))
-    yield SimpleNamespace(root=root, process=process, python=python)
-    process.kill()
-    process.wait()
-    process.stdin.close()
+def start():
+    """Starts a process of the runtime in a place, by the name `python3`, and ends it."""
+    processes = []
+
+    def start(root, python, module="client.client_train"):
+        code = "import sys; print('runs', flush=True); sys.stdin.read()"
+        process = subprocess.Popen(
+            ["python3", "-c", code, "-m", f"nvflare.private.fed.app.{module}", "-m", str(root)],
+            executable=sys.executable,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}"},
+        )
+        processes.append(process)
+        assert process.stdout.readline() == b"runs\n"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def running(tmp_path, start):
+    """A site whose process runs, with a Python that is on its own PATH alone."""
+    root, python = make(tmp_path / "site-1"), python_that(tmp_path, "exit 0")
+    return SimpleNamespace(root=root, process=start(root, python), python=python)
 
 
 def test_the_process_that_runs_tells_which_python_it_is(running):
@@ -389,10 +402,9 @@ def test_the_process_that_runs_tells_which_python_it_is(running):
     assert find_interpreter(find_places(running.root)[0]).process is None
 
 
-@pytest.mark.parametrize("pid", ["", "x", "-1", "9" * 30, "1", str(os.getpid())])
-def test_another_process_is_not_taken_for_the_sites(tmp_path, pid):
-    root = make(tmp_path / "site-1")
-    (root / "pid.fl").write_text(pid)
+def test_a_jobs_process_and_that_of_another_site_are_not_taken_for_the_sites(running, start, tmp_path):
+    root = make(tmp_path / "site-2")
+    start(root, running.python, "client.worker_process")
     assert find_interpreter(find_places(root)[0]).process is None
 
 
