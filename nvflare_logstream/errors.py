@@ -67,6 +67,10 @@ class LinkError(LogStreamError):
     """A request got no usable reply; the sender keeps what it has and tries again."""
 
 
+class NoReceiverError(LinkError):
+    """The server says that it has no log receiver of this package."""
+
+
 class StoreError(LogStreamError):
     """The store cannot take or give data now (disk full, file missing); nothing was changed."""
 

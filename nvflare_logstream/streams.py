@@ -15,6 +15,9 @@ from nvflare_logstream.words import Word
 
 END_UNSEEN = "not known: "  # how the outcome begins of a close by one who did not see the job's end
 UNREADABLE = "unreadable at the site since "  # how the reason begins of a stream that is
+# How the reason begins of a copy that has no cursor of its site's sender and no digest to compare it with.
+UNCHECKED = "sent by the runtime's own streamer: not checked"
+UNCHECKED_CURSOR = b"unchecked"  # what such a copy has in the place of a cursor
 _SHOWN_LOSSES = 3  # losses that a verdict's reason spells out
 LEDGER_FULL = "the ledger is full, no further losses are listed"  # the reason of a full ledger's last entry
 
@@ -177,6 +180,16 @@ class Stream(NamedTuple):
     def file(self) -> str:
         """The log file's name."""
         return self.key.file
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether the runtime's own streamer sent it: its site's own sender, once it comes, replaces it."""
+        return self.cursor == UNCHECKED_CURSOR
+
+    @property
+    def place(self) -> tuple[int, bytes]:
+        """Where its site's sender goes on, as an offset and a cursor: for an unchecked copy the beginning."""
+        return (0, b"") if self.unchecked else (self.end, self.cursor)
 
     @property
     def live(self) -> bool:

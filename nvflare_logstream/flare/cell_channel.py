@@ -18,7 +18,7 @@ from nvflare.fuel.f3.cellnet.fqcn import FQCN
 from nvflare.fuel.f3.message import Message
 from nvflare.private.defs import CellMessageHeaderKeys
 
-from nvflare_logstream.errors import LinkError
+from nvflare_logstream.errors import LinkError, NoReceiverError
 from nvflare_logstream.site.link import Link
 from nvflare_logstream.wire.peer import Peer
 
@@ -39,10 +39,22 @@ class CellLink(Link):
         job_id: the job's id in a job process, so that its server process can be asked; empty in a parent
             process.
         timeout: seconds to wait for a reply.
+        on_change: told whether there is a receiver when that is learned or changes, by the sending thread.
+
+    Attributes:
+        has_receiver: whether the last answer came from a receiver; None before the first.
     """
 
-    def __init__(self, cell: Any, job_id: str = "", timeout: float = 15.0):
+    def __init__(
+        self,
+        cell: Any,
+        job_id: str = "",
+        timeout: float = 15.0,
+        on_change: Callable[[bool], None] = lambda has_receiver: None,
+    ):
         self._core, self._job_id, self._timeout = cell.core_cell, job_id, timeout
+        self._on_change = on_change
+        self.has_receiver: bool | None = None
         self._targets = [FQCN.ROOT_SERVER] + ([FQCN.join([FQCN.ROOT_SERVER, job_id])] if job_id else [])
         self._posted = ""  # the number of the posted request whose reply is waited for
         self._reply: bytes | None = None
@@ -53,7 +65,8 @@ class CellLink(Link):
         """Send a request and return the reply.
 
         Raises:
-            LinkError: if there was none.
+            NoReceiverError: if every process that was asked says that it has no receiver.
+            LinkError: if there was no reply.
         """
         problem = ""
         for target in list(self._targets):
@@ -70,11 +83,18 @@ class CellLink(Link):
             if code == ReturnCode.OK:
                 if target != self._targets[0]:
                     self._targets.reverse()  # ask first where the receiver was found
+                self._learn(True)
                 return bytes(reply.payload)
             problem = f"{target}: {code} {reply.get_header(MessageHeaderKey.ERROR, '')}"
             if reply.get_header(MessageHeaderKey.ERROR) != _NO_CALLBACK:
-                break
-        raise LinkError(problem)
+                raise LinkError(problem)
+        self._learn(False)
+        raise NoReceiverError(problem)
+
+    def _learn(self, has_receiver: bool) -> None:
+        if self.has_receiver is not has_receiver:
+            self.has_receiver = has_receiver
+            self._on_change(has_receiver)
 
     def post(self, payload: bytes) -> Callable[[], bytes]:
         """Send a request to where the last one was answered, and return a function that waits for the reply.

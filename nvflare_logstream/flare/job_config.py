@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from nvflare_logstream.names import is_name
 STREAMER_PATH = "nvflare_logstream.JobLogStreamer"
 # Any module of a package that imports a class gives it another path. A bare name is the runtime's own class.
 _PACKAGE, _STOCK_PACKAGE, _CLASS = "nvflare_logstream", "nvflare", "JobLogStreamer"
+_STOCK_PATH = "nvflare.app_common.logging.job_log_streamer.JobLogStreamer"
 _JOBS_OWN_ARGUMENTS = ("drain_timeout",)  # it is the job's end that waits so long
 _COMPONENT_ID = "logstream_job_log_streamer"
 _BASENAME = "config_fed_client.json"
@@ -90,14 +92,41 @@ class JobConfig:
             kept = {name: given[name] for name in _JOBS_OWN_ARGUMENTS if name in given}
             entry["args"] = {**kept, **args, "site_closes": True}
         if not declared:
-            taken = [c.get("id") for c in self._components if isinstance(c, dict)]
-            number, name = 1, _COMPONENT_ID
-            while name in taken:
-                number += 1
-                name = f"{_COMPONENT_ID}_{number}"
-            entry = {"id": name, "path": STREAMER_PATH, "args": {**args, "site_closes": True}}
+            entry = {
+                "id": self._free_id(_COMPONENT_ID),
+                "path": STREAMER_PATH,
+                "args": {**args, "site_closes": True},
+            }
             self._config["components"] = [*self._components, entry]
         self._write()
+
+    def put_stock(self, files: Iterable[str]) -> None:
+        """Add the runtime's own streamers where the job has none, for a server without a receiver of ours.
+
+        Raises:
+            JobConfigError: if the file cannot be written; the deployed config is then as it was.
+        """
+        if self._of_package(_STOCK_PACKAGE):
+            return
+        entries = [
+            {
+                "id": self._free_id(f"{_COMPONENT_ID}_{file}"),
+                "path": _STOCK_PATH,
+                "args": {"log_file_name": file, "target_parent_server": True},
+            }
+            for file in files
+        ]
+        self._config["components"] = [*self._components, *entries]
+        self._write()
+
+    def _free_id(self, wanted: str) -> str:
+        """An id that no component of the job has."""
+        taken = [c.get("id") for c in self._components if isinstance(c, dict)]
+        number, name = 1, wanted
+        while name in taken:
+            number += 1
+            name = f"{wanted}_{number}"
+        return name
 
     def strip_streamers(self) -> int:
         """Take out every log streamer, ours and the runtime's own; return how many there were.

@@ -61,6 +61,7 @@ class JobLogStreamer(Widget):
         self._wanted: SiteEntry | SiteEntries = SiteEntry(files, self.poll_interval, self.liveness_interval)
         self._site_closes = site_closes
         self.register_event_handler(EventType.START_RUN, self._start)
+        self.register_event_handler(EventType.ABOUT_TO_END_RUN, self._about_to_end)
         self.register_event_handler(EventType.END_RUN, self._end)
 
     def _start(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -79,12 +80,14 @@ class JobLogStreamer(Widget):
             from nvflare_logstream.flare.cell_channel import CellLink
             from nvflare_logstream.site.sender import Sender
 
-            link = CellLink(fl_ctx.get_engine().get_cell(), job_id)
+            fallback = shared.job_fallback.receiver_found
+            link = CellLink(fl_ctx.get_engine().get_cell(), job_id, on_change=fallback)
             intervals = self._wanted.poll_interval, self._wanted.liveness_interval
             sender = Sender(link, *intervals, runtime=runtime.VERSION)
             sender.start()
             return sender
 
+        shared.job_fallback.prepare(fl_ctx.get_engine(), self._wanted.log_files)
         try:
             sender = shared.job_sender.acquire(self, make)
         except (ImportError, OSError, RuntimeError) as error:  # no descriptor or no thread is left
@@ -96,10 +99,16 @@ class JobLogStreamer(Widget):
         files = ", ".join(self._wanted.log_files)
         self.log_info(fl_ctx, f"streaming {files} to the server ({runtime.versions()})")
 
+    def _about_to_end(self, event_type: str, fl_ctx: FLContext) -> None:
+        shared.job_fallback.about_to_end()
+
     def _end(self, event_type: str, fl_ctx: FLContext) -> None:
         """After the last component's run: send the rest, close where nobody else will, and stop."""
         sender = shared.job_sender.release(self)
         if sender is None:
+            return
+        if shared.job_fallback.end():  # there is no receiver: nobody would take what is left
+            sender.stop()
             return
         if self._site_closes:
             sent = sender.drain(self.drain_timeout)

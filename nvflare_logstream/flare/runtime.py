@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nvflare
 from nvflare.apis.fl_constant import FLContextKey, RunProcessKey
@@ -112,6 +112,78 @@ def bound_stock_streamers(allowed: Callable[[FLContext], bool]) -> None:
         # Not getattr: a package may load what it is asked for.
         if name.startswith("nvflare.") and getattr(module, "__dict__", {}).get(_STOCK_GATE) is theirs:
             setattr(module, _STOCK_GATE, both)
+
+
+class StockNames(NamedTuple):
+    """How the messages of the runtime's own log streamers are named, and what stands where in them.
+
+    Attributes:
+        part_topic, abort_topic: topics of the messages.
+        channel, topic, upload_id, number, context: headers of a part; `context` is in the first only.
+        log_channel, log_topic: values of the first two in a part of a log.
+        job_id, file: fields of the context.
+        data, size, eof: fields of a part.
+    """
+
+    part_topic: str
+    abort_topic: str
+    channel: str
+    topic: str
+    upload_id: str
+    number: str
+    context: str
+    log_channel: str
+    log_topic: str
+    job_id: str
+    file: str
+    data: str
+    size: str
+    eof: str
+
+
+def stock_names() -> StockNames | None:
+    """The names that this runtime uses; None for one whose log streamers send nothing while a job runs."""
+    try:
+        from nvflare.apis.fl_constant import StreamCtxKey
+        from nvflare.app_common.logging.constants import LIVE_LOG_TOPIC, Channels
+        from nvflare.app_common.streamers import streamer_base as base
+        from nvflare.private.stream_runner import TOPIC_STREAM_ABORT, TOPIC_STREAM_REQUEST, HeaderKey
+    except ImportError:
+        return None
+    return StockNames(
+        part_topic=TOPIC_STREAM_REQUEST,
+        abort_topic=TOPIC_STREAM_ABORT,
+        channel=HeaderKey.CHANNEL,
+        topic=HeaderKey.TOPIC,
+        upload_id=HeaderKey.TX_ID,
+        number=HeaderKey.SEQ,
+        context=HeaderKey.CTX,
+        log_channel=Channels.LOG_STREAMING_CHANNEL,
+        log_topic=LIVE_LOG_TOPIC,
+        job_id=StreamCtxKey.JOB_ID,
+        file=base.KEY_FILE_NAME,
+        data=base.KEY_DATA,
+        size=base.KEY_DATA_SIZE,
+        eof=base.KEY_EOF,
+    )
+
+
+def stock_job_streamer(file: str) -> Any:
+    """The runtime's own component that sends a log to the server's parent process; None if it has none."""
+    try:
+        from nvflare.app_common.logging.job_log_streamer import JobLogStreamer
+    except ImportError:
+        return None
+    return JobLogStreamer(log_file_name=file, target_parent_server=True)
+
+
+def stock_site_streamer(file: str) -> Any:
+    """The runtime's own component for a client's parent process; None if it has none."""
+    try:
+        from nvflare.app_common.logging.site_log_streamer import SiteLogStreamer
+    except ImportError:
+        return None
+    return SiteLogStreamer(log_file_name=file)
 
 
 def site_settings(engine: Any, site: str) -> dict[str, Any]:

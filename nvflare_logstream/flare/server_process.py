@@ -17,6 +17,7 @@ from nvflare_logstream.flare.keeper import Keeper
 from nvflare_logstream.flare.receiver_settings import ReceiverSettings
 from nvflare_logstream.flare.run_directory import RunDirectories
 from nvflare_logstream.flare.server_logs import ServerLogs
+from nvflare_logstream.flare.stock_channel import serve_stock
 from nvflare_logstream.names import DEFAULT_LOG_FILES, is_site
 from nvflare_logstream.server.counters import Counters
 from nvflare_logstream.server.following import Push
@@ -24,6 +25,7 @@ from nvflare_logstream.server.job_list import JobLister
 from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.server.service import LogService
 from nvflare_logstream.server.status import StatusService
+from nvflare_logstream.server.unchecked import UncheckedReceiver
 from nvflare_logstream.streams import StreamKey
 from nvflare_logstream.wire.job_list import ListedJob
 
@@ -59,8 +61,15 @@ class ServerProcess:
         )
         self._lock = threading.Lock()
         self._expected: dict[StreamKey, str] = {}  # what the index does not know yet
+        self._unchecked = UncheckedReceiver(
+            self.store,
+            self._admission,
+            self._run_directories.show,
+            self._archive.stream_closed,
+            self._counters,
+        )
         # An archive may take minutes to write: commits and the rest go on meanwhile.
-        tasks = [self.store.commit, self._expect_sites, self._counters.turn]
+        tasks = [self.store.commit, self._expect_sites, self._unchecked.turn, self._counters.turn]
         self._keepers = (
             Keeper(tasks, [self._sweep], self._counters.failed),
             Keeper([self._archive.update], on_error=self._counters.failed),
@@ -75,7 +84,9 @@ class ServerProcess:
             self._archive.stream_closed,
             counters=self._counters,
         )
+        self._unchecked.end_earlier()
         serve(self._engine.get_cell(), receiver.handle)
+        serve_stock(self._engine.get_cell(), self._unchecked)
         self._server_logs.start()
         self._server_logs.close_earlier()
         for keeper in self._keepers:
@@ -115,6 +126,7 @@ class ServerProcess:
 
     def job_completed(self, job_id: str) -> None:
         """The runtime has ended a job and archived its run directory."""
+        self._unchecked.job_over(job_id)
         self._server_logs.finish(job_id, self._archive.status(job_id))
         self._archive.job_archived(job_id)
         self.store.wake_readers(job_id)  # its status has changed

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nvflare_logstream.flare.fallback import JobFallback
+
 if TYPE_CHECKING:
     from nvflare_logstream.site.sender import Sender
 
@@ -105,7 +107,7 @@ class JobSender:
 
 
 class Shared:
-    """What is shared: `site_entries` in a client's parent process, `job_sender` in a job's process."""
+    """What is shared: `site_entries` in a client's parent process, the rest in a job's process."""
 
     def __init__(self) -> None:
         self.reset()
@@ -114,6 +116,7 @@ class Shared:
         """Forget everything, for tests: a process never does."""
         self.site_entries = SiteEntries()
         self.job_sender = JobSender()
+        self.job_fallback = JobFallback()
 
 
 shared = Shared()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.workspace import Workspace
 from nvflare.widgets.widget import Widget
 
-from nvflare_logstream.errors import ArgumentError, LogStreamError
+from nvflare_logstream.errors import ArgumentError, LinkError, LogStreamError
 from nvflare_logstream.flare import runtime
 from nvflare_logstream.flare.cell_channel import CellLink
+from nvflare_logstream.flare.fallback import send_error_log
 from nvflare_logstream.flare.job_config import STREAMER_PATH, JobConfig
 from nvflare_logstream.flare.job_log_streamer import DEFAULT_LIVENESS_INTERVAL, DEFAULT_POLL_INTERVAL
 from nvflare_logstream.flare.restart import close_earlier, earlier_jobs
@@ -23,6 +25,7 @@ from nvflare_logstream.flare.site_policy import may_logs_leave, read_policy
 from nvflare_logstream.names import DEFAULT_LOG_FILES, check_log_files, check_name, check_seconds
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import StreamId, Verdict, in_words
+from nvflare_logstream.wire.upload import RequestWriter
 
 _RETRY_SECONDS = 5.0  # until jobs that could not be finished are tried again
 _NOTHING_LEFT = (OSError, RuntimeError)  # a process without descriptors, or without threads
@@ -69,6 +72,7 @@ class SiteLogStreamer(Widget):
         self._over: dict[str, str] = {}  # how jobs ended, by id, that are not finished yet
         self._retry: threading.Timer | None = None  # tries to finish them again
         self._sender: Sender | None = None
+        self._link: CellLink | None = None
         self._lock = threading.RLock()  # events come from several threads
         # A job's process makes this component too, before the job's own: what the site wants holds there.
         shared.site_entries.add(SiteEntry(self.log_files, self.poll_interval, self.liveness_interval))
@@ -93,6 +97,8 @@ class SiteLogStreamer(Widget):
         files = ", ".join(shared.site_entries.log_files)
         self.log_info(fl_ctx, f"streaming {files} of each job to the server ({runtime.versions()})")
         sender, job_ids = self._own_sender(fl_ctx), earlier_jobs(workspace)
+        with suppress(RuntimeError):  # no thread is left: it is learned from the first request
+            threading.Thread(target=self._ask, name="nvflare_logstream_ask", daemon=True).start()
         if job_ids:
             arguments = (sender, workspace, job_ids, shared.site_entries.log_files)
             name = "nvflare_logstream_restart"
@@ -120,6 +126,9 @@ class SiteLogStreamer(Widget):
         self.log_warning(
             fl_ctx, f"job {job_id}: no streamer put into its config ({problem}); following its logs from here"
         )
+        if self._link and self._link.has_receiver is False:
+            with suppress(LogStreamError):  # where the config cannot be read, the runtime's own cannot go in
+                JobConfig(Path(workspace.get_app_config_dir(job_id))).put_stock(shared.site_entries.log_files)
         try:
             sender, directory = self._own_sender(fl_ctx), Path(workspace.get_log_root(job_id))
         except _NOTHING_LEFT as error:
@@ -173,20 +182,40 @@ class SiteLogStreamer(Widget):
         if sender is None:
             return
         for job_id, outcome in over.items():
-            directory = Path(workspace.get_log_root(job_id))
-            sender.finish(job_id, directory, shared.site_entries.log_files, outcome)
+            directory, files = Path(workspace.get_log_root(job_id)), shared.site_entries.log_files
+            sender.finish(job_id, directory, files, outcome)
+            if self._link and self._link.has_receiver is False:
+                send_error_log(fl_ctx.get_engine(), job_id, files)
 
     def _own_sender(self, fl_ctx: FLContext) -> Sender:
         """The one sender of this process; it lives as long as the process does."""
         with self._lock:
             if self._sender is None:
                 entries = shared.site_entries
-                link = CellLink(fl_ctx.get_engine().get_cell())
+                self._link = CellLink(fl_ctx.get_engine().get_cell(), on_change=self._on_receiver)
                 intervals = entries.poll_interval, entries.liveness_interval
-                sender = Sender(link, *intervals, self._on_verdict, runtime=runtime.VERSION)
+                sender = Sender(self._link, *intervals, self._on_verdict, runtime=runtime.VERSION)
                 sender.start()
                 self._sender = sender
             return self._sender
+
+    def _ask(self) -> None:
+        """Ask ahead whether there is a receiver: no job's launch or end has to wait for the answer.
+
+        The receiver learns from it that the site is there, and what it runs.
+        """
+        with suppress(LinkError):  # it is learned from the next request then
+            if self._link:
+                self._link.send(RequestWriter(time.time(), 0, runtime.VERSION).encode())
+
+    def _on_receiver(self, is_there: bool) -> None:
+        if is_there:
+            self.logger.info("the server has a log receiver of nvflare_logstream")
+        else:
+            self.logger.warning(
+                "the server has no log receiver of nvflare_logstream; until it has one, each job "
+                "sends its logs by the runtime's own streamer"
+            )
 
     def _on_verdict(self, stream: StreamId, verdict: Verdict, reason: str) -> None:
         self.logger.info(f"{stream.job_id}/{stream.file}: {in_words(verdict, reason)}")

@@ -178,7 +178,7 @@ class Receiver:
                     continue  # an assumption of the server, which must not make the site send another file
                 verdict = stream.verdict if stream.state is State.CLOSED else None
                 stream_id = StreamId(job_id, stream.file)
-                replies.add(StreamReply(stream_id, Status.OK, stream.end, stream.cursor, verdict))
+                replies.add(StreamReply(stream_id, Status.OK, *stream.place, verdict))
                 replies.listed += len(stream.cursor)
         return True
 
@@ -190,7 +190,7 @@ class Receiver:
             replies.refuse(stream, error)
             return
         self._on_open(key)
-        replies.add(StreamReply(stream, Status.OK, opened.end, opened.cursor))
+        replies.add(StreamReply(stream, Status.OK, *opened.place))
 
     def _store_frames(self, request: Request, peer: Peer, replies: Replies) -> None:
         most, streams = self._limits.asked, set[StreamId]()

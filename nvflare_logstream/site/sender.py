@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from nvflare_logstream.errors import LinkError, WireError
+from nvflare_logstream.errors import LinkError, NoReceiverError, WireError
 from nvflare_logstream.site.batch import Batch
 from nvflare_logstream.site.exchange import Step
 from nvflare_logstream.site.followed import FollowedStream
@@ -186,6 +186,9 @@ class Sender:
                 self._state.told(batch, self._clock(), self._cost())
                 return
             reply = decode_reply(self._ask(batch))
+        except NoReceiverError:  # whoever made the link says so, once
+            self._failed("")
+            return
         except LinkError as error:
             self._failed(f"no answer from the log receiver: {error}")
             return
@@ -220,7 +223,8 @@ class Sender:
         exchange.failed(self._clock(), answered)
         for stream in self._state.streams.values():
             stream.open()
-        if exchange.failures not in (1, 10, 100, 1000):  # the line may go into the log that is followed
+        # Few lines: they may go into the log that is followed.
+        if not problem or exchange.failures not in (1, 10, 100, 1000):
             return
         if answered:  # requests that are refused may alternate with some that are not
             if self._clock() < self._next_warning:

@@ -11,6 +11,7 @@ from nvflare_logstream.store.file import StreamFile
 from nvflare_logstream.store.ledger import new_entries
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.quotas import FreeSpace, Usage
+from nvflare_logstream.store.unchecked import load_own
 from nvflare_logstream.streams import UNREADABLE, Loss, State, Stream, StreamKey, local_time
 
 
@@ -56,7 +57,7 @@ class Appending:
             OSError: if the disk does not take the bytes.
         """
         with self._loaded.lock:
-            file = self._loaded.load(key)
+            file = load_own(self._loaded, key, offset)
             stream = file.record
             if offset > stream.end:  # it is not heard of: nobody may wait for the answer
                 raise GapError(stream.end, stream.cursor)
@@ -72,7 +73,7 @@ class Appending:
             if stream.state is State.CLOSED:
                 new_losses = new_entries(stream.losses, (reopened(stream, may_reopen), *losses))
             stored, new_data = data[: stream.end - offset], data[stream.end - offset :]
-            if stored and new_data and not file.ends_with(stored):
+            if stored and new_data and not file.holds(offset, stored):
                 # An old request came late: these bytes followed others than those that are here by now.
                 raise GapError(stream.end, stream.cursor)
             try:
@@ -123,7 +124,7 @@ class Appending:
         with self._loaded.lock:
             file = self._loaded.load(key)
             stream, now = file.record, self._clock()
-            if stream.state is not State.OPEN:
+            if stream.state is not State.OPEN or stream.unchecked:
                 return stream
             reason, was_unreadable = stream.reason, stream.reason.startswith(UNREADABLE)
             if not why and was_unreadable:

@@ -12,6 +12,7 @@ from nvflare_logstream.store.file import StreamFile, digest_of
 from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.rebuild import is_rebuilt
+from nvflare_logstream.store.unchecked import load_own
 from nvflare_logstream.streams import END_UNSEEN, UNREADABLE, Loss, State, Stream, StreamKey, local_time
 from nvflare_logstream.wire.upload import Close
 
@@ -61,7 +62,7 @@ class Closing:
                 return self._judge(file, close, digest, is_damaged)
 
     def _at_end(self, key: StreamKey, close: Close) -> StreamFile:
-        file = self._loaded.load(key)
+        file = load_own(self._loaded, key, close.total)
         if close.total != file.record.end:
             raise GapError(file.record.end, file.record.cursor)
         return file

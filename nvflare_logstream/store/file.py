@@ -77,15 +77,15 @@ class StreamFile:
         if mark_of(status) != self._left:  # written by somebody else, say, or made anew
             self._left, self._version = mark_of(status), next(_numbers)
 
-    def ends_with(self, data: bytes) -> bool:
-        """Whether the stored bytes end with `data`.
+    def holds(self, offset: int, data: bytes) -> bool:
+        """Whether `data` is what is stored from `offset` on.
 
         Raises:
-            OSError: if they cannot be read.
+            OSError: if it cannot be read.
         """
         fd = os.open(self.path, os.O_RDONLY | _FLAGS)
         try:
-            return os.pread(fd, len(data), self.record.end - len(data)) == data
+            return os.pread(fd, len(data), offset) == data
         finally:
             os.close(fd)
 

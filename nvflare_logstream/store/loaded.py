@@ -124,7 +124,7 @@ class LoadedStreams:
                 file.update(state=State.REFUSED, reason=reason, last_seen=now)
 
     def touch(self, site: str, job_id: str) -> list[Stream]:
-        """Note a sign of life for the open streams of a site, or of one of its jobs.
+        """Note a sign of life for the open streams of a site's own senders, or of those of one of its jobs.
 
         Returns:
             Those of which nothing else was heard since the server started: their senders do not know yet that
@@ -134,7 +134,9 @@ class LoadedStreams:
         with self.lock:
             self._load_live(site, job_id)
             for key, file in self.files.items():
-                if key.site == site and job_id in ("", key.job_id) and file.record.state is State.OPEN:
+                if key.site != site or job_id not in ("", key.job_id) or file.record.unchecked:
+                    continue
+                if file.record.state is State.OPEN:
                     file.update(last_seen=self._clock())
                     if not file.is_heard:
                         unheard.append(file.record)

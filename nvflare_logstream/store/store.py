@@ -25,6 +25,7 @@ from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.quotas import FreeSpace, Quotas, Usage
 from nvflare_logstream.store.rebuild import open_index
 from nvflare_logstream.store.retention import Removal, Retention
+from nvflare_logstream.store.unchecked import Unchecked
 from nvflare_logstream.streams import UNREADABLE, Loss, State, Stream, StreamKey
 from nvflare_logstream.wire.upload import Close
 
@@ -69,6 +70,7 @@ class LogStore:
         self._loaded = LoadedStreams(self.root, self.index, self._usage, clock)
         self._appending = Appending(self._loaded, self._usage, self._free, clock)
         self._closing = Closing(self._loaded, clock)
+        self.unchecked = Unchecked(self._loaded, self.info, self._usage, self._free, clock)
         self._changes = Changes()
         self._retention = Retention(self.index, self.delete_job, clock, uptime)
         self._loaded.clear_scratch()

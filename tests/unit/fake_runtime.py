@@ -50,6 +50,12 @@ class Cell:
         self.callbacks: dict[tuple[str, str], Any] = {}
         self.asked: list[str] = []  # targets of its requests
         self.dead = False  # its runtime raises whatever is asked of it
+        self.req_reg = self
+
+    def find(self, channel: str, topic: str) -> Any:
+        """As the runtime's registry of callbacks."""
+        callback = self.callbacks.get((channel, topic))
+        return callback and SimpleNamespace(cb=callback, args=(), kwargs={})
 
     def get_fqcn(self) -> str:
         return self.name

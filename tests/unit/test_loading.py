@@ -116,7 +116,6 @@ def test_each_component_says_at_its_start_what_it_does_and_under_which_versions(
 
     site = nvflare_logstream.SiteLogStreamer()
     said = lines_of(caplog, site, EventType.SYSTEM_START, client)
-    assert len(said) == 1
     assert re.fullmatch(rf".*streaming {files} of each job to the server {VERSIONS}", said[0])
     site._sender.stop(5.0)
 

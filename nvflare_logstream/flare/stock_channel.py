@@ -1,0 +1,103 @@
+"""The way by which the runtime's own log streamers send, and who sends, as the server has checked it.
+
+The runtime hands its own receiver the context that a sender puts into its message, in which it may claim any
+name. The message around it has the sender's name and origin as the server authenticated them. So the parts of
+logs are taken where that message comes in; all else that comes there goes on to the runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nvflare.apis.fl_constant import ReservedKey
+from nvflare.apis.shareable import ReservedHeaderKey, ReturnCode, Shareable, make_reply
+from nvflare.fuel.f3.cellnet.defs import CellChannel, MessageHeaderKey
+from nvflare.fuel.f3.cellnet.defs import ReturnCode as CellReturnCode
+from nvflare.fuel.f3.cellnet.fqcn import FQCN
+from nvflare.fuel.f3.message import Message
+from nvflare.private.defs import CellMessageHeaderKeys
+
+from nvflare_logstream.flare.cell_channel import peer_of
+from nvflare_logstream.flare.runtime import StockNames, stock_names
+from nvflare_logstream.server.unchecked import Outcome, Part, UncheckedReceiver
+from nvflare_logstream.wire.peer import Peer
+
+_ANSWERS = {
+    Outcome.TAKEN: ReturnCode.OK,
+    Outcome.LATER: ReturnCode.EXECUTION_EXCEPTION,  # what a streamer's first part may be answered a few times
+    Outcome.REFUSED: ReturnCode.TASK_ABORTED,
+}
+
+
+def serve_stock(cell: Any, receiver: UncheckedReceiver) -> None:
+    """Have `receiver` take what the runtime's own streamers send to this cell, if the runtime has any."""
+    names = stock_names()
+    if names is None:
+        return
+    channel = CellChannel.AUX_COMMUNICATION
+
+    def go_on(request: Message) -> Message:
+        """Hand a message to the runtime, which takes all messages of the channel."""
+        callback = cell.core_cell.req_reg.find(channel, "*")
+        reply: Message = callback.cb(request, *callback.args, **callback.kwargs)
+        return reply
+
+    def answer(request: Message) -> Message:
+        read = _read(request.payload, names)
+        if read is None:
+            return go_on(request)
+        outcome = receiver.take(read, _peer(request))
+        reply = Message(payload=make_reply(_ANSWERS[outcome]))
+        reply.set_header(MessageHeaderKey.RETURN_CODE, CellReturnCode.OK)
+        return reply
+
+    def answer_abort(request: Message) -> Message:
+        upload_id = _header(request.payload, names.upload_id)
+        peer = _peer(request)
+        if not isinstance(upload_id, str) or not receiver.knows(upload_id, peer):
+            return go_on(request)
+        receiver.give_up(upload_id, peer)
+        return Message(payload=make_reply(ReturnCode.OK))
+
+    _register(cell, channel, names.part_topic, answer)
+    _register(cell, channel, names.abort_topic, answer_abort)
+
+
+def _register(cell: Any, channel: str, topic: str, callback: Callable[[Message], Message]) -> None:
+    # By names: the cell decides by the channel's name how messages of this channel come in.
+    cell.register_request_cb(channel=channel, topic=topic, cb=callback)
+
+
+def _peer(request: Message) -> Peer:
+    """Who sent a message; the job that it names counts only where nothing is verified."""
+    site = request.get_header(CellMessageHeaderKeys.CLIENT_NAME) or ""
+    origin = request.get_header(MessageHeaderKey.ORIGIN) or ""
+    claimed = _header(request.payload, ReservedHeaderKey.PEER_PROPS)
+    job_id = claimed.get(ReservedKey.RUN_NUM) if isinstance(claimed, dict) else None
+    is_job = bool(origin) and FQCN.split(origin)[-1] == job_id
+    return peer_of(site, origin, str(job_id) if is_job else "")
+
+
+def _header(payload: object, name: str) -> Any:
+    headers = payload.get(ReservedHeaderKey.HEADERS) if isinstance(payload, Shareable) else None
+    return headers.get(name) if isinstance(headers, dict) else None
+
+
+def _read(payload: object, names: StockNames) -> Part | None:
+    """The part of a log in a message; None for anything else, also what only looks like one."""
+    if not isinstance(payload, Shareable) or _header(payload, names.channel) != names.log_channel:
+        return None
+    if _header(payload, names.topic) != names.log_topic:
+        return None
+    upload_id, number = _header(payload, names.upload_id), _header(payload, names.number)
+    context = _header(payload, names.context)
+    context = context if isinstance(context, dict) else {}
+    job_id, file = context.get(names.job_id, ""), context.get(names.file, "")
+    data = payload.get(names.data) or b""
+    is_readable = (
+        all(isinstance(value, str) for value in (upload_id, job_id, file))
+        and type(number) is int
+        and isinstance(data, bytes)
+    )
+    return Part(upload_id, number, job_id, file, data, bool(payload.get(names.eof))) if is_readable else None

@@ -1,0 +1,154 @@
+"""Copies of logs that the runtime's own streamer sends: it has no offset, no cursor and no digest.
+
+Rules:
+
+* Such a copy is never called complete, and never written into what a site's own sender has sent.
+* What a site's own sender sends replaces it: only that can be compared with the site's file.
+* The runtime sends a log more than once, each time from its beginning. What is stored already is compared and
+  passed over, so no byte is there twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from nvflare_logstream.errors import GapError, QuotaError, RefusedError, StoreError
+from nvflare_logstream.store.file import StreamFile
+from nvflare_logstream.store.ledger import new_entries
+from nvflare_logstream.store.loaded import LoadedStreams
+from nvflare_logstream.store.quotas import FreeSpace, Usage
+from nvflare_logstream.streams import UNCHECKED, UNCHECKED_CURSOR, Loss, State, Stream, StreamKey
+
+
+class Unchecked:
+    """Writes such copies.
+
+    Args:
+        loaded: the streams.
+        info: what is known of a stream.
+        usage: counts the stored bytes.
+        free: keeps a share of the disk free.
+        clock: gives the time in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedStreams,
+        info: Callable[[StreamKey], Stream | None],
+        usage: Usage,
+        free: FreeSpace,
+        clock: Callable[[], float],
+    ):
+        self._loaded, self._info, self._clock = loaded, info, clock
+        self._usage, self._free = usage, free
+
+    def append(self, key: StreamKey, offset: int, data: bytes) -> bool:
+        """Store what came behind `offset` bytes of a log; returns whether any of it was new.
+
+        Raises:
+            TakenError: if the log is the site's own sender's.
+            DifferentError: if other bytes are stored there.
+            RefusedError: if the site keeps the log back, or the job's logs were removed.
+            QuotaError: if a quota is used up.
+            StoreError: if the store lost bytes that came before, or the disk takes none.
+        """
+        with self._changing(key) as file:
+            stream, now = file.record, self._clock()
+            if offset > stream.end:
+                raise StoreError(f"the server has lost {offset - stream.end} bytes that came before")
+            stored, new = data[: stream.end - offset], data[stream.end - offset :]
+            if stored and not file.holds(offset, stored):
+                raise DifferentError(f"another copy of {key} was sent, and differs from byte {offset} on")
+            try:
+                self._usage.check(key, stream.end, len(new))
+            except QuotaError as error:
+                self._stop(file, str(error))
+                raise
+            if new:
+                self._free.take(len(new))
+                file.write(new)
+            elif stream.unchecked and stream.state is State.OPEN:
+                file.seen(now)
+                return False
+            file.update(
+                end=stream.end + len(new),
+                cursor=UNCHECKED_CURSOR,
+                lines=stream.lines + new.count(b"\n"),
+                state=State.OPEN,
+                reason=UNCHECKED,
+                last_seen=now,
+                last_data=now if new else stream.last_data,
+            )
+            self._usage.add(key.job_id, key.site, len(new))
+            return bool(new)
+
+    def note(self, key: StreamKey, what: str) -> None:
+        """Note in the ledger of such a copy what happened to it."""
+        with self._changing(key) as file:
+            self._note(file, what)
+
+    def stop(self, key: StreamKey, why: str = "") -> bool:
+        """End such a copy, which may begin again; `why` is said unless all was sent that was to be sent.
+
+        Returns:
+            Whether there was one to end.
+        """
+        known = self._info(key)
+        if known is not None and known.unchecked and known.state is State.OPEN:
+            with self._changing(key) as file:
+                self._stop(file, why)
+            return True
+        return False
+
+    @contextmanager
+    def _changing(self, key: StreamKey) -> Iterator[StreamFile]:
+        """The stream's file, if what it holds is no work of the site's own sender."""
+        try:
+            with self._loaded.lock:
+                known = self._info(key)
+                if known is not None and known.state is State.REFUSED:
+                    raise RefusedError(known.reason)
+                if known is not None and known.state is not State.EXPECTED and not known.unchecked:
+                    raise TakenError(f"{key} comes from the site's own sender")
+                yield self._loaded.load(key)
+        except OSError as error:
+            raise StoreError(f"cannot keep {key}: {error}") from error
+
+    def _stop(self, file: StreamFile, why: str) -> None:
+        if why:
+            self._note(file, why)
+        reason = f"{UNCHECKED}; {why}" if why else UNCHECKED
+        file.update(state=State.STOPPED, reason=reason, closed=self._clock())
+
+    def _note(self, file: StreamFile, what: str) -> None:
+        stream = file.record
+        file.update(losses=stream.losses + new_entries(stream.losses, [Loss(stream.end, 0, what)]))
+
+
+class TakenError(RefusedError):
+    """The log is the site's own sender's: nobody else writes into it."""
+
+
+class DifferentError(RefusedError):
+    """Other bytes of the log are stored than those that came."""
+
+
+def load_own(loaded: LoadedStreams, key: StreamKey, offset: int) -> StreamFile:
+    """The stream, for what its site's own sender sends from `offset` on: an unchecked copy is forgotten.
+
+    The caller holds the lock of `loaded`.
+
+    Raises:
+        GapError: if there is such a copy, and the sender is to go to the beginning first.
+        StoreError, OSError: as `LoadedStreams.load` and `begin_again` do.
+    """
+    file = loaded.load(key)
+    if not file.record.unchecked:
+        return file
+    if offset:
+        raise GapError(0, b"")
+    size = file.record.end
+    note = f"{size} bytes that the runtime's own streamer had sent were replaced by what the site sends"
+    loaded.begin_again(file, Loss(0, 0, note))
+    return file

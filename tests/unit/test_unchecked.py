@@ -1,0 +1,393 @@
+"""What the runtime's own streamers send: kept, never doubled, never called complete, and it gives way."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import threading
+
+import pytest
+
+from nvflare_logstream.server import unchecked
+from nvflare_logstream.server.admission import Admission
+from nvflare_logstream.server.receiver import Receiver
+from nvflare_logstream.server.unchecked import Outcome, Part, UncheckedReceiver
+from nvflare_logstream.store.file import StreamFile
+from nvflare_logstream.store.store import LogStore, Quotas
+from nvflare_logstream.streams import UNCHECKED, State, Stream, StreamId, StreamKey, Verdict
+from nvflare_logstream.testing import Clock
+from nvflare_logstream.wire.peer import Peer
+from nvflare_logstream.wire.upload import Close, Frame, Refusal, RequestWriter, Unreadable
+from nvflare_logstream.wire.upload_reply import Status, decode_reply
+
+JOB, SITE, FILE = "job-1", "site-1", "log.txt"
+KEY, LOG = StreamKey(JOB, SITE, FILE), StreamId(JOB, FILE)
+PARENT, PROCESS = Peer(SITE), Peer(SITE, JOB)
+TEXT = b"one\ntwo\nthree\n"
+
+
+class Server:
+    """Both receivers over one store, and what they were told."""
+
+    def __init__(self, root, **quotas: int):
+        self.root, self.quotas, self.clock = root, quotas, Clock()
+        self.admission = Admission()
+        self.opened: list[StreamKey] = []
+        self.closed: list[StreamKey] = []
+        self.start()
+
+    def start(self) -> None:
+        self.store = LogStore(self.root, Quotas(**self.quotas), self.clock)
+        self.receiver = UncheckedReceiver(
+            self.store, self.admit, self.opened.append, self.closed.append, clock=self.clock
+        )
+        self.own = Receiver(self.store, self.admit, clock=self.clock)
+
+    def restart(self) -> None:
+        self.store.close()
+        self.start()
+
+    def admit(self, site: str, job_id: str) -> Admission:
+        return self.admission
+
+    def send(self, upload: str, *parts: bytes, peer: Peer = PROCESS, last: bool = False, **first) -> Outcome:
+        """All parts of an upload; `last`: it ends with them."""
+        outcome = Outcome.TAKEN
+        first = {"job_id": JOB, "file": FILE, **first}
+        for number, data in enumerate(parts):
+            names = first if number == 0 else {}
+            outcome = self.receiver.take(Part(upload, number, data=data, **names), peer)
+        if last:
+            outcome = self.receiver.take(Part(upload, len(parts), is_last=True), peer)
+        return outcome
+
+    def go_on(self, upload: str, number: int, data: bytes, peer: Peer = PROCESS) -> Outcome:
+        return self.receiver.take(Part(upload, number, data=data), peer)
+
+    def own_sender(self, *parts: object, peer: Peer = PARENT):
+        """What the receiver answers the site's own sender about its one log."""
+        writer = RequestWriter(self.clock(), 0)
+        put = {
+            StreamId: writer.open,
+            str: writer.known,
+            Frame: writer.frame,
+            Close: writer.close,
+            Refusal: writer.refuse,
+            Unreadable: writer.unreadable,
+        }
+        for part in parts:
+            put[type(part)](part)
+        return decode_reply(self.own.handle(writer.encode(), peer))
+
+    @property
+    def stream(self) -> Stream:
+        found = self.store.info(KEY)
+        assert found is not None
+        return found
+
+    @property
+    def stored(self) -> bytes:
+        return self.store.path(KEY).read_bytes()
+
+
+@pytest.fixture
+def server(memory_path):
+    server = Server(memory_path / "store")
+    yield server
+    server.store.close()
+
+
+def close_of(data: bytes) -> Close:
+    return Close(LOG, len(data), hashlib.sha256(data).hexdigest(), 0, "exit code 0")
+
+
+def test_a_log_is_kept_and_its_verdict_says_what_it_is_worth(server):
+    assert server.send("a", TEXT[:4], b"", TEXT[4:]) is Outcome.TAKEN
+    assert server.stream.state is State.OPEN and server.stream.verdict is Verdict.PARTIAL
+    assert server.receiver.take(Part("a", 3, is_last=True), PROCESS) is Outcome.TAKEN
+    assert server.stored == TEXT and server.stream.lines == 3
+    assert (server.stream.state, server.stream.verdict_reason) == (State.STOPPED, UNCHECKED)
+    assert server.opened == [KEY] and server.closed == [KEY] and not server.receiver._uploads
+
+
+def test_an_empty_log_is_one(server):
+    server.send("a", b"", last=True)
+    assert server.stream.available and server.stream.verdict_reason == UNCHECKED and server.stored == b""
+
+
+# -- sent more than once -------------------------------------------------------------------------------------
+
+
+def test_a_log_that_is_sent_again_is_stored_once_and_goes_on(server):
+    """The runtime sends error_log.txt again when the job is over, from another process."""
+    server.send("a", TEXT[:4], TEXT[4:8], last=True)
+    server.send("b", TEXT[:6], TEXT[6:], peer=PARENT, last=True)
+    assert server.stored == TEXT and server.stream.losses == ()
+
+
+def test_two_streamers_of_one_log_at_the_same_time_store_it_once(server):
+    server.send("a", TEXT[:4])
+    server.send("b", TEXT[:8])
+    server.go_on("a", 1, TEXT[4:])
+    server.receiver.take(Part("a", 2, is_last=True), PROCESS)
+    assert server.stream.state is State.OPEN, "the other one goes on"
+    server.go_on("b", 1, TEXT[8:])
+    server.receiver.take(Part("b", 2, is_last=True), PROCESS)
+    assert server.stored == TEXT and server.stream.state is State.STOPPED
+
+
+def test_a_copy_that_differs_changes_nothing_and_is_noted(server):
+    """The log was rotated between the two, say."""
+    server.send("a", TEXT, last=True)
+    assert server.send("b", b"other\n", b"and more\n", last=True) is Outcome.TAKEN
+    assert server.stored == TEXT
+    (note,) = server.stream.losses
+    assert note.is_note and "differs from byte 0 on" in note.reason
+    assert server.stream.verdict_reason == UNCHECKED
+
+
+def test_a_part_that_comes_twice_is_stored_once(server):
+    server.send("a", TEXT[:4], TEXT[4:])
+    assert server.go_on("a", 1, TEXT[4:]) is Outcome.TAKEN
+    assert server.stored == TEXT
+
+
+# -- broken off ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "end, why",
+    [
+        (lambda server: server.receiver.job_over(JOB), "the job's process ended"),
+        (lambda server: server.receiver.give_up("a", PROCESS), "the site gave it up"),
+        (lambda server: (server.clock.advance(31), server.receiver.turn()), "nothing came for 30 s"),
+        (lambda server: (server.restart(), server.receiver.end_earlier()), "the server was restarted"),
+    ],
+)
+def test_a_stream_that_breaks_off_says_why_and_may_begin_again(server, end, why):
+    server.send("a", TEXT[:4])
+    end(server)
+    assert server.stream.state is State.STOPPED
+    assert server.stream.verdict_reason.startswith(f"{UNCHECKED}; broken off: ")
+    assert why in server.stream.verdict_reason and why in server.stream.losses[0].reason
+    assert server.go_on("a", 1, TEXT[4:]) is Outcome.REFUSED, "nobody knows what was between"
+    server.send("b", TEXT, peer=PARENT, last=True)
+    assert server.stored == TEXT and server.stream.verdict_reason == UNCHECKED
+
+
+def test_a_sign_of_life_is_one(server):
+    server.send("a", TEXT)
+    for number in range(1, 4):
+        server.clock.advance(20)
+        assert server.go_on("a", number, b"") is Outcome.TAKEN
+        server.receiver.turn()
+    assert server.stream.state is State.OPEN and server.stream.last_seen == server.clock()
+
+
+def test_what_a_crash_of_the_server_takes_is_not_bridged(server):
+    server.send("a", TEXT[:4])
+    server.store.commit()
+    server.go_on("a", 1, TEXT[4:8])
+    server.store._loaded._unsure[KEY] = "the disk failed"
+    server.store._loaded.commit()  # goes back
+    assert server.go_on("a", 2, TEXT[8:]) is Outcome.REFUSED
+    assert server.stored[: server.stream.end] == TEXT[:4]
+    assert "has lost 4 bytes" in server.stream.losses[0].reason
+
+
+def test_a_disk_that_takes_nothing_ends_the_stream_and_says_so(server, monkeypatch):
+    server.send("a", TEXT[:4])
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(StreamFile, "write", full)
+    assert server.go_on("a", 1, TEXT[4:]) is Outcome.REFUSED
+    assert "No space left" in server.stream.verdict_reason and server.stored == TEXT[:4]
+
+
+# -- beside a site's own sender ------------------------------------------------------------------------------
+
+
+def test_the_sites_own_sender_takes_its_place_and_is_complete(server):
+    server.send("a", TEXT[:8])
+    (reply,) = server.own_sender(LOG).streams
+    assert (reply.end, reply.cursor) == (0, b""), "it begins at the beginning"
+    assert server.stored == TEXT[:8], "until it comes, what is there stays"
+    server.own_sender(Frame(LOG, 0, TEXT, b"cursor"), close_of(TEXT))
+    assert (server.stored, server.stream.verdict, server.stream.cursor) == (
+        TEXT,
+        Verdict.COMPLETE,
+        b"cursor",
+    )
+    (note,) = server.stream.losses
+    assert note.is_note and "8 bytes that the runtime's own streamer had sent were replaced" in note.reason
+
+
+@pytest.mark.parametrize("part", [Frame(LOG, 8, TEXT[8:], b"cursor"), close_of(TEXT)])
+def test_the_sites_own_sender_that_stands_elsewhere_is_sent_to_the_beginning(server, part):
+    server.send("a", TEXT[:8])
+    (reply,) = server.own_sender(part).streams
+    assert (reply.status, reply.end, reply.cursor) == (Status.GAP, 0, b"")
+    assert server.stored == TEXT[:8]
+
+
+def test_a_job_that_is_over_is_closed_by_its_site_whatever_the_runtimes_own_streamer_sent(server):
+    server.send("a", TEXT, last=True)
+    (reply,) = server.own_sender(JOB).streams
+    assert (reply.end, reply.cursor, reply.verdict) == (0, b"", None)
+
+
+def test_an_empty_log_is_closed_by_its_site(server):
+    server.send("a", b"", last=True)
+    server.own_sender(close_of(b""))
+    assert server.stream.verdict is Verdict.COMPLETE
+
+
+def test_a_log_that_the_site_cannot_read_keeps_what_is_there(server):
+    server.send("a", TEXT)
+    server.own_sender(LOG, Unreadable(LOG, server.clock(), "Permission denied", None))
+    assert server.stored == TEXT and server.stream.verdict_reason == UNCHECKED
+
+
+def test_a_sign_of_life_of_the_sites_own_sender_is_none_of_the_other(server):
+    server.send("a", TEXT)
+    seen = server.stream.last_seen
+    server.clock.advance(5)
+    assert server.own_sender().streams == () and server.stream.last_seen == seen
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+@pytest.mark.parametrize("data", [TEXT[:8], b""])
+def test_nothing_is_written_into_what_the_sites_own_sender_sent(server, is_closed, data):
+    server.own_sender(LOG, Frame(LOG, 0, data, b"cursor"), *([close_of(data)] if is_closed else []))
+    before = server.stream
+    assert server.send("a", TEXT, b"more\n", last=True) is Outcome.TAKEN, "no error in the site's log"
+    assert server.stored == data and server.stream == before
+    assert server.opened == [] and server.closed == []
+
+
+def test_the_runtimes_own_streamer_does_not_go_on_after_the_sites_own_sender_came(server):
+    server.send("a", TEXT[:4])
+    server.own_sender(Frame(LOG, 0, TEXT[:6], b"cursor"))
+    assert server.go_on("a", 1, TEXT[4:] + b"forged\n") is Outcome.TAKEN
+    assert server.stored == TEXT[:6] and server.stream.cursor == b"cursor"
+
+
+def test_what_the_site_keeps_back_is_not_taken(server):
+    server.own_sender(Refusal(LOG, "it stays here"))
+    assert server.send("a", TEXT) is Outcome.REFUSED
+    assert server.stream.verdict is Verdict.REFUSED and server.stream.end == 0
+
+
+# -- who may, and how much -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "peer, first",
+    [
+        (Peer(SITE, "job-2"), {}),
+        (PROCESS, {"job_id": "../job-1"}),
+        (PARENT, {"job_id": "../job-1"}),
+        (PARENT, {"job_id": ""}),
+        (PROCESS, {"file": "../log.txt"}),
+        (PROCESS, {"file": ""}),
+        (PROCESS, {"file": ".index"}),
+        (Peer(""), {}),
+        (Peer("../site"), {}),
+    ],
+)
+def test_what_is_not_the_senders_own_is_refused(server, peer, first):
+    assert server.send("a", TEXT, peer=peer, **first) is Outcome.REFUSED
+    assert server.store.streams() == [] and not server.receiver._uploads
+
+
+def test_a_site_that_may_not_write_into_the_job_writes_nothing(server):
+    server.admission = Admission(Status.REFUSED, "no part in it")
+    assert server.send("a", TEXT) is Outcome.REFUSED
+    assert server.store.streams() == [] and server.closed == []
+
+
+def test_a_job_that_cannot_be_judged_yet_is_asked_for_again(server):
+    server.admission = Admission(Status.LATER, "not started yet")
+    assert server.send("a", TEXT) is Outcome.LATER
+    assert server.store.streams() == []
+    server.admission = Admission()
+    assert server.go_on("a", 1, TEXT) is Outcome.TAKEN
+    server.admission = Admission(Status.LATER, "the job store does not answer")
+    assert server.go_on("a", 2, b"more\n") is Outcome.TAKEN, "it was judged once"
+    assert server.stored == TEXT + b"more\n"
+
+
+def test_nobody_goes_on_with_the_upload_of_another(server):
+    server.send("a", TEXT[:4])
+    for peer in (Peer("site-2", JOB), PARENT, Peer(SITE, "job-2")):
+        assert not server.receiver.knows("a", peer)
+        server.receiver.give_up("a", peer)
+        assert server.go_on("a", 1, b"forged\n", peer=peer) is Outcome.REFUSED
+    assert server.go_on("a", 1, TEXT[4:]) is Outcome.TAKEN
+    assert server.stored == TEXT
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Part("a", 2, data=b"after a gap"),
+        Part("b", 1, JOB, FILE, b"no part before it"),
+        Part("b", 0, JOB, FILE, b"x" * ((1 << 20) + 1)),
+        Part("b" * 65, 0, JOB, FILE, b"a long id"),
+        Part("", 0, JOB, FILE, b"no id"),
+        Part("b", -1, JOB, FILE, b"before the first"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_nothing_of_it_is_kept(server, part):
+    server.send("a", TEXT)
+    assert server.receiver.take(part, PROCESS) is Outcome.REFUSED
+    assert server.stored == TEXT and len(server.receiver._uploads) <= 1
+
+
+def test_a_site_may_have_so_many_uploads_and_others_theirs(server, monkeypatch):
+    monkeypatch.setattr(unchecked, "_MOST_UPLOADS", 2)
+    outcomes = [server.send(str(number), b"x", file=f"{number}.txt") for number in range(3)]
+    assert outcomes == [Outcome.TAKEN, Outcome.TAKEN, Outcome.REFUSED]
+    assert server.send("3", b"x", peer=Peer("site-2", JOB)) is Outcome.TAKEN
+
+
+def test_quotas_hold_and_the_verdict_names_them(memory_path):
+    server = Server(memory_path / "store", stream=8, files=1)
+    assert server.send("a", TEXT[:4]) is Outcome.TAKEN
+    assert server.go_on("a", 1, TEXT[4:]) is Outcome.REFUSED
+    assert "max_stream_gib" in server.stream.verdict_reason and server.stored == TEXT[:4]
+    assert server.send("b", b"x", file="other.txt") is Outcome.REFUSED
+    server.store.close()
+
+
+def test_removed_logs_do_not_come_back(server):
+    server.send("a", TEXT)
+    server.store.delete_job(JOB)
+    assert server.go_on("a", 1, b"more\n") is Outcome.REFUSED
+    assert server.send("b", TEXT) is Outcome.REFUSED
+    assert server.store.streams() == []
+
+
+def test_many_at_once_store_each_log_once(server):
+    text = b"".join(b"line %d\n" % number for number in range(200))
+    parts = [text[start : start + 100] for start in range(0, len(text), 100)]
+
+    def run(upload: str) -> None:
+        assert server.send(upload, *parts, last=True) is Outcome.TAKEN
+
+    threads = [threading.Thread(target=run, args=(str(number),)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert server.stored == text and server.stream.state is State.STOPPED
+
+
+def test_a_copy_is_known_for_what_it_is_after_a_restart(server):
+    server.send("a", TEXT, last=True)
+    server.restart()
+    assert server.stream.unchecked and server.stream.verdict_reason == UNCHECKED
+    server.own_sender(LOG, Frame(LOG, 0, TEXT, b"cursor"), close_of(TEXT))
+    assert server.stream.verdict is Verdict.COMPLETE
