@@ -28,7 +28,7 @@ def standings(status: ServerStatus) -> RenderableType:
     notes = []
     if more := status.standings[_SHOWN:]:
         notes.append(Text(f"and {len(more):,} more sites"))
-    if any(row.heard and not row.package for row in status.standings):
+    if any(row.heard and not (row.package or row.stock) for row in status.standings):
         why = f"not told since the receiver started {duration(status.up)} ago, or a release up to 0.1.0"
         notes.append(Text(f"?: {why}"))
     return Group(table, *notes)
@@ -38,6 +38,8 @@ def _logs(row: Standing) -> Text:
     if row.silent:
         return Text(f"{row.silent:,} of {row.open:,} open are silent", style="red")
     away = "" if row.connected else ", not connected"
+    if row.stock:
+        return Text(f"by the runtime's own streamer{away}", style="yellow")
     if row.open:
         return Text(f"{row.open:,} open{away}", style="green" if row.connected else "yellow")
     if not row.heard:

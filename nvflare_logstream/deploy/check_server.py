@@ -49,6 +49,11 @@ def _check_site(site: Standing, status: ServerStatus) -> Report:
             f"silent since {since} ({heard}): {site.silent} of {site.open} open logs{away}",
             "look whether the site runs, and into its log.txt",
         )
+    elif site.stock:
+        report.warning(
+            f"its logs were sent by the runtime's own streamer and are not checked; heard of {heard} ago",
+            "at the site: `pip install nvflare-logstream`, then `nvflare-logstream setup`",
+        )
     elif not site.heard:
         report.warning(
             "connected, and no log ever came",

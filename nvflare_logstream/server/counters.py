@@ -36,12 +36,13 @@ class LastHeard(NamedTuple):
     """When a site was heard of last, in seconds since the epoch, and what it said then or before.
 
     Attributes:
-        versions: what it runs.
+        versions: what it runs; told: when it said so.
         skew: its clock against the server's, in seconds; positive if it is ahead.
     """
 
     at: float
     versions: Versions | None = None
+    told: float = 0.0
     skew: float = 0.0
 
 
@@ -94,8 +95,8 @@ class Counters:
             counts[0] += 1
             counts[1] += size
             now, heard = self._clock(), self._heard[site]
-            told = (versions, clock - now) if versions else (heard.versions, heard.skew)
-            self._heard[site] = LastHeard(now, *told)
+            said = LastHeard(now, versions, now, clock - now) if versions else heard._replace(at=now)
+            self._heard[site] = said
 
     def refused(self, site: str, kind: Kind, why: str) -> None:
         """Count a message that was not taken, and log it: at most one line a minute for a sender and kind."""

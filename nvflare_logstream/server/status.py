@@ -13,8 +13,8 @@ from typing import Any
 from nvflare_logstream import __version__
 from nvflare_logstream.errors import ErrorCode, WireError
 from nvflare_logstream.names import SERVER_SITE, is_site
-from nvflare_logstream.server.counters import Counters, Traffic
-from nvflare_logstream.store.index import StoredPart
+from nvflare_logstream.server.counters import Counters, LastHeard, Traffic
+from nvflare_logstream.store.index import StoredPart, StoredSite
 from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.wire.message import PROTOCOL_VERSION
 from nvflare_logstream.wire.queries import QUERY_VERSION, ErrorReply
@@ -128,17 +128,17 @@ class StatusService:
         When a site was heard of, the store still knows after a restart; what it runs, it says with its next
         log.
         """
-        standings = {row.site: Standing(*row) for row in self._store.index.sites(heard_since)}
-        for site in self._connected():
-            standings[site] = standings.get(site, Standing(site))._replace(connected=True)
-        for site, heard in self._counters.heard().items():
-            known = standings.get(site, Standing(site))
-            standings[site] = known._replace(heard=max(known.heard, heard.at))
-            if heard.versions:
-                told = {**heard.versions._asdict(), "skew": heard.skew}
-                standings[site] = standings[site]._replace(**told)
-        named = (row for site, row in standings.items() if is_site(site) and site != SERVER_SITE)
-        return tuple(sorted(named, key=lambda row: (not row.silent, row.heard, row.site)))[:MAX_STANDINGS]
+        stored = {row.site: row for row in self._store.index.sites(heard_since)}
+        heard, connected = self._counters.heard(), set(self._connected())
+        rows = []
+        for site in filter(is_site, {*stored, *heard, *connected} - {SERVER_SITE}):
+            _, seen, opened, silent, unchecked = stored.get(site, StoredSite(site, 0.0, 0, 0, 0.0))
+            said = heard.get(site, LastHeard(0.0))
+            row = Standing(site, max(seen, said.at), opened, silent, site in connected, skew=said.skew)
+            if said.versions:
+                row = row._replace(**said.versions._asdict())
+            rows.append(row._replace(stock=unchecked > 0 and unchecked >= seen and unchecked > said.told))
+        return tuple(sorted(rows, key=lambda row: (not row.silent, row.heard, row.site)))[:MAX_STANDINGS]
 
     def _disk(self, stored: int) -> Disk:
         disk, root = os.statvfs(self._store.root), str(self._store.root)

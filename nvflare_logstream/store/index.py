@@ -25,7 +25,7 @@ from nvflare_logstream.store.rows import (
     read_streams,
     stream_row,
 )
-from nvflare_logstream.streams import State, Stream, StreamKey
+from nvflare_logstream.streams import UNCHECKED_CURSOR, State, Stream, StreamKey
 
 INDEX_FILE = "index.sqlite"
 
@@ -47,12 +47,19 @@ class Heard(NamedTuple):
 
 
 class StoredSite(NamedTuple):
-    """What the index knows of a site: its last sign of life, its open streams, and the silent among them."""
+    """What the index knows of a site.
+
+    Attributes:
+        last_seen: its last sign of life, in seconds since the epoch; unchecked: the last that came by the
+            runtime's own streamer, 0 if none did.
+        open: how many of its streams are open; silent: those that were not heard of for a while.
+    """
 
     site: str
     last_seen: float
     open: int
     silent: int
+    unchecked: float
 
 
 class StoredTotals(NamedTuple):
@@ -177,9 +184,9 @@ class Index(Database):
         """Every site of which something came; open streams are silent if not heard of since then."""
         with self._transaction() as db:
             rows = db.execute(
-                "SELECT site, MAX(last_seen), SUM(state = 'open'), SUM(state = 'open' AND last_seen < ?) "
-                "FROM streams WHERE state <> ? GROUP BY site",
-                (heard_since, State.EXPECTED.value),
+                "SELECT site, MAX(last_seen), SUM(state = 'open'), SUM(state = 'open' AND last_seen < ?), "
+                "MAX(last_seen * (cursor = ?)) FROM streams WHERE state <> ? GROUP BY site",
+                (heard_since, UNCHECKED_CURSOR, State.EXPECTED.value),
             ).fetchall()
         return [StoredSite(*row) for row in rows]
 

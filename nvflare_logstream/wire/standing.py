@@ -21,6 +21,7 @@ class Standing(NamedTuple):
         connected: whether the runtime has it among its clients now.
         package, runtime, protocol: the versions that it runs, by its last word since the receiver started;
             empty and 0 where it has said none.
+        stock: what came from it last, the runtime's own streamer sent.
         skew: its clock against the server's then, in seconds; positive if it is ahead.
     """
 
@@ -33,6 +34,7 @@ class Standing(NamedTuple):
     runtime: str = ""
     protocol: int = 0
     skew: float = 0.0
+    stock: bool = False
 
 
 def decode_standing(row: Fields) -> Standing:
@@ -52,4 +54,5 @@ def decode_standing(row: Fields) -> Standing:
         row.version("runtime"),
         row.number("protocol", 1 << 31),
         row.real("skew", -_MOST_SKEW, _MOST_SKEW, default=0.0),
+        row.flag("stock"),
     )

@@ -552,6 +552,11 @@ def test_a_site_of_which_no_log_ever_came():
     one(wrong, "site", WARNING, "connected, and no log ever came", "`nvflare-logstream doctor` at the site")
 
 
+def test_a_site_that_still_runs_the_runtimes_own_streamer():
+    _, wrong = said(status(Standing("site-1", NOW - 60, connected=True, stock=True)))
+    one(wrong, "site", WARNING, "sent by the runtime's own streamer and are not checked", "logstream setup`")
+
+
 def test_clocks_that_differ():
     _, wrong = said(status(Standing("site-1", NOW, 0, 0, True, "0.2.0", "2.9.0", 1, -240.0)))
     one(wrong, "site", WARNING, "its clock is 4 min behind the server's", "NTP")

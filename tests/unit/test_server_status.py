@@ -88,6 +88,7 @@ FULL = ServerStatus(
         Standing("site-9", connected=True),
         Standing("site-1", NOW - 90_000, connected=True),
         Standing("[bold]é", NOW - 7300),
+        Standing("site-8", NOW - 60, connected=True, stock=True),
         Standing("site-2", NOW - 1, 9, 0, True, "0.2.0", "2.9.0", 1),
     ),
 )
@@ -239,6 +240,24 @@ def test_after_a_restart_it_is_known_when_a_site_was_heard_of_and_soon_what_it_r
     assert again.status().standings == (
         Standing("site-1", then + 1, package=__version__, runtime="2.9.0", protocol=1),
     )
+
+
+def test_a_site_that_still_sends_by_the_runtimes_own_streamer(world):
+    stock = world.store.unchecked
+    world.send("site-1", b"1", close=True)
+    world.clock.advance(5)
+    stock.append(StreamKey("job-2", "site-1", "log.txt"), 0, b"line")
+    assert [row.stock for row in world.status().standings] == [True]
+    world.clock.advance(5)
+    world.send("site-1", b"1", "job-3", close=True)  # it has changed over
+    assert [row.stock for row in world.status().standings] == [False]
+    world.clock.advance(5)
+    stock.append(StreamKey("job-4", "site-1", "log.txt"), 0, b"line")  # and back
+    assert [row.stock for row in world.status().standings] == [True]
+    world.receiver.handle(
+        RequestWriter(world.clock(), 0).encode(), Peer("site-1")
+    )  # it says what it runs now
+    assert [row.stock for row in world.status().standings] == [False]
 
 
 def test_more_sites_than_an_answer_holds_are_cut_behind_the_silent_ones(world):
@@ -394,6 +413,7 @@ STATUSES = st.builds(
             VERSIONS,
             st.integers(0, 99),
             st.floats(-1e11, 1e11),
+            st.booleans(),
         ),
         max_size=3,
     ).map(tuple),
@@ -583,6 +603,7 @@ def test_what_is_wrong_comes_first_with_what_to_do(shown):
         "site-1 1 d 1 h ago ? ? ? none open",
         "[bold]é 2 h 1 min ago ? ? ? none open, not connected",
         "site-2 1 s ago 0.2.0 1 2.9.0 9 open",
+        "site-8 1 min 0 s ago ? ? ? by the runtime's own streamer",
         "?: not told since the receiver started 1 d 3 h ago, or a release up to 0.1.0",
     ):
         assert row in out or row in squeezed, row
