@@ -14,7 +14,7 @@ from nvflare_logstream.lines import in_one_line
 
 _MARKS = {Severity.OK: ("✓", "green"), Severity.WARNING: ("!", "yellow"), Severity.ERROR: ("✗", "red")}
 _WORST = list(_MARKS)
-_VERSIONS = ("package", "server", "site")  # the checks whose finding says what runs at a place
+_TITLE = (("package", "versions"), ("site", "server"))  # checks that say what runs, and since when; one each
 
 
 def view(findings: Sequence[Finding]) -> RenderableType:
@@ -28,11 +28,12 @@ def view(findings: Sequence[Finding]) -> RenderableType:
 
 def _place(name: str, findings: Sequence[Finding]) -> list[RenderableType]:
     worst = max((finding.severity for finding in findings), key=_WORST.index)
-    versions = [f.text for f in findings if f.severity is Severity.OK and f.check in _VERSIONS]
+    right = {finding.check: finding.text for finding in findings if finding.severity is Severity.OK}
+    facts = [[right[check] for check in checks if check in right][:1] for checks in _TITLE]
     mark, style = _MARKS[worst]
     title = Text.assemble((f"{mark} ", style), (in_one_line(name), "bold"))
-    if versions:
-        title.append(f": {in_one_line('; '.join(versions))}")
+    if any(facts):
+        title.append(f": {in_one_line('; '.join(text for fact in facts for text in fact))}")
     return [title, *(_problem(finding) for finding in findings if finding.severity is not Severity.OK)]
 
 

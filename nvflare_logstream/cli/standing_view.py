@@ -35,13 +35,12 @@ def standings(status: ServerStatus) -> RenderableType:
 
 
 def _logs(row: Standing) -> Text:
+    stock = ", by the runtime's own streamer" if row.stock else ""
     if row.silent:
-        return Text(f"{row.silent:,} of {row.open:,} open are silent", style="red")
-    away = "" if row.connected else ", not connected"
-    if row.stock:
-        return Text(f"by the runtime's own streamer{away}", style="yellow")
+        return Text(f"{row.silent:,} of {row.open:,} open are silent{stock}", style="red")
+    away = stock + ("" if row.connected else ", not connected")
     if row.open:
-        return Text(f"{row.open:,} open{away}", style="green" if row.connected else "yellow")
+        return Text(f"{row.open:,} open{away}", style="yellow" if away else "green")
     if not row.heard:
         return Text("never sent any", style="yellow")
-    return Text(f"none open{away}")
+    return Text(f"none open{away}", style="yellow" if stock else "")

@@ -12,6 +12,8 @@ from nvflare_logstream.deploy.kits import Place, Role
 from nvflare_logstream.deploy.probe import Probe
 from nvflare_logstream.deploy.resources import LIST_ENTRY, LIST_KEY
 
+_CLOCK = 5.0  # seconds by which the system may be wrong about when a process was started
+
 
 def check_package(place: Place, interpreter: Interpreter, probe: Probe) -> Report:
     """Whether the Python of the start script has the runtime and this package, in versions that fit."""
@@ -87,7 +89,7 @@ def check_restart(place: Place, interpreter: Interpreter) -> Report:
     if interpreter.process is None or place.resources is None:
         return report
     try:
-        if place.resources.stat().st_mtime > interpreter.process.create_time():
+        if place.resources.stat().st_mtime > interpreter.process.create_time() + _CLOCK:
             report.warning(
                 f"{place.resources.name} was changed after this {place.role} was started", "restart it"
             )

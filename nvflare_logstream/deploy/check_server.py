@@ -22,10 +22,9 @@ def check_server(place: str, status: ServerStatus, asked: float, answered: float
         answered: the same after the answer.
     """
     report = Report(place, "server")
-    report.ok(
-        f"the server runs nvflare_logstream {status.package}, protocol {status.upload_protocol}, nvflare "
-        f"{status.runtime}; {_span(status.up)} up"
-    )
+    report.ok(f"up for {_span(status.up)}")
+    versions = Report(place, "versions")
+    versions.ok(_versions(status.package, status.upload_protocol, status.runtime))
     skew = asked - status.now if asked > status.now else min(0.0, answered - status.now)
     if abs(skew) > _SKEW:
         report.warning(
@@ -36,11 +35,12 @@ def check_server(place: str, status: ServerStatus, asked: float, answered: float
         report.warning("the server names its sites to project admins only", advice)
     elif not status.standings and status.sites:
         report.warning("the server is too old to tell how its sites stand", "update nvflare_logstream there")
-    return [report, *(_check_site(site, status) for site in status.standings)]
+    sites = [found for site in status.standings for found in _check_site(site, status)]
+    return [versions, report, *sites]
 
 
-def _check_site(site: Standing, status: ServerStatus) -> Report:
-    report = Report(site.site, "site")
+def _check_site(site: Standing, status: ServerStatus) -> tuple[Report, Report]:
+    report, versions = Report(site.site, "site"), Report(site.site, "versions")
     heard = _span(max(0.0, status.now - site.heard))
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(site.heard))
     if site.silent:
@@ -49,30 +49,32 @@ def _check_site(site: Standing, status: ServerStatus) -> Report:
             f"silent since {since} ({heard}): {site.silent} of {site.open} open logs{away}",
             "look whether the site runs, and into its log.txt",
         )
-    elif site.stock:
-        report.warning(
-            f"its logs were sent by the runtime's own streamer and are not checked; heard of {heard} ago",
-            "at the site: `pip install nvflare-logstream`, then `nvflare-logstream setup`",
-        )
     elif not site.heard:
         report.warning(
             "connected, and no log ever came",
             "if a job has run there, run `nvflare-logstream doctor` at the site",
         )
     else:
-        report.ok(f"{_versions(site, status)}; heard of {heard} ago")
+        report.ok(f"heard of {heard} ago")
+    if site.stock:
+        report.warning(
+            "its last logs were sent by the runtime's own streamer, and are not checked",
+            "at the site: `pip install nvflare-logstream`, then `nvflare-logstream setup`",
+        )
+    elif site.package:
+        versions.ok(_versions(site.package, site.protocol, site.runtime))
+    elif site.heard:
+        versions.ok(f"its versions were not told since the receiver started, {_span(status.up)} ago")
     if abs(site.skew) > _SKEW:
         report.warning(
             f"its clock is {_ahead(site.skew)} the server's", "have both set by a time service (NTP)"
         )
-    return report
+    return versions, report
 
 
-def _versions(site: Standing, status: ServerStatus) -> str:
-    if not site.package:
-        return f"its versions were not told since the receiver started ({_span(status.up)} ago)"
-    runtime = f", nvflare {site.runtime}" if site.runtime else ""
-    return f"nvflare_logstream {site.package}, protocol {site.protocol}{runtime}"
+def _versions(package: str, protocol: int, runtime: str) -> str:
+    told = f"nvflare_logstream {package}, protocol {protocol}"
+    return f"{told}, nvflare {runtime}" if runtime else told
 
 
 def _ahead(skew: float) -> str:

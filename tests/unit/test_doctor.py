@@ -534,10 +534,13 @@ def test_what_runs_at_each_site():
         )
     )
     assert wrong == []
-    assert [(finding.place, finding.text) for finding in findings] == [
-        ("server", "the server runs nvflare_logstream 0.2.0, protocol 1, nvflare 2.9.0; 2 h up"),
-        ("site-1", "nvflare_logstream 0.2.0, protocol 1, nvflare 2.8.3; heard of 4 s ago"),
-        ("site-2", "its versions were not told since the receiver started (2 h ago); heard of 1 d ago"),
+    assert [(finding.place, finding.check, finding.text) for finding in findings] == [
+        ("server", "versions", "nvflare_logstream 0.2.0, protocol 1, nvflare 2.9.0"),
+        ("server", "server", "up for 2 h"),
+        ("site-1", "versions", "nvflare_logstream 0.2.0, protocol 1, nvflare 2.8.3"),
+        ("site-1", "site", "heard of 4 s ago"),
+        ("site-2", "versions", "its versions were not told since the receiver started, 2 h ago"),
+        ("site-2", "site", "heard of 1 d ago"),
     ]
 
 
@@ -554,7 +557,7 @@ def test_a_site_of_which_no_log_ever_came():
 
 def test_a_site_that_still_runs_the_runtimes_own_streamer():
     _, wrong = said(status(Standing("site-1", NOW - 60, connected=True, stock=True)))
-    one(wrong, "site", WARNING, "sent by the runtime's own streamer and are not checked", "logstream setup`")
+    one(wrong, "site", WARNING, "sent by the runtime's own streamer, and are not checked", "logstream setup`")
 
 
 def test_clocks_that_differ():

@@ -603,7 +603,7 @@ def test_what_is_wrong_comes_first_with_what_to_do(shown):
         "site-1 1 d 1 h ago ? ? ? none open",
         "[bold]é 2 h 1 min ago ? ? ? none open, not connected",
         "site-2 1 s ago 0.2.0 1 2.9.0 9 open",
-        "site-8 1 min 0 s ago ? ? ? by the runtime's own streamer",
+        "site-8 1 min 0 s ago ? ? ? none open, by the runtime's own streamer",
         "?: not told since the receiver started 1 d 3 h ago, or a release up to 0.1.0",
     ):
         assert row in out or row in squeezed, row
