@@ -29,16 +29,21 @@ def store_of(place: Place, resources: Resources) -> Path:
     return place.root / "logstream"
 
 
+def _nearest(path: Path) -> Path:
+    """The directory itself or, where that is not there or may not be seen, the nearest above it that is."""
+    return next(above for above in (path, *path.parents) if os.path.exists(above))
+
+
 def check_store(place: Place, resources: Resources) -> Report:
     """Whether the server can write its store."""
     report = Report(place.name, "store")
     store = store_of(place, resources)
-    there = next(path for path in (store, *store.parents) if path.exists())
+    there = _nearest(store)
     index = store / "index.sqlite"
     if not there.is_dir():
         text = f"the store {store} cannot be made: {there} is not a directory"
         report.error(text, "choose another dest_dir")
-    elif not os.access(there, os.W_OK | os.X_OK) or (index.exists() and not os.access(index, os.W_OK)):
+    elif not os.access(there, os.W_OK | os.X_OK) or (os.path.exists(index) and not os.access(index, os.W_OK)):
         who = psutil.Process().username()
         report.error(
             f"the store {store} cannot be written by {who}",
@@ -53,8 +58,13 @@ def check_disk(place: Place, resources: Resources) -> Report:
     """Whether there is room for logs."""
     report = Report(place.name, "disk")
     where = store_of(place, resources) if place.role is Role.SERVER else place.root
-    there = next(path for path in (where, *where.parents) if path.exists())
-    disk = shutil.disk_usage(there)
+    try:
+        disk = shutil.disk_usage(_nearest(where))
+    except OSError as error:
+        report.error(
+            f"the disk with {where} cannot be looked at: {error.strerror}", "run the doctor as that user"
+        )
+        return report
     share = 100 * disk.free / disk.total if disk.total else 100.0
     free = f"{disk.free / _GIB:.1f} GiB ({share:.0f}%) of the disk with {where} are free"
     if place.role is Role.CLIENT:

@@ -13,7 +13,9 @@ from typing import Any
 from cryptography import x509
 
 from nvflare_logstream.deploy.findings import Report
+from nvflare_logstream.deploy.interpreter import script_of
 from nvflare_logstream.deploy.kits import Place, Role
+from nvflare_logstream.deploy.reading import read_file
 
 _SOON = timedelta(days=30)
 _CERTIFICATES = {Role.SERVER: "server.crt"}
@@ -50,9 +52,10 @@ def check_certificates(place: Place, now: datetime | None = None) -> Report:
 
 
 def _validity(path: Path) -> tuple[datetime, datetime]:
-    with path.open("rb") as file, warnings.catch_warnings():
+    data = read_file(path, _MOST_BYTES)
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the names without time zone, which older libraries have alone
-        certificate = x509.load_pem_x509_certificate(file.read(_MOST_BYTES))
+        certificate = x509.load_pem_x509_certificate(data)
         dates = certificate.not_valid_before, certificate.not_valid_after
     begin, end = (date.replace(tzinfo=timezone.utc) for date in dates)
     return begin, end
@@ -63,15 +66,13 @@ def check_connection(place: Place) -> Report:
     report = Report(place.name, "connection")
     path = place.startup / f"fed_{place.role}.json"
     try:
-        with path.open("rb") as file:
-            config = json.loads(file.read(_MOST_BYTES))
-        script = place.start_script.read_text(errors="replace") if place.start_script.is_file() else ""
+        config = json.loads(read_file(path, _MOST_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         why = getattr(error, "strerror", None) or "it is no JSON"
         report.error(f"{path} cannot be read: {why}", "take it from the start-up kit")
         return report
     clear = any(value == "clear" for value in _values(config, "connection_security"))
-    if clear or _INSECURE.search(script):
+    if clear or _INSECURE.search(script_of(place)):
         where = f'connection_security is "clear" in {path.name}' if clear else "secure_train is false"
         report.error(
             f"{where}: nothing is encrypted, and whoever reaches the server can send as any site",

@@ -15,8 +15,10 @@ from pathlib import Path
 import psutil
 
 from nvflare_logstream.deploy.kits import Place
+from nvflare_logstream.deploy.reading import read_file
 
 _STARTED = re.compile(r"(\S*python[\d.]*)\s(?:.*\s)?-m\s+nvflare\.private\.fed\.app")
+_LONGEST_LINE = 2000  # characters; the runtime's own has 150, and a pattern takes its time on a long one
 _ACTIVATED = re.compile(r"^\s*(?:source|\.)\s+[\"']?([^\s\"'$]+)/bin/activate", re.MULTILINE)
 _PREPARED = re.compile(r"^\s*(?:(?:conda|mamba|module)\s|(?:source|\.)\s)", re.MULTILINE)
 _PYTHONPATH = re.compile(r"^\s*export PYTHONPATH=[\"']?([^\s\"'$]+)", re.MULTILINE)
@@ -46,7 +48,7 @@ class Interpreter:
 
 def find_interpreter(place: Place) -> Interpreter:
     """Find the Python that runs a place, or that would run it if it were started from here."""
-    script = _script_of(place)
+    script = script_of(place)
     named = found[1].strip("'\"") if (found := _STARTED.search(script)) else "python3"
     if not _PLAIN.fullmatch(Path(named).name):
         named = "python3"
@@ -65,12 +67,13 @@ def find_interpreter(place: Place) -> Interpreter:
     return Interpreter(named, _which(named, environment), environment, None, sure)
 
 
-def _script_of(place: Place) -> str:
+def script_of(place: Place) -> str:
+    """The text of the start script, without lines that are too long; empty where it cannot be read."""
     try:
-        with place.start_script.open(encoding="utf-8", errors="replace") as script:
-            return script.read(_SCRIPT_BYTES)
+        text = read_file(place.start_script, _SCRIPT_BYTES).decode(errors="replace")
     except OSError:
         return ""  # a kit for containers, say
+    return "\n".join(line for line in text.splitlines() if len(line) <= _LONGEST_LINE)
 
 
 def _which(named: str, environment: dict[str, str]) -> str:

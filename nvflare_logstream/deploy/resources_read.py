@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nvflare_logstream.deploy.components import PACKAGE, class_of, is_stock
 from nvflare_logstream.deploy.kits import Place
+from nvflare_logstream.deploy.reading import read_file
 
 _MOST_BYTES = 16 << 20
 
@@ -87,10 +87,10 @@ def _read(path: Path, resources: Resources) -> dict[str, Any]:
         return dict(pairs)
 
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
-            raise ValueError(f"a file of at most {_MOST_BYTES >> 20} MiB is wanted")
-        values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unrepeated)
+        data = read_file(path, _MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise ValueError(f"at most {_MOST_BYTES >> 20} MiB are allowed")
+        values = json.loads(data.decode(), object_pairs_hook=unrepeated)
         if not isinstance(values, dict):
             raise ValueError("an object is wanted at the top level")
     except RecursionError:

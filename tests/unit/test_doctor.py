@@ -93,7 +93,33 @@ def test_resources_that_cannot_be_read(tmp_path, text):
 
 def test_resources_that_are_no_file(tmp_path):
     (make(tmp_path / "site-1") / "local" / "a__p_resources.json").mkdir()
-    one(found(tmp_path), "resources", ERROR, "a__p_resources.json: a file of at most 16 MiB is wanted")
+    one(found(tmp_path), "resources", ERROR, "a__p_resources.json: it is not a file")
+
+
+def test_resources_that_are_too_large(tmp_path):
+    with (make(tmp_path / "site-1") / "local" / "resources.json").open("wb") as file:
+        file.truncate(17 << 20)
+    one(found(tmp_path), "resources", ERROR, "resources.json: at most 16 MiB are allowed")
+
+
+@pytest.mark.timeout(10)
+def test_what_blocks_or_is_endless_in_a_kit_is_not_read(tmp_path):
+    root = make(tmp_path / "site-1")
+    for name in ("startup/client.crt", "startup/sub_start.sh"):
+        (root / name).unlink()
+        os.mkfifo(root / name)
+    (root / "local" / "x__p_resources.json").symlink_to("/dev/zero")
+    texts = {finding.check: finding.text for finding in found(tmp_path)}
+    assert "it is not a file" in texts["certificates"] and "it is not a file" in texts["resources"]
+
+
+@pytest.mark.timeout(10)
+def test_a_script_made_to_take_time_does_not(tmp_path):
+    root = make(tmp_path / "site-1")
+    (root / "startup" / "sub_start.sh").write_text(
+        "x" * 60_000 + "\n" + "python " * 8000 + "\npython3 " * 4000
+    )
+    assert find_interpreter(find_places(root)[0]).named == "python3"
 
 
 def test_resources_in_another_format_are_not_looked_at_and_it_is_said(tmp_path):
