@@ -22,12 +22,12 @@ __version__ = "0.2.0"
 __all__ = ["JobLogReceiver", "JobLogStreamer", "LogClient", "LogQuery", "SessionPort", "SiteLogStreamer"]
 
 _HOMES = {
-    "JobLogReceiver": "nvflare_logstream.flare.job_log_receiver",
-    "JobLogStreamer": "nvflare_logstream.flare.job_log_streamer",
+    "JobLogReceiver": "nvflare_logstream.flare.loading",
+    "JobLogStreamer": "nvflare_logstream.flare.loading",
     "LogClient": "nvflare_logstream.client.client",
     "LogQuery": "nvflare_logstream.client.query",
     "SessionPort": "nvflare_logstream.flare.session_port",
-    "SiteLogStreamer": "nvflare_logstream.flare.site_log_streamer",
+    "SiteLogStreamer": "nvflare_logstream.flare.loading",
 }
 
 

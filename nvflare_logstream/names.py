@@ -28,6 +28,7 @@ _ALLOWED = (
 _FILE_ALLOWED = (
     f"{_ALLOWED}; or a pattern of such names with * (any characters), ? (any one) or [a-z] (one of these)"
 )
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_!-]{0,39}")
 _SITE_ALLOWED = (
     "a site's name is printable, at most 255 bytes, without / and \\, and begins with no . and no blank"
 )
@@ -76,6 +77,11 @@ def check_site(argument: str, value: object) -> str:
 def server_first(site: str) -> tuple[bool, str]:
     """The key by which sites are sorted: the server, then all others by their names."""
     return site != SERVER_SITE, site
+
+
+def is_version(value: object) -> TypeGuard[str]:
+    """Whether `value` may be the version of a package: letters, digits and . + _ ! -, at most 40."""
+    return isinstance(value, str) and bool(_VERSION.fullmatch(value))
 
 
 def fits(site: str, pattern: str) -> bool:

@@ -31,6 +31,7 @@ _COMMANDS = (
     "repair",
     "server",
     "setup",
+    "doctor",
     "demo",
     "completion",
 )  # each a function in the module of its name

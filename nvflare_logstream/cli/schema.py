@@ -56,9 +56,10 @@ def _argument(parameter: inspect.Parameter) -> dict[str, Any]:
         entry["aliases"] = [name for name in names if name != entry["name"]]
     if negations := [pair[1] for pair in pairs if pair[1:]]:
         entry["negations"] = negations
-    if get_origin(kinds[0]) is list:
+    several = list in (get_origin(kind), get_origin(kinds[0]))
+    if names and several:
         entry["repeatable"] = True  # one value each time: `nargs` is for several values of one option
-    if not names and get_origin(kind) is list:
+    if not names and several:
         entry["nargs"] = "+" if required else "*"
     elif not names and not required:
         entry["nargs"] = "?"

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nvflare_logstream.cli.screen import binary_amount, duration
+from nvflare_logstream.cli.standing_view import standings
 from nvflare_logstream.wire.server_status import Kind, QuotaUse, Refused, ServerStatus
 
 _NEAR = 0.9  # of a quota; from there on a person should know
@@ -50,6 +51,7 @@ def view(status: ServerStatus) -> RenderableType:
     parts: list[RenderableType] = [title, *(problems or [Text("✓ nothing is wrong", style="green")]), Text()]
     parts += [_facts(status, protocols), Text(), _quotas(status)]
     for rows, table in (
+        (status.standings, standings),
         (status.sites, _sites),
         (_of_messages(status.senders), _senders),
         (status.errors, _errors),

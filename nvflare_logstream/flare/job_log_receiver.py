@@ -16,7 +16,7 @@ from nvflare_logstream.flare.commands import register
 from nvflare_logstream.flare.job_list_command import JobListCommand
 from nvflare_logstream.flare.job_process import JobProcess, server_receives
 from nvflare_logstream.flare.receiver_settings import ReceiverSettings
-from nvflare_logstream.flare.runtime import job_id_of
+from nvflare_logstream.flare.runtime import job_id_of, versions
 from nvflare_logstream.flare.server_process import ServerProcess
 from nvflare_logstream.flare.site_policy import read_policy
 from nvflare_logstream.names import check_seconds
@@ -121,7 +121,7 @@ class JobLogReceiver(Widget):
             return
         server.start()
         self._server = server
-        self.log_info(fl_ctx, f"receiving job logs into {server.store.root}")
+        self.log_info(fl_ctx, f"receiving job logs into {server.store.root} ({versions()})")
 
     def _on_before_job_launch(self, event_type: str, fl_ctx: FLContext) -> None:
         if self._server:
@@ -159,9 +159,8 @@ class JobLogReceiver(Widget):
     def _on_start_run(self, event_type: str, fl_ctx: FLContext) -> None:
         engine = fl_ctx.get_engine()
         if server_receives(engine.get_cell()):
-            self.log_info(
-                fl_ctx, "the server receives job logs itself; this job's own receiver has nothing to do"
-            )
+            idle = "the server receives job logs itself; this job's own receiver has nothing to do"
+            self.log_info(fl_ctx, f"{idle} ({versions()})")
             return
         run_directory = Path(engine.get_workspace().get_run_dir(fl_ctx.get_job_id()))
         settings, problems = self._settings.within_job(run_directory)
@@ -174,7 +173,7 @@ class JobLogReceiver(Widget):
             return
         job.start()
         self._job = job
-        self.log_info(fl_ctx, f"receiving this job's logs into {job.store.root}")
+        self.log_info(fl_ctx, f"receiving this job's logs into {job.store.root} ({versions()})")
 
     def _on_end_run(self, event_type: str, fl_ctx: FLContext) -> None:
         if self._job:

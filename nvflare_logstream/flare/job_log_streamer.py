@@ -8,6 +8,7 @@ from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_context import FLContext
 from nvflare.widgets.widget import Widget
 
+from nvflare_logstream.flare import runtime
 from nvflare_logstream.flare.job_console import begin_console
 from nvflare_logstream.flare.log_directory import own_log_directory
 from nvflare_logstream.flare.shared import SiteEntries, SiteEntry, shared
@@ -70,7 +71,7 @@ class JobLogStreamer(Widget):
         workspace, job_id = fl_ctx.get_workspace(), fl_ctx.get_job_id()
         logs = read_policy(workspace).logs
         if not logs.allowed:
-            self.log_warning(fl_ctx, f"job logs stay at this site: {logs.reason}")
+            self.log_warning(fl_ctx, f"job logs stay at this site: {logs.reason} ({runtime.versions()})")
             return
 
         # The site decides what leaves it, also where the job's config could not be rewritten.
@@ -84,7 +85,8 @@ class JobLogStreamer(Widget):
 
             fallback = shared.job_fallback.receiver_found
             link = CellLink(fl_ctx.get_engine().get_cell(), job_id, on_change=fallback)
-            sender = Sender(link, self._wanted.poll_interval, self._wanted.liveness_interval)
+            intervals = self._wanted.poll_interval, self._wanted.liveness_interval
+            sender = Sender(link, *intervals, runtime=runtime.VERSION)
             sender.start()
             return sender
 
@@ -99,7 +101,8 @@ class JobLogStreamer(Widget):
         directory = own_log_directory(workspace, job_id)
         for file in self._wanted.log_files:
             sender.follow(job_id, directory, file)
-        self.log_info(fl_ctx, f"streaming {', '.join(self._wanted.log_files)} to the server")
+        files = ", ".join(self._wanted.log_files)
+        self.log_info(fl_ctx, f"streaming {files} to the server ({runtime.versions()})")
 
     def _about_to_end(self, event_type: str, fl_ctx: FLContext) -> None:
         shared.job_fallback.about_to_end()

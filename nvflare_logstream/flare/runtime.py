@@ -8,20 +8,41 @@ is imported inside its function.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import nvflare
 from nvflare.apis.fl_constant import FLContextKey, RunProcessKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_def import JobMetaKey
 from nvflare.apis.workspace import Workspace
 
+from nvflare_logstream import __version__
+from nvflare_logstream.wire.message import PROTOCOL_VERSION
+
+VERSION: str = nvflare.__version__
+SUPPORTED = ("2.7.3", "2.10")  # versions of the runtime: from the first on, below the second
 # The command line of every client job's process has a word with this in it, and the job's id as a word.
 _JOB_PROCESS = "worker_process"
 _DEFAULT_STUDY = "default"
 _STOCK_GATE = "is_log_streaming_allowed"  # what the runtime's own log streamers ask before they send
+
+
+def unsupported(version: str = VERSION) -> str:
+    """Why this package does nothing under a version of the runtime; empty if it is supported."""
+    numbers = [tuple(map(int, re.findall(r"^\d+|(?<=\.)\d+", text))) for text in (version, *SUPPORTED)]
+    if numbers[1] <= numbers[0] < numbers[2]:
+        return ""
+    oldest, below = SUPPORTED
+    return f"nvflare {version} is not supported; install one from {oldest} on and below {below}"
+
+
+def versions() -> str:
+    """What runs here, for the line that each component says at its start."""
+    return f"nvflare_logstream {__version__}, protocol {PROTOCOL_VERSION}, nvflare {VERSION}"
 
 
 def job_id_of(fl_ctx: FLContext) -> str:

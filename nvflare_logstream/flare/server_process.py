@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-import nvflare
-
 from nvflare_logstream.errors import StoreError
+from nvflare_logstream.flare import runtime
 from nvflare_logstream.flare.admission import JobAdmission, participants
 from nvflare_logstream.flare.archive import ArchiveKeeper
 from nvflare_logstream.flare.cell_channel import serve
@@ -53,7 +52,12 @@ class ServerProcess:
         self._service, self._job_lister = LogService(*sources), JobLister(*sources)
         self._counters = Counters()
         self._status = StatusService(
-            self.store, settings.quotas, self._counters, settings.idle_timeout, nvflare.__version__
+            self.store,
+            settings.quotas,
+            self._counters,
+            settings.idle_timeout,
+            runtime.VERSION,
+            connected=lambda: [client.name for client in engine.get_clients()],
         )
         self._lock = threading.Lock()
         self._expected: dict[StreamKey, str] = {}  # what the index does not know yet

@@ -104,8 +104,10 @@ class SiteLogStreamer(Widget):
                 fl_ctx, f"resources.json also lists {path}: remove it, nvflare_logstream does its work"
             )
         if not policy.logs.allowed:
-            self.log_info(fl_ctx, f"job logs stay at this site: {policy.logs.reason}")
+            self.log_info(fl_ctx, f"job logs stay at this site: {policy.logs.reason} ({runtime.versions()})")
             return
+        files = ", ".join(shared.site_entries.log_files)
+        self.log_info(fl_ctx, f"streaming {files} of each job to the server ({runtime.versions()})")
         sender, job_ids = self._own_sender(fl_ctx), earlier_jobs(workspace)
         with suppress(RuntimeError):  # no thread is left: it is learned from the first request
             threading.Thread(target=self._ask, name="nvflare_logstream_ask", daemon=True).start()
@@ -206,18 +208,20 @@ class SiteLogStreamer(Widget):
             if self._sender is None:
                 entries = shared.site_entries
                 self._link = CellLink(fl_ctx.get_engine().get_cell(), on_change=self._on_receiver)
-                sender = Sender(
-                    self._link, entries.poll_interval, entries.liveness_interval, self._on_verdict
-                )
+                intervals = entries.poll_interval, entries.liveness_interval
+                sender = Sender(self._link, *intervals, self._on_verdict, runtime=runtime.VERSION)
                 sender.start()
                 self._sender = sender
             return self._sender
 
     def _ask(self) -> None:
-        """Ask ahead whether there is a receiver: no job's launch or end has to wait for the answer."""
+        """Ask ahead whether there is a receiver: no job's launch or end has to wait for the answer.
+
+        The receiver learns from it that the site is there, and what it runs.
+        """
         with suppress(LinkError):  # it is learned from the next request then
             if self._link:
-                self._link.send(RequestWriter(time.time(), 0).encode())
+                self._link.send(RequestWriter(time.time(), 0, runtime.VERSION).encode())
 
     def _on_receiver(self, is_there: bool) -> None:
         if is_there:

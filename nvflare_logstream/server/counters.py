@@ -17,6 +17,7 @@ from typing import NamedTuple
 from nvflare_logstream.lines import in_one_line
 from nvflare_logstream.names import SERVER_SITE, is_site
 from nvflare_logstream.wire.server_status import MAX_SHOWN, MAX_WORDS, Kind, Problem, Refused
+from nvflare_logstream.wire.upload import Versions
 
 MAX_SITES = 4096  # that are counted by name; further ones are counted together, under ""
 _LOG_INTERVAL = 60.0  # seconds between two lines about one sender and kind
@@ -29,6 +30,20 @@ class Traffic(NamedTuple):
 
     requests: int = 0
     size: int = 0
+
+
+class LastHeard(NamedTuple):
+    """When a site was heard of last, in seconds since the epoch, and what it said then or before.
+
+    Attributes:
+        versions: what it runs; told: when it said so.
+        skew: its clock against the server's, in seconds; positive if it is ahead.
+    """
+
+    at: float
+    versions: Versions | None = None
+    told: float = 0.0
+    skew: float = 0.0
 
 
 class _Mark(NamedTuple):
@@ -67,16 +82,21 @@ class Counters:
         self._clock, self._uptime, self._began = clock, uptime, uptime()
         self._lock = threading.Lock()
         self._sites: dict[str, list[int]] = {}  # by site: requests, bytes
+        self._heard: dict[str, LastHeard] = {}
         self._refused: dict[tuple[str, Kind], _Refusals] = {}
         self._errors: deque[Problem] = deque(maxlen=MAX_SHOWN)
         self._before = self._recent = _Mark(self._began, {})
 
-    def took(self, site: str, size: int) -> None:
-        """Count a request of a site, and the bytes of log in it."""
+    def took(self, site: str, size: int, versions: Versions | None = None, clock: float = 0.0) -> None:
+        """Count a request of a site and the bytes of log in it; keep what the site says, with its clock."""
         with self._lock:
-            counts = self._sites.get(site) or self._sites[self._known(site)]
+            site = self._known(site)
+            counts = self._sites[site]
             counts[0] += 1
             counts[1] += size
+            now, heard = self._clock(), self._heard[site]
+            said = LastHeard(now, versions, now, clock - now) if versions else heard._replace(at=now)
+            self._heard[site] = said
 
     def refused(self, site: str, kind: Kind, why: str) -> None:
         """Count a message that was not taken, and log it: at most one line a minute for a sender and kind."""
@@ -118,6 +138,11 @@ class Counters:
         }
         return sites, lately, max(1.0, self._uptime() - before.at)
 
+    def heard(self) -> dict[str, LastHeard]:
+        """When each site was heard of last since the beginning, and what it runs."""
+        with self._lock:
+            return {site: heard for site, heard in self._heard.items() if site and heard.at}
+
     def refusals(self) -> list[Refused]:
         """What was not taken, by kind and sender."""
         with self._lock:
@@ -139,6 +164,7 @@ class Counters:
         if site not in self._sites:
             site = site if len(self._sites) < MAX_SITES and is_site(site) else ""
             self._sites.setdefault(site, [0, 0])
+            self._heard.setdefault(site, LastHeard(0.0))
         return site
 
     def _count(self, site: str, kind: Kind, why: str) -> _Refusals:

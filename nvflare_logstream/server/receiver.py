@@ -80,7 +80,7 @@ class Receiver:
             self._counters.took(peer.site, 0)
             self._counters.refused(peer.site, kind_of(error), str(error))
             return Reply(error=str(error)).encode()
-        self._counters.took(peer.site, request.size)
+        self._counters.took(peer.site, request.size, request.versions, request.clock)
         # A small request costs what it computes, whoever else has the core; a full one also what it waits.
         cost = time.perf_counter() - started if request.full else time.thread_time() - used
         wait = self._pace.wait(f"{peer.site}/{peer.job_id}", request.full, cost)

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from nvflare_logstream import __version__
+from nvflare_logstream.names import SERVER_SITE, is_site
 from nvflare_logstream.server.answers import answered
-from nvflare_logstream.server.counters import Counters, Traffic
-from nvflare_logstream.store.index import StoredPart
+from nvflare_logstream.server.counters import Counters, LastHeard, Traffic
+from nvflare_logstream.store.index import StoredPart, StoredSite
 from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.wire.message import PROTOCOL_VERSION
 from nvflare_logstream.wire.queries import QUERY_VERSION
@@ -27,6 +28,7 @@ from nvflare_logstream.wire.server_status import (
     check_question,
     encode_status,
 )
+from nvflare_logstream.wire.standing import MAX_STANDINGS, Standing
 
 _FRESH = 1.0  # seconds for which an answer holds: whoever asks more often costs the server nothing more
 
@@ -41,6 +43,7 @@ class StatusService:
         idle_timeout: seconds without a sign of life after which a site counts as silent (0: never).
         runtime: the version of the runtime.
         clock: gives the time in seconds since the epoch.
+        connected: gives the names of the sites that are connected to the server now.
     """
 
     def __init__(
@@ -51,8 +54,9 @@ class StatusService:
         idle_timeout: float,
         runtime: str,
         clock: Callable[[], float] = time.time,
+        connected: Callable[[], Iterable[str]] = lambda: (),
     ):
-        self._store, self._quotas, self._counters = store, quotas, counters
+        self._store, self._quotas, self._counters, self._connected = store, quotas, counters, connected
         self._idle_timeout, self._runtime, self._clock = idle_timeout, runtime, clock
         self._lock = threading.Lock()
         self._last: ServerStatus | None = None
@@ -80,7 +84,8 @@ class StatusService:
 
     def _look(self) -> ServerStatus:
         now, parts = self._clock(), self._store.index.parts()
-        totals = self._store.index.totals(now - self._idle_timeout if self._idle_timeout else 0.0)
+        heard_since = now - self._idle_timeout if self._idle_timeout else 0.0
+        totals = self._store.index.totals(heard_since)
         states = totals.states
         came, lately, seconds = self._counters.traffic()
         refused = self._counters.refusals()
@@ -108,7 +113,26 @@ class StatusService:
             senders=_most(refused, lambda row: row.last),
             errors=tuple(self._counters.errors()),
             sites=_heaviest(stored, came, lately, seconds),
+            standings=self._standings(heard_since),
         )
+
+    def _standings(self, heard_since: float) -> tuple[Standing, ...]:
+        """How the sites stand: the silent first, then those that never sent, then the longest not heard of.
+
+        When a site was heard of, the store still knows after a restart; what it runs, it says with its next
+        log.
+        """
+        stored = {row.site: row for row in self._store.index.sites(heard_since)}
+        heard, connected = self._counters.heard(), set(self._connected())
+        rows = []
+        for site in filter(is_site, {*stored, *heard, *connected} - {SERVER_SITE}):
+            _, seen, opened, silent, unchecked = stored.get(site, StoredSite(site, 0.0, 0, 0, 0.0))
+            said = heard.get(site, LastHeard(0.0))
+            row = Standing(site, max(seen, said.at), opened, silent, site in connected, skew=said.skew)
+            if said.versions:
+                row = row._replace(**said.versions._asdict())
+            rows.append(row._replace(stock=unchecked > 0 and unchecked >= seen and unchecked > said.told))
+        return tuple(sorted(rows, key=lambda row: (not row.silent, row.heard, row.site)))[:MAX_STANDINGS]
 
     def _disk(self, stored: int) -> Disk:
         disk, root = os.statvfs(self._store.root), str(self._store.root)

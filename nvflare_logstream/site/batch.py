@@ -21,6 +21,7 @@ class Batch:
     Args:
         wall_time: the site's clock in seconds since the epoch.
         jobs: the jobs that are over, whose known streams it asks for.
+        runtime: the version of the runtime.
 
     Attributes:
         closing: streams whose close is in it.
@@ -31,8 +32,8 @@ class Batch:
         payload: the encoded request, once it is complete.
     """
 
-    def __init__(self, wall_time: float, jobs: list[FinishJob]):
-        self.writer = RequestWriter(wall_time, time.localtime(wall_time).tm_gmtoff)
+    def __init__(self, wall_time: float, jobs: list[FinishJob], runtime: str = ""):
+        self.writer = RequestWriter(wall_time, time.localtime(wall_time).tm_gmtoff, runtime)
         self._wall_time, self.jobs = wall_time, jobs
         self.closing: set[StreamId] = set()
         self.given_up: set[StreamId] = set()

@@ -52,6 +52,7 @@ class Sender:
         clock, wall_clock, watcher: monotonic and calendar time in seconds, and what waits for changes.
         source: makes what is read of a log, from its directory and file name.
         cpu_clock: the seconds of CPU that the sender's thread has taken.
+        runtime: the version of the runtime, which the receiver is told.
     """
 
     def __init__(
@@ -65,12 +66,13 @@ class Sender:
         watcher: Watcher | None = None,
         source: SourceFactory = source_of,
         cpu_clock: Callable[[], float] = time.thread_time,
+        runtime: str = "",
     ):
         self._link, self._poll, self._on_verdict = link, poll_interval, on_verdict
         self._clock, self._wall_clock, self._cpu_clock = clock, wall_clock, cpu_clock
         self._cpu_before = 0.0  # when the request under way was begun
         self._watcher = watcher or Watcher()
-        self._state = SenderState(source, self._watch, liveness_interval, clock())
+        self._state = SenderState(source, self._watch, liveness_interval, clock(), runtime)
         self._orders = Orders(clock, self._watcher.wake, self._alive)
         self._thread: threading.Thread | None = None
         self._stopping = False

@@ -33,6 +33,7 @@ class SenderState:
         watch: has a stream's files watched; says whether anything is watched that was not before.
         liveness_interval: seconds of silence after which a sign of life is sent.
         now: the time at which the sender begins.
+        runtime: the version of the runtime, for the receiver.
 
     Attributes:
         streams: what is followed, in the order in which the next batch takes from it.
@@ -49,8 +50,9 @@ class SenderState:
         watch: Callable[[FollowedStream], bool],
         liveness_interval: float,
         now: float,
+        runtime: str = "",
     ):
-        self._source, self._watch, self._liveness = source, watch, liveness_interval
+        self._source, self._watch, self._liveness, self._runtime = source, watch, liveness_interval, runtime
         self.streams: dict[StreamId, FollowedStream] = {}
         self.appearing = Appearing()
         self.questions = Questions()
@@ -107,7 +109,7 @@ class SenderState:
         """
         self.look_at_once = False
         jobs, refusals = self.questions.due(now)
-        batch = Batch(wall_time, jobs)
+        batch = Batch(wall_time, jobs, self._runtime)
         for refusal in refusals:
             batch.writer.refuse(refusal)
         for stream, streams_left in self._ready(now):
@@ -145,11 +147,10 @@ class SenderState:
 
         All else waits for the answer, which decides on it.
         """
-        under_way = self.exchange.under_way
-        if under_way is None:
+        if (under_way := self.exchange.under_way) is None:
             return
         self.look_at_once = False
-        batch = Batch(wall_time, [])
+        batch = Batch(wall_time, [], self._runtime)
         for stream, streams_left in self._ready(now):
             if stream.placed and stream.id not in under_way.closing:
                 self._add(stream, batch, streams_left, now)

@@ -25,7 +25,7 @@ from nvflare_logstream.store.rows import (
     read_streams,
     stream_row,
 )
-from nvflare_logstream.streams import State, Stream, StreamKey
+from nvflare_logstream.streams import UNCHECKED_CURSOR, State, Stream, StreamKey
 
 INDEX_FILE = "index.sqlite"
 
@@ -44,6 +44,22 @@ class Heard(NamedTuple):
 
     last_seen: float  # seconds since the epoch
     uptime: float  # seconds of the server's uptime, all its lives together; at most a minute too late
+
+
+class StoredSite(NamedTuple):
+    """What the index knows of a site.
+
+    Attributes:
+        last_seen: its last sign of life, in seconds since the epoch; unchecked: the last that came by the
+            runtime's own streamer, 0 if none did.
+        open: how many of its streams are open; silent: those that were not heard of for a while.
+    """
+
+    site: str
+    last_seen: float
+    open: int
+    silent: int
+    unchecked: float
 
 
 class StoredTotals(NamedTuple):
@@ -163,6 +179,16 @@ class Index(Database):
         with self._transaction() as db:
             rows = db.execute('SELECT job, site, SUM("end") FROM streams GROUP BY job, site').fetchall()
         return [StoredPart(*row) for row in rows]
+
+    def sites(self, heard_since: float) -> list[StoredSite]:
+        """Every site of which something came; open streams are silent if not heard of since then."""
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT site, MAX(last_seen), SUM(state = 'open'), SUM(state = 'open' AND last_seen < ?), "
+                "MAX(last_seen * (cursor = ?)) FROM streams WHERE state <> ? GROUP BY site",
+                (heard_since, UNCHECKED_CURSOR, State.EXPECTED.value),
+            ).fetchall()
+        return [StoredSite(*row) for row in rows]
 
     def totals(self, heard_since: float) -> StoredTotals:
         """How many streams there are, and the largest; open ones are silent if not heard of since then."""

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, TypeGuard, TypeVar
 
 from nvflare_logstream.errors import ArgumentError, WireError, show
-from nvflare_logstream.names import check_name, check_site
+from nvflare_logstream.names import check_name, check_site, is_version
 
 MAX_TEXT = 400  # characters
 _MAX_REAL = sys.float_info.max
@@ -175,6 +175,13 @@ class Fields:
             return check_site(f"{self.where}{name}", self._value.get(name))
         except ArgumentError as error:
             raise WireError(str(error)) from None
+
+    def version(self, name: str) -> str:
+        """The version of a package; empty where nothing is known of it."""
+        value = self._value.get(name)
+        if value != "" and not is_version(value):
+            raise self.bad(name, value, "a version of at most 40 letters, digits and . + _ ! -")
+        return str(value)
 
     def names(self, name: str, most: int) -> tuple[str, ...]:
         """A list of at most `most` plain names; empty where the field is absent."""

@@ -14,6 +14,7 @@ from nvflare_logstream.wire.fields import Fields
 from nvflare_logstream.wire.message import MAX_OFFSET
 from nvflare_logstream.wire.query_reply import ErrorReply, open_reply
 from nvflare_logstream.wire.query_values import check_version, message
+from nvflare_logstream.wire.standing import MAX_STANDINGS, Standing, decode_standing
 from nvflare_logstream.words import Word
 
 MAX_SHOWN = 20  # sites, senders and errors in one answer, each
@@ -129,6 +130,7 @@ class ServerStatus(NamedTuple):
         requests: since then; request_rate, byte_rate: a second, over the last ten seconds or more.
         named: whether sites and jobs are named below.
         refused: by kind; senders: by kind and site, errors: the newest first, sites: the heaviest first.
+        standings: how each site stands, the worst first; none from a server that is too old to tell.
     """
 
     package: str
@@ -148,19 +150,21 @@ class ServerStatus(NamedTuple):
     senders: tuple[Refused, ...] = ()
     errors: tuple[Problem, ...] = ()
     sites: tuple[SiteUse, ...] = ()
+    standings: tuple[Standing, ...] = ()
 
     def without_names(self) -> ServerStatus:
         """The totals alone."""
         quotas = tuple(quota._replace(whose="") for quota in self.quotas)
         disk = self.disk._replace(directory="")
-        return self._replace(quotas=quotas, disk=disk, named=False, senders=(), errors=(), sites=())
+        totals = self._replace(quotas=quotas, disk=disk, named=False, senders=(), errors=(), sites=())
+        return totals._replace(standings=())
 
     def as_json(self) -> dict[str, Any]:
         """All of it as plain values."""
         values = self._asdict()
         for name in ("streams", "disk"):
             values[name] = values[name]._asdict()
-        for name in ("quotas", "refused", "senders", "errors", "sites"):
+        for name in ("quotas", "refused", "senders", "errors", "sites", "standings"):
             values[name] = [row._asdict() for row in values[name]]
         return values
 
@@ -212,6 +216,7 @@ def decode_status(value: object) -> ServerStatus | ErrorReply:
         senders=_refused(row.maps("senders", _MAX_ROWS)),
         errors=tuple(map(_problem, row.maps("errors", _MAX_ROWS))),
         sites=tuple(map(_site, row.maps("sites", _MAX_ROWS))),
+        standings=tuple(map(decode_standing, row.maps("standings", MAX_STANDINGS))),
     )
 
 

@@ -2,7 +2,8 @@
 
 A request is one msgpack map: what the sender asks (`open`, `known`), what it sends (`frames`, whose data
 follow one another in one zstd-compressed block), what it closes (`close`) and what the site's policy keeps
-back (`refuse`). `upload_reader` reads it at the server; a job's process never loads that.
+back (`refuse`). What is more than bytes also says under which versions it was written (`who`); a request of
+release 0.1.0 does not. `upload_reader` reads it at the server; a job's process never loads that.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from nvflare_logstream import __version__
+from nvflare_logstream.names import is_version
 from nvflare_logstream.streams import Loss, StreamId
 from nvflare_logstream.wire import zstd
 from nvflare_logstream.wire.fields import MAX_TEXT
@@ -76,15 +79,31 @@ class Unreadable(NamedTuple):
     outcome: str | None = None
 
 
+class Versions(NamedTuple):
+    """What a site says of itself; for people, nothing is decided by it.
+
+    Attributes:
+        package: the version of nvflare_logstream there.
+        runtime: the version of the runtime; empty where it does not say.
+        protocol: the version of its messages.
+    """
+
+    package: str
+    runtime: str = ""
+    protocol: int = PROTOCOL_VERSION
+
+
 class RequestWriter:
     """Gathers one request. Data are compressed at once, so that no batch stands in memory uncompressed.
 
     Args:
         clock: the site's clock in seconds since the epoch, for the server to learn its skew.
         utc_offset: the site's offset from UTC in seconds.
+        runtime: the version of the runtime.
     """
 
-    def __init__(self, clock: float, utc_offset: int):
+    def __init__(self, clock: float, utc_offset: int, runtime: str = ""):
+        self._runtime = runtime if is_version(runtime) else ""
         self._fields: dict[str, Any] = {"v": PROTOCOL_VERSION, "clock": clock, "utc": utc_offset}
         self._plain: list[bytes] = []
         self._packer: zstd.Packer | None = None
@@ -160,7 +179,9 @@ class RequestWriter:
 
     def encode(self) -> bytes:
         """The request as bytes."""
+        said = {} if self.plain else {"who": {"package": __version__, "runtime": self._runtime}}
         packed = self._packer is not None
         block = self._packer.finish() if self._packer else b"".join(self._plain)
-        encoded: bytes = msgpack.packb({**self._fields, "full": self.full, "zstd": packed, "data": block})
+        fields = {**self._fields, **said, "full": self.full, "zstd": packed, "data": block}
+        encoded: bytes = msgpack.packb(fields)
         return encoded

@@ -30,6 +30,7 @@ from nvflare_logstream.wire.upload import (
     Frame,
     Refusal,
     Unreadable,
+    Versions,
 )
 
 
@@ -60,6 +61,7 @@ class Request(NamedTuple):
         block: the frames' data, one after another.
         compressed: whether `block` is compressed.
         size: bytes of log in all frames.
+        versions: what the site runs; None if it does not say.
     """
 
     clock: float
@@ -74,6 +76,7 @@ class Request(NamedTuple):
     block: bytes
     compressed: bool
     size: int
+    versions: Versions | None
 
     def frames(self) -> Iterator[Frame]:
         """Yield the frames, each checked against its checksum.
@@ -116,6 +119,13 @@ def _losses(row: Fields) -> tuple[Loss, ...]:
     return tuple(losses)
 
 
+def _versions(fields: Fields) -> Versions | None:
+    row = fields.map("who", default=None)
+    if row is None:
+        return None
+    return Versions(row.version("package"), row.version("runtime"))
+
+
 def decode_request(payload: object) -> Request:
     """Read and check a request.
 
@@ -156,4 +166,5 @@ def decode_request(payload: object) -> Request:
         block=fields.octets("data", MAX_MESSAGE),
         compressed=fields.flag("zstd"),
         size=raw_size,
+        versions=_versions(fields),
     )

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nvflare_logstream import __version__
 from nvflare_logstream.errors import WireError
 from nvflare_logstream.streams import Loss, StreamId, Verdict
 from nvflare_logstream.wire import zstd
 from nvflare_logstream.wire.fields import Fields
-from nvflare_logstream.wire.message import MAX_MESSAGE
-from nvflare_logstream.wire.upload import Close, Frame, Refusal, RequestWriter, Unreadable
+from nvflare_logstream.wire.message import MAX_MESSAGE, PROTOCOL_VERSION
+from nvflare_logstream.wire.upload import Close, Frame, Refusal, RequestWriter, Unreadable, Versions
 from nvflare_logstream.wire.upload_reader import decode_request
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply, decode_reply
 
@@ -238,6 +239,50 @@ def test_a_value_nested_beyond_measure_is_a_wire_error(name):
             + msgpack.packb(name)
             + deep
         )
+
+
+def test_what_is_more_than_bytes_says_what_the_site_runs():
+    frame = Frame(StreamId("j", "log.txt"), 0, b"x", b"c")
+    for write, said in (
+        (lambda writer: None, True),  # a sign of life
+        (lambda writer: writer.open(frame.stream), True),
+        (lambda writer: writer.frame(frame), False),  # many a second: each byte counts
+        (lambda writer: (writer.frame(frame), writer.known("j")), True),
+    ):
+        writer = RequestWriter(1.0, 0, "2.9.0")
+        write(writer)
+        versions = decode_request(writer.encode()).versions
+        assert versions == (Versions(__version__, "2.9.0", PROTOCOL_VERSION) if said else None)
+
+
+@pytest.mark.parametrize("runtime", ["", "2.9 \x1b[31m", "x" * 41, None, 2.9])
+def test_a_strange_version_of_the_runtime_stops_no_log(runtime):
+    assert decode_request(RequestWriter(1.0, 0, runtime).encode()).versions == Versions(__version__)
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        "0.2.0",
+        [],
+        {},
+        {"package": "0.2.0"},
+        {"package": "0.2.0", "runtime": "x" * 41},
+        {"package": "0.2\x1b[31m", "runtime": "2.9.0"},
+        {"package": b"0.2.0", "runtime": "2.9.0"},
+        {"package": 2, "runtime": None},
+    ],
+)
+def test_a_version_that_is_none_is_refused_with_the_field(who):
+    request = msgpack.unpackb(RequestWriter(1.0, 0).encode())
+    with pytest.raises(WireError, match=r"^who(\.\w+)?: .* is not allowed; "):
+        decode_request(msgpack.packb({**request, "who": who}))
+
+
+def test_an_older_site_says_no_versions_and_is_read():
+    request = msgpack.unpackb(RequestWriter(1.0, 0).encode())
+    del request["who"]
+    assert decode_request(msgpack.packb(request)).versions is None
 
 
 def test_unknown_fields_are_ignored():

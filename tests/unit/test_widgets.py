@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import nvflare
 import pytest
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey, RunProcessKey
 from nvflare.apis.fl_context import FLContext
 
+import nvflare_logstream
 from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.client.port import read_reply
 from nvflare_logstream.errors import LostContactError, RetrievalError, StoreError
@@ -26,6 +28,7 @@ from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.streams import State, StreamKey, Verdict
 from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.queries import StreamsRequest
+from nvflare_logstream.wire.standing import Standing
 from tests.unit.conftest import wait_for
 from tests.unit.fake_runtime import Engine, Network, context, upload
 
@@ -148,6 +151,18 @@ def test_a_job_streams_and_its_site_closes(federation):
     stream = federation.ended()
     assert (stream.verdict, stream.outcome, stream.end) == (Verdict.COMPLETE, "exit code 3", len(LINES))
     assert federation.store.path(stream.key).read_bytes() == LINES
+
+
+def test_the_server_knows_what_its_sites_run_and_which_never_sent(federation):
+    federation.start_server()
+    federation.server.settings |= {"site-1": {}, "site-2": {}}
+    federation.server.run(JOB, "site-1")
+    federation.start_site(ADMITTED)
+    wait_for(lambda: federation.receiver._server._counters.heard())  # before there is any job
+    heard, never = sorted(federation.receiver._server._status.status().standings)
+    assert (heard.site, heard.connected, heard.heard > 0) == ("site-1", True, True)
+    assert heard[5:8] == (nvflare_logstream.__version__, nvflare.__version__, 1) and abs(heard.skew) < 10
+    assert never == Standing("site-2", connected=True)
 
 
 @pytest.mark.parametrize("site", ["h\u00f4pital-1", "-1", "--help", "a b"])
@@ -375,7 +390,7 @@ def test_a_process_without_descriptors_or_threads_sends_later(federation, monkey
     federation.log.write_bytes(LINES)
     tried = threading.Semaphore(0)
 
-    def fails(*args):
+    def fails(*args, **options):
         tried.release()
         raise error
 

@@ -1,0 +1,74 @@
+"""Looks a federation's start-up kits over, each with all checks that are for its role."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from nvflare_logstream.deploy.check_machine import check_disk, check_open_files, check_store
+from nvflare_logstream.deploy.check_python import (
+    check_allow_list,
+    check_arguments,
+    check_package,
+    check_restart,
+    check_together,
+)
+from nvflare_logstream.deploy.check_resources import (
+    check_components,
+    check_file,
+    check_intervals,
+    check_keys,
+    check_policy,
+    idle_timeout_of,
+)
+from nvflare_logstream.deploy.check_tls import check_certificates, check_connection
+from nvflare_logstream.deploy.findings import Finding, Report
+from nvflare_logstream.deploy.interpreter import Interpreter, find_interpreter
+from nvflare_logstream.deploy.kits import Place, Role
+from nvflare_logstream.deploy.probe import Probe, probe
+from nvflare_logstream.deploy.resources_read import Resources, read_resources
+
+Ask = Callable[[Place, Resources, Interpreter], Probe]
+
+
+def diagnose(places: Iterable[Place], ask: Ask = probe) -> list[Finding]:
+    """All findings about these places: those of each, then what two of them disagree about.
+
+    Args:
+        places: start-up kits or workspaces; those of admins and relays need nothing of this package.
+        ask: runs a place's Python.
+    """
+    reports: list[Report] = []
+    probes: dict[str, Probe] = {}
+    read = [(place, read_resources(place)) for place in places if place.role in (Role.CLIENT, Role.SERVER)]
+    server = next((pair for pair in read if pair[0].role is Role.SERVER), None)
+    idle_timeout = idle_timeout_of(server[1]) if server else None
+    for place, resources in read:
+        interpreter = find_interpreter(place)
+        told = probes[place.name] = ask(place, resources, interpreter) if interpreter.path else Probe()
+        reports += [check_package(place, interpreter, told), check_file(place, resources)]
+        if place.is_json and not resources.problems:
+            reports += _of_resources(place, resources, told, idle_timeout)
+        reports += [check_restart(place, interpreter), *_of_machine(place, resources, interpreter)]
+    reports += check_together(probes, server[0].name if server else "")
+    return [finding for report in reports for finding in report.findings]
+
+
+def _of_resources(
+    place: Place, resources: Resources, told: Probe, idle_timeout: float | None
+) -> Iterator[Report]:
+    yield check_components(place, resources)
+    yield check_keys(place, resources)
+    yield check_arguments(place, told)
+    yield check_allow_list(place, told)
+    if place.role is Role.CLIENT:
+        yield check_policy(place, resources)
+        yield check_intervals(place, resources, idle_timeout)
+
+
+def _of_machine(place: Place, resources: Resources, interpreter: Interpreter) -> Iterator[Report]:
+    if place.role is Role.SERVER:
+        yield check_store(place, resources)
+    yield check_disk(place, resources)
+    yield check_open_files(place, interpreter)
+    yield check_certificates(place)
+    yield check_connection(place)
