@@ -69,6 +69,23 @@ def class_refusal(workspace: Workspace, path: str) -> str:
     return ""
 
 
+def default_class_allow_list() -> list[str]:
+    """The classes that a site without a list of its own admits; empty if the runtime has no such rule."""
+    try:
+        from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
+    except ImportError:
+        return []
+    return list(DEFAULT_CLASS_ALLOW_LIST)
+
+
+def job_of(job_or_recipe: Any) -> Any:
+    """The job of a recipe, with its client apps made, which since 2.9 come as late as possible."""
+    prepare = getattr(job_or_recipe, "_ensure_client_apps_prepared", None)
+    if prepare:
+        prepare()
+    return getattr(job_or_recipe, "_job", job_or_recipe)
+
+
 def bound_stock_streamers(allowed: Callable[[FLContext], bool]) -> None:
     """Let the runtime's own log streamers in this process send only where `allowed` says yes too.
 
