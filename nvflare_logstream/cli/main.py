@@ -29,6 +29,7 @@ _COMMANDS = (
     "verify",
     "repair",
     "server",
+    "templates",
     "demo",
     "completion",
 )  # each a function in the module of its name

@@ -1,4 +1,7 @@
-"""Sites without set-up: both components come with the job, in a federation and the simulator; examples."""
+"""Sites without set-up: both components come with the job, in a federation and the simulator; examples.
+
+The job templates run here too, and where the sites are set up with the files of resources_examples/.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,35 @@ COMPONENTS = {
     "server_components": [{"id": "receiver", "path": "nvflare_logstream.JobLogReceiver"}],
     "client_components": [{"id": "streamer", "path": "nvflare_logstream.JobLogStreamer"}],
 }
+# As they are for the runtime's own classes, one streamer a file, with nothing but the paths changed.
+STOCK_ARGUMENTS = {
+    "server_components": [
+        {"id": "receiver", "path": "nvflare_logstream.JobLogReceiver", "args": {"idle_timeout": 20.0}},
+        {
+            "id": "own",
+            "path": "nvflare_logstream.JobLogStreamer",
+            "args": {"log_file_name": "log.txt", "target_parent_server": True},
+        },
+    ],
+    "client_components": [
+        {
+            "id": f"streamer_{file}",
+            "path": "nvflare_logstream.JobLogStreamer",
+            "args": {
+                "log_file_name": file,
+                "liveness_interval": 5.0,
+                "poll_interval": 0.2,
+                "target_parent_server": False,
+            },
+        }
+        for file in LOGS
+    ],
+}
+TEMPLATES = {
+    "log_streaming": LOGS,
+    "log_streaming_json": (*LOGS, "log.json"),
+    "log_streaming_external": (*LOGS, "trainer.txt"),
+}
 
 
 def start_plain_lab(directory: Path) -> Lab:
@@ -33,7 +65,8 @@ def start_plain_lab(directory: Path) -> Lab:
     return lab.begin(
         lambda lab: {
             "job-level": lab.submit("job-level", SCRIPT, **COMPONENTS),
-            "template": submit_template(lab),
+            "stock-arguments": lab.submit("stock-arguments", SCRIPT, **STOCK_ARGUMENTS),
+            **{name: submit_template(lab, name) for name in TEMPLATES},
         }
     )
 
@@ -78,7 +111,8 @@ def start_example_lab(directory: Path) -> Lab:
             SiteSetup(example["components"], extra=extra, class_allow=tuple(example["class_allow_list"]))
         )
     lab = Lab(directory, clients=SITES, server=setups[0], client=setups[1])
-    return lab.begin(lambda lab: {"template": submit_template(lab)})
+    names = ("log_streaming", "log_streaming_site")
+    return lab.begin(lambda lab: {name: submit_template(lab, name) for name in names})
 
 
 @pytest.fixture(scope="module")
@@ -88,27 +122,55 @@ def example_lab(begun: Ahead) -> Iterator[Lab]:
     lab.end()
 
 
-def submit_template(lab: Lab) -> Job:
-    """What the README says: make a job from the template, submit it."""
-    folder = lab.root / "from_template"
-    template = ROOT / "job_templates" / "log_streaming"
-    created = lab.nvflare("job", "create", "-j", str(folder), "-w", str(template), "-force", kit=False)
+def submit_template(lab: Lab, name: str) -> Job:
+    """What its info.md says: copy the template, make a job from it, submit it."""
+    folder, template = lab.root / "jobs" / name, lab.root / name
+    copied = lab.run("templates", name, "--to", str(template))
+    assert copied.returncode == 0, copied.stderr
+    command = ["job", "create", "-j", str(folder), "-w", str(template), "-force"]
+    if (template / "code").is_dir():
+        command += ["-sd", str(template / "code")]
+    created = lab.nvflare(*command, kit=False)
     assert created.returncode == 0, created.stdout + created.stderr
     return Job(lab, lab.federation.submit(folder), SITES)
 
 
 @pytest.mark.ahead(run=start_plain_lab)
-def test_job_template_alone(lab: Lab) -> None:
-    job = lab.jobs["template"]
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_job_template_alone(lab: Lab, name: str) -> None:
+    job = lab.jobs[name]
+    assert job.wait() == "FINISHED:COMPLETED"
+    last = {
+        "log.txt": b"END_RUN fired",
+        "log.json": b"END_RUN fired",
+        "trainer.txt": b"round 2 step 10 loss ",
+    }
+    for site in SITES:
+        for file in TEMPLATES[name]:
+            assert job.wait_closed(site, file, timeout=5).agreed
+            written = job.written(site, file)
+            assert_holds_the_run(job.path(site, file).read_bytes(), written, last.get(file, b""))
+
+
+@pytest.mark.ahead(run=start_plain_lab)
+def test_a_config_for_the_runtimes_own_classes_with_our_paths(lab: Lab) -> None:
+    job = lab.jobs["stock-arguments"]
     assert job.wait() == "FINISHED:COMPLETED"
     for site in SITES:
-        assert job.wait_closed(site, timeout=5).agreed
-        assert_holds_the_run(job.path(site, "log.txt").read_bytes(), job.written(site), b"END_RUN fired")
+        for file in LOGS:
+            assert job.wait_closed(site, file, timeout=5).agreed
+            written = job.written(site, file)
+            assert_holds_the_run(job.path(site, file).read_bytes(), written, b"breaks over two lines")
+        assert job.written(site).count(b"target_parent_server has no meaning here") == len(LOGS)
+    own = job.written("server")
+    assert own.count(b"nothing to stream here, this component can go") == 1
+    assert b"nothing to stream here" in job.path("server", "log.txt").read_bytes()
 
 
 @pytest.mark.ahead(run=start_example_lab)
-def test_site_examples_with_the_job_template(example_lab: Lab) -> None:
-    job = example_lab.jobs["template"]
+@pytest.mark.parametrize("name", ["log_streaming", "log_streaming_site"])
+def test_site_examples_with_a_job_template(example_lab: Lab, name: str) -> None:
+    job = example_lab.jobs[name]
     assert job.wait() == "FINISHED:COMPLETED"
     for site in SITES:
         job.assert_complete(site)

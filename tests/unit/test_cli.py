@@ -135,7 +135,12 @@ def test_a_schema_names_the_formats_that_the_command_takes(capsys, monkeypatch, 
     if command in ("demo", "completion"):  # nothing for programs
         assert schema["output_modes"] == ["text"]
         return
-    wanted = {"export": ["8f3c", "-o", str(tmp_path)], "repair": [str(tmp_path / "none")], "server": []}
+    wanted = {
+        "export": ["8f3c", "-o", str(tmp_path)],
+        "repair": [str(tmp_path / "none")],
+        "server": [],
+        "templates": [],
+    }
     for form in ("text", "json", "jsonl"):
         error = RetrievalError(ErrorCode.JOB_NOT_FOUND, "no such job")
         code = run_with(monkeypatch, error, *wanted.get(command, ["8f3c"]), "--format", form, command=command)
