@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,7 @@ from .lab import CUSTOM, EXECUTOR, LOGS, SITES, Job, Lab
 pytestmark = pytest.mark.timeout(240)
 
 ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "job_templates" / "log_streaming_recipe"
 SCRIPT = [["lines", 300], ["traceback"], ["lines", 10]]
 COMPONENTS = {
     "server_components": [{"id": "receiver", "path": "nvflare_logstream.JobLogReceiver"}],
@@ -99,7 +102,40 @@ def test_job_level_only(lab: Lab) -> None:
     assert "line 299" in logs.stdout
 
 
-def start_example_lab(directory: Path) -> Lab:
+class ExampleLab(Lab):
+    """A federation in which job.py of job_templates/log_streaming_recipe/ runs; each writes what it says."""
+
+    def __init__(self, root: Path, **setup: Any):
+        super().__init__(root, **setup)
+        self.examples: list[subprocess.Popen[bytes]] = []
+
+    def run_example(self, name: str, *arguments: str) -> None:
+        kit = str(self.federation.admin_dir())
+        with self.said(name).open("wb") as output:
+            command = [sys.executable, str(EXAMPLE / "job.py"), "--startup-kit", kit, *arguments]
+            process = subprocess.Popen(command, env=self.environment(), stdout=output, stderr=output)
+        self.examples.append(process)
+
+    def said(self, name: str) -> Path:
+        return self.root / f"{name}.txt"
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "HOME": str(self.root), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def close(self) -> None:
+        for process in self.examples:
+            process.kill()
+            process.wait()
+        super().close()
+
+    def end(self) -> None:
+        for process in self.examples:
+            process.kill()
+            process.wait()
+        super().end()
+
+
+def start_example_lab(directory: Path) -> ExampleLab:
     """Sites that are set up with the files of resources_examples/ and nothing else."""
     setups = []
     for name in ("server", "client"):
@@ -110,13 +146,16 @@ def start_example_lab(directory: Path) -> Lab:
         setups.append(
             SiteSetup(example["components"], extra=extra, class_allow=tuple(example["class_allow_list"]))
         )
-    lab = Lab(directory, clients=SITES, server=setups[0], client=setups[1])
+    lab = ExampleLab(directory, clients=SITES, server=setups[0], client=setups[1])
     names = ("log_streaming", "log_streaming_site")
-    return lab.begin(lambda lab: {name: submit_template(lab, name) for name in names})
+    lab.begin(lambda lab: {name: submit_template(lab, name) for name in names})
+    lab.run_example("good")
+    lab.run_example("failing", "--failing-site", "site-2")
+    return lab
 
 
 @pytest.fixture(scope="module")
-def example_lab(begun: Ahead) -> Iterator[Lab]:
+def example_lab(begun: Ahead) -> Iterator[ExampleLab]:
     lab = begun.result(start_example_lab)
     yield lab
     lab.end()
@@ -174,6 +213,65 @@ def test_site_examples_with_a_job_template(example_lab: Lab, name: str) -> None:
     assert job.wait() == "FINISHED:COMPLETED"
     for site in SITES:
         job.assert_complete(site)
+
+
+def ended_example(lab: ExampleLab, number: int, name: str) -> tuple[int, str, Job]:
+    """The exit code of one of the runs of job.py, what it printed, and its job."""
+    code = lab.examples[number].wait(timeout=180)
+    said = lab.said(name).read_text()
+    found = re.search(r"^submitted as (\S+)$", said, re.M)
+    assert found, said
+    return code, said, Job(lab, found[1], SITES)
+
+
+@pytest.mark.ahead(run=start_example_lab)
+def test_the_recipe_example_follows_its_logs_to_the_end(example_lab: ExampleLab) -> None:
+    code, said, job = ended_example(example_lab, 0, "good")
+    assert code == 0 and "job: over: FINISHED:COMPLETED" in said, said
+    for site in SITES:
+        job.assert_complete(site)
+        followed = [
+            line.removeprefix(f"{site} ") for line in said.splitlines() if line.startswith(f"{site} ")
+        ]
+        assert followed == job.written(site).decode().splitlines()
+        assert len([line for line in followed if re.search(r"round \d step \d+ loss", line)]) == 30
+
+
+# The code cells in their order, as Jupyter runs them, in one process that needs neither Jupyter nor a kernel.
+RUN_NOTEBOOK = """
+import json, sys
+sys.modules["matplotlib"] = None  # the curve is drawn as text
+names = {"__name__": "__main__"}
+for number, cell in enumerate(json.load(open(sys.argv[1]))["cells"]):
+    if cell["cell_type"] == "code":
+        exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
+"""
+
+
+@pytest.mark.ahead(run=start_example_lab)
+def test_the_notebook_tells_how_a_job_failed(example_lab: ExampleLab) -> None:
+    code, said, job = ended_example(example_lab, 1, "failing")
+    assert code == 1, said
+    for site in SITES:
+        job.wait_closed(site)
+    settings = {"NVFLARE_STARTUP_KIT_DIR": str(example_lab.federation.admin_dir()), "JOB_ID": job.id}
+    run = subprocess.run(
+        [sys.executable, "-c", RUN_NOTEBOOK, str(EXAMPLE / "read_logs.ipynb")],
+        env={**example_lab.environment(), **settings},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert f"job {job.id}: FINISHED:" in run.stdout
+    for site in SITES:
+        assert re.search(rf"^{site} +log.txt +[0-9,]+ +[0-9,]+  complete$", run.stdout, re.M), run.stdout
+    steps = dict(re.findall(r"^(\S+): (\d+) steps$", run.stdout, re.M))
+    assert steps["site-2"] == "10" and int(steps["site-1"]) >= 10, "site-2 failed in its second round"
+    assert re.search(r"^   1 +[0-9.]+ #{40}$", run.stdout, re.M)
+    _, found, traceback = run.stdout.partition("===== site-2 =====\nTraceback (most recent call last):\n")
+    assert found and "ValueError: the labels of batch 7 are not numbers\n" in traceback
 
 
 def simulate(directory: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
