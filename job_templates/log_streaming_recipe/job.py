@@ -1,4 +1,4 @@
-"""FedAvg on NumPy, from a recipe, whose logs are followed while it runs.
+"""FedAvg on NumPy, from a recipe, whose logs are followed while it runs; in this directory:
 
 python job.py                               simulate it on this machine
 python job.py --startup-kit DIR             run it in the federation of this admin's start-up kit
@@ -17,6 +17,7 @@ from nvflare.recipe.sim_env import SimEnv
 from nvflare_logstream import enable_log_streaming
 
 NAME = "log_streaming_recipe"
+SCRIPT = "train.py"  # a path from here, under which it travels with the job: an absolute one would not
 
 
 def main() -> int:
@@ -27,13 +28,15 @@ def main() -> int:
     parser.add_argument("--sites", type=int, default=2, help="how many sites it needs (default: 2)")
     parser.add_argument("--failing-site", default="", help="a site whose training is to fail")
     arguments = parser.parse_args()
+    if not Path(SCRIPT).is_file():
+        parser.error(f"there is no {SCRIPT} here; run it in {Path(__file__).resolve().parent}")
 
     recipe = NumpyFedAvgRecipe(
         name=NAME,
         min_clients=arguments.sites,
         num_rounds=3,
         model=[0.0, 0.0],  # a line's slope and where it crosses the axis
-        train_script=str(Path(__file__).with_name("train.py")),
+        train_script=SCRIPT,
         train_args=f"--failing-site={arguments.failing_site}",
         key_metric="loss",
         key_metric_mode="min",

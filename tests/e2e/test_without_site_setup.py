@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -110,10 +111,14 @@ class ExampleLab(Lab):
         self.examples: list[subprocess.Popen[bytes]] = []
 
     def run_example(self, name: str, *arguments: str) -> None:
-        kit = str(self.federation.admin_dir())
+        kit, example = str(self.federation.admin_dir()), self.root / "example"
+        if not example.exists():
+            shutil.copytree(EXAMPLE, example)
         with self.said(name).open("wb") as output:
-            command = [sys.executable, str(EXAMPLE / "job.py"), "--startup-kit", kit, *arguments]
-            process = subprocess.Popen(command, env=self.environment(), stdout=output, stderr=output)
+            command = [sys.executable, "job.py", "--startup-kit", kit, *arguments]
+            process = subprocess.Popen(
+                command, cwd=example, env=self.environment(), stdout=output, stderr=output
+            )
         self.examples.append(process)
 
     def said(self, name: str) -> Path:
@@ -162,10 +167,8 @@ def example_lab(begun: Ahead) -> Iterator[ExampleLab]:
 
 
 def submit_template(lab: Lab, name: str) -> Job:
-    """What its info.md says: copy the template, make a job from it, submit it."""
-    folder, template = lab.root / "jobs" / name, lab.root / name
-    copied = lab.run("templates", name, "--to", str(template))
-    assert copied.returncode == 0, copied.stderr
+    """What its info.md says: make a job from the template, submit it."""
+    folder, template = lab.root / name, ROOT / "job_templates" / name
     command = ["job", "create", "-j", str(folder), "-w", str(template), "-force"]
     if (template / "code").is_dir():
         command += ["-sd", str(template / "code")]
@@ -270,8 +273,9 @@ def test_the_notebook_tells_how_a_job_failed(example_lab: ExampleLab) -> None:
     steps = dict(re.findall(r"^(\S+): (\d+) steps$", run.stdout, re.M))
     assert steps["site-2"] == "10" and int(steps["site-1"]) >= 10, "site-2 failed in its second round"
     assert re.search(r"^   1 +[0-9.]+ #{40}$", run.stdout, re.M)
-    _, found, traceback = run.stdout.partition("===== site-2 =====\nTraceback (most recent call last):\n")
-    assert found and "ValueError: the labels of batch 7 are not numbers\n" in traceback
+    _, found, first = run.stdout.partition("site-2 failed first:\n")
+    assert found and first.endswith("ValueError: the labels of batch 7 are not numbers\n"), run.stdout
+    assert str(job.directory("site-2")) in first, "the trainer that came with the job"
 
 
 def simulate(directory: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
@@ -295,6 +299,51 @@ def simulate(directory: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
     return workspace, subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=180, check=False
     )
+
+
+# A job without code of its own, which the runtime checks against the workspace's list of classes.
+SIMULATED_JOB = """
+import sys
+from nvflare.app_common.workflows.initialize_global_weights import InitializeGlobalWeights
+from nvflare.job_config.api import FedJob
+from nvflare_logstream import enable_log_streaming
+from nvflare_logstream.lab.demo_job import DemoTrainer
+job = FedJob(name="plain")
+job.to_server(InitializeGlobalWeights())
+job.to_clients(DemoTrainer(steps=6, seconds=0))
+enable_log_streaming(job)
+sys.exit(job.simulator_run(sys.argv[1], n_clients=1))
+"""
+
+
+def simulate_enabled(directory: Path, kind: str) -> tuple[Path, bytes, subprocess.CompletedProcess[str]]:
+    """As `simulate`, of what `enable_log_streaming` was called with; and what every site logs."""
+    settings = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    settings["NVFLARE_SIMULATOR_WORKSPACE_ROOT"] = str(directory)
+    if kind == "job":
+        workspace, text, cwd = directory / "workspace", b"step  6/6  loss", directory
+        command = [sys.executable, "-c", SIMULATED_JOB, str(workspace)]
+    else:
+        workspace, text, cwd = directory / EXAMPLE.name, b"round 2 step 10 loss", EXAMPLE
+        command = [sys.executable, "job.py"]
+    environment = {**os.environ, "HOME": str(directory), **settings}
+    run = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=180, check=False
+    )
+    return workspace, text, run
+
+
+@pytest.mark.ahead(run=simulate_enabled)
+@pytest.mark.parametrize("kind", ["job", "recipe"])
+def test_what_was_enabled_streams_in_the_simulator(
+    ahead: tuple[Path, bytes, subprocess.CompletedProcess[str]], kind: str
+) -> None:
+    workspace, text, run = ahead
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    for site in SITES[: 1 if kind == "job" else 2]:
+        (stored,) = workspace.glob(f"server/logstream/simulate_job/{site}/log.txt")
+        (written,) = (workspace / site).glob("**/log.txt")
+        assert_holds_the_run(stored.read_bytes(), written.read_bytes(), text)
 
 
 @pytest.mark.ahead(run=simulate)

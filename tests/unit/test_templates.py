@@ -134,12 +134,30 @@ def test_the_two_examples_have_the_same_trainer():
     assert paths[0].read_text() == paths[1].read_text()
 
 
-def test_the_recipe_example_exports_a_job(tmp_path):
-    command = [sys.executable, str(TEMPLATES / EXAMPLE / "job.py"), "--export", "--export-dir", str(tmp_path)]
+def run_job_py(cwd: Path, job: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "PATH": ""}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
-    (config,) = tmp_path.rglob("config_fed_client.json")
-    assert "nvflare_logstream.JobLogStreamer" in config.read_text()
-    custom = config.parents[1] / "custom"
-    assert [path.name for path in custom.iterdir()] == ["train.py"], "the package stays at the sites"
+    command = [sys.executable, str(job / "job.py"), *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_the_recipe_example_exports_a_job(tmp_path):
+    example = tmp_path / "example"
+    shutil.copytree(TEMPLATES / EXAMPLE, example)
+    done = run_job_py(example, example, "--export", "--export-dir", str(tmp_path / "jobs"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = (tmp_path / "jobs").rglob("config_fed_client.json")
+    config = json.loads(path.read_text())
+    assert "nvflare_logstream.JobLogStreamer" in [part["path"] for part in config["components"]]
+    script = config["executors"][0]["executor"]["args"]["task_script_path"]
+    assert script == "train.py", "the one that travels with the job, not one of this machine"
+    custom = path.parents[1] / "custom"
+    assert [path.name for path in custom.iterdir()] == [script], "the package stays at the sites"
+
+
+def test_the_recipe_example_says_where_it_has_to_be_run(tmp_path):
+    done = run_job_py(tmp_path, TEMPLATES / EXAMPLE)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith(
+        f"job.py: error: there is no train.py here; run it in {TEMPLATES / EXAMPLE}"
+    )
