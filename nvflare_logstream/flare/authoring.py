@@ -43,7 +43,7 @@ def enable_log_streaming(
         ArgumentError: if it is no job or has no clients yet, or if a name in `log_files` is not allowed.
     """
     job = runtime.job_of(job_or_recipe)
-    if not isinstance(job, FedJob):
+    if job is None:
         kind = type(job_or_recipe).__name__
         raise ArgumentError("job_or_recipe", kind, "a FedJob or a recipe of the runtime")
     files = DEFAULT_LOG_FILES if log_files is None else check_log_files("log_files", log_files)

@@ -79,11 +79,19 @@ def default_class_allow_list() -> list[str]:
 
 
 def job_of(job_or_recipe: Any) -> Any:
-    """The job of a recipe, with its client apps made, which since 2.9 come as late as possible."""
+    """The `FedJob` that somebody gave, or that of a recipe, with its client apps made; None for others.
+
+    Since 2.9 a recipe makes its client apps as late as possible. Before, its job had a public name.
+    """
+    from nvflare.job_config.api import FedJob
+
+    if isinstance(job_or_recipe, FedJob):
+        return job_or_recipe
     prepare = getattr(job_or_recipe, "_ensure_client_apps_prepared", None)
     if prepare:
         prepare()
-    return getattr(job_or_recipe, "_job", job_or_recipe)
+    jobs = (getattr(job_or_recipe, name, None) for name in ("_job", "job"))
+    return next((job for job in jobs if isinstance(job, FedJob)), None)
 
 
 def bound_stock_streamers(allowed: Callable[[FLContext], bool]) -> None:

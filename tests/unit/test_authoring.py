@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -208,6 +209,12 @@ def test_a_file_that_is_not_allowed_is_refused_and_changes_nothing(tmp_path, fil
     with pytest.raises(ArgumentError, match=r"^log_files"):
         enable_log_streaming(job, log_files=files)
     assert components(job, tmp_path) == {"app/client": [], "app/server": []}
+
+
+def test_a_recipe_of_an_older_runtime_has_its_job_under_a_public_name(tmp_path):
+    job = job_for("@ALL")
+    enable_log_streaming(SimpleNamespace(job=job))
+    assert components(job, tmp_path)["app/client"] == [(STREAMER, {"log_files": DEFAULT})]
 
 
 # -- the simulator's workspace -------------------------------------------------------------------------------
