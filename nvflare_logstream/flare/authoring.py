@@ -31,7 +31,10 @@ def enable_log_streaming(
     Call it last, right before the job is exported or run: clients, `set_per_site_config` and
     `set_app_packages` come before. Called again, it adds what is missing by then, such as files, or clients
     that came meanwhile: files add up. The runtime's own log components make way for ours, which stream their
-    files too. Sites load the package that is installed there: its source does not travel with the job.
+    files too.
+
+    The package's source does not travel with the job: a site without the package fails the job, as does one
+    whose class_allow_list lacks "nvflare_logstream." unless the job brings code of its own.
 
     Args:
         job_or_recipe: a `FedJob` or a recipe.
@@ -62,8 +65,10 @@ def enable_log_streaming(
 
 def _put_streamer(job: FedJob, target: str, files: Iterable[str]) -> None:
     """Have a client app stream `files` and what the runtime's own streamers in it do, each once."""
-    stock = [part._log_file_name for part in _take_out_stock(job, target, "JobLogStreamer")]
-    wanted = [*(check_log_files("log_file_name", stock) if stock else ()), *files]
+    stock = _stock(job, target, "JobLogStreamer")
+    names = [part._log_file_name for part in stock.values()]
+    wanted = [*(check_log_files("log_file_name", names) if names else ()), *files]
+    _take_out(job, target, stock)
     streamers = [part for part in _components(job, target).values() if isinstance(part, JobLogStreamer)]
     streamed = {file for streamer in streamers for file in streamer.files}
     missing = [file for file in dict.fromkeys(wanted) if file not in streamed]
@@ -73,7 +78,7 @@ def _put_streamer(job: FedJob, target: str, files: Iterable[str]) -> None:
 
 def _put_receiver(job: FedJob) -> None:
     """Have the server app receive logs, by one component of ours."""
-    _take_out_stock(job, SERVER_SITE_NAME, "JobLogReceiver")
+    _take_out(job, SERVER_SITE_NAME, _stock(job, SERVER_SITE_NAME, "JobLogReceiver"))
     parts = _components(job, SERVER_SITE_NAME).values()
     if not any(isinstance(part, JobLogReceiver) for part in parts):
         job.to_server(JobLogReceiver(), id="log_receiver")
@@ -86,21 +91,22 @@ def _components(job: FedJob, target: str) -> dict[str, Any]:
     return components
 
 
-def _take_out_stock(job: FedJob, target: str, name: str) -> list[Any]:
-    """Take the runtime's own components of a class, by its name, out of an app, and return them."""
-    components = _components(job, target)
-    found = {cid: part for cid, part in components.items() if _is_stock(part, name)}
-    for cid, part in found.items():
-        app = job._deploy_map[target]
-        del components[cid]
-        app.app_config.handlers.remove(part)
-        app._oid_to_cid.pop(id(part), None)
-    return list(found.values())
+def _stock(job: FedJob, target: str, name: str) -> dict[str, Any]:
+    """The runtime's own components of a class, by its name, in an app; by their ids."""
+    return {cid: part for cid, part in _components(job, target).items() if _is_stock(part, name)}
 
 
 def _is_stock(part: object, name: str) -> bool:
     bases = type(part).__mro__
     return any(base.__module__.startswith(_STOCK_PREFIX) and base.__name__ == name for base in bases)
+
+
+def _take_out(job: FedJob, target: str, components: dict[str, Any]) -> None:
+    for cid, part in components.items():
+        app = job._deploy_map[target]
+        del app.app_config.components[cid]
+        app.app_config.handlers.remove(part)
+        app._oid_to_cid.pop(id(part), None)
 
 
 def _simulator_run(job: FedJob, workspace: str, *args: Any, **kwargs: Any) -> Any:

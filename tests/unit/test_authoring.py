@@ -217,6 +217,15 @@ def test_a_recipe_of_an_older_runtime_has_its_job_under_a_public_name(tmp_path):
     assert components(job, tmp_path)["app/client"] == [(STREAMER, {"log_files": DEFAULT})]
 
 
+def test_a_file_of_the_runtimes_own_that_ours_cannot_take_is_named_and_stays(tmp_path):
+    job = job_for("@ALL")
+    job.to_clients(StockStreamer(log_file_name="sub/train.log"))
+    with pytest.raises(ArgumentError, match=r"^log_file_name.*'sub/train.log' is not allowed; a plain name"):
+        enable_log_streaming(job)
+    ((path, _),) = components(job, tmp_path)["app/client"]
+    assert path == "nvflare.app_common.logging.job_log_streamer.JobLogStreamer"
+
+
 # -- the simulator's workspace -------------------------------------------------------------------------------
 
 
