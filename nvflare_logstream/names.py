@@ -113,6 +113,19 @@ def check_log_files(argument: str, value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value))
 
 
+def log_files_of(log_files: object, log_file_name: object) -> tuple[str, ...]:
+    """The files that a component is to stream: a list, or one name as the runtime's own components take it.
+
+    Raises:
+        ArgumentError: if both are given, or if one is not allowed.
+    """
+    if log_file_name is None:
+        return DEFAULT_LOG_FILES if log_files is None else check_log_files("log_files", log_files)
+    if log_files is not None:
+        raise ArgumentError("log_files", log_files, "give either log_file_name or log_files, not both")
+    return (check_name("log_file_name", log_file_name),)
+
+
 def check_seconds(argument: str, value: object, low: float, high: float) -> float:
     """Return `value` in seconds if it is a number from `low` to `high`.
 

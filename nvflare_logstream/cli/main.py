@@ -32,6 +32,7 @@ _COMMANDS = (
     "server",
     "setup",
     "doctor",
+    "templates",
     "demo",
     "completion",
 )  # each a function in the module of its name

@@ -70,8 +70,10 @@ class JobConfig:
     @property
     def log_files(self) -> tuple[str, ...]:
         """The files that our own streamers in the config send; what is no name or pattern is passed over."""
-        lists = [entry["args"].get("log_files") for entry in self.streamers() if _has_args(entry)]
+        given = [entry["args"] for entry in self.streamers() if _has_args(entry)]
+        lists = [args.get("log_files") for args in given]
         files = [file for value in lists if isinstance(value, list) for file in value]
+        files += [args.get("log_file_name") for args in given]
         return tuple(dict.fromkeys(file for file in files if is_name(file) or is_pattern(file)))
 
     def put_streamer(self, args: dict[str, Any]) -> None:

@@ -13,7 +13,13 @@ from nvflare_logstream.flare.job_console import begin_console
 from nvflare_logstream.flare.log_directory import own_log_directory
 from nvflare_logstream.flare.shared import SiteEntries, SiteEntry, shared
 from nvflare_logstream.flare.site_policy import read_policy
-from nvflare_logstream.names import CONSOLE_FILE, DEFAULT_LOG_FILES, check_log_files, check_seconds
+from nvflare_logstream.names import (
+    CONSOLE_FILE,
+    DEFAULT_LOG_FILES,
+    SERVER_SITE,
+    check_seconds,
+    log_files_of,
+)
 
 if TYPE_CHECKING:
     from nvflare_logstream.site.sender import Sender
@@ -21,14 +27,22 @@ if TYPE_CHECKING:
 DEFAULT_POLL_INTERVAL = 0.5
 DEFAULT_LIVENESS_INTERVAL = 10.0
 DEFAULT_DRAIN_TIMEOUT = 5.0
+_NO_TARGET = (
+    "target_parent_server has no meaning here and can go: "
+    "logs go to whichever of the server's processes has a receiver"
+)
+_AT_THE_SERVER = (
+    "nothing to stream here, this component can go: the receiver keeps the server's own logs, "
+    f"{' and '.join(DEFAULT_LOG_FILES)}"
+)
 
 
 class JobLogStreamer(Widget):
     """Streams log files of a client job to the server, byte for byte, while the job runs.
 
-    Add it to a job's client config (`recipe.job.to_clients(JobLogStreamer())`), or let the site's
-    `SiteLogStreamer` do so. All instances in a process share one sender: one thread and one connection,
-    whatever the number of files. At a site with a `SiteLogStreamer` that one's files and intervals hold.
+    `enable_log_streaming` puts it into a job's client config, or the site's `SiteLogStreamer` does so. All
+    instances in a process share one sender: one thread and one connection, whatever the number of files. At a
+    site with a `SiteLogStreamer` that one's files and intervals hold.
 
     Args:
         log_files: names of files in the job's log directory and patterns of such, as `SiteLogStreamer` takes
@@ -40,6 +54,9 @@ class JobLogStreamer(Widget):
         drain_timeout: most seconds the job's end waits for the rest to be sent (0 to 600).
         site_closes: a SiteLogStreamer sends what is written after the run and closes the streams; it sets
             this itself.
+        log_file_name: one file name, as in the runtime's own component, instead of `log_files`.
+        target_parent_server: taken from configs of the runtime's own component, and without a meaning here:
+            logs go to whichever of the server's processes has a receiver.
 
     Raises:
         ArgumentError: naming the argument, the value and what is allowed.
@@ -52,23 +69,33 @@ class JobLogStreamer(Widget):
         liveness_interval: float = DEFAULT_LIVENESS_INTERVAL,
         drain_timeout: float = DEFAULT_DRAIN_TIMEOUT,
         site_closes: bool = False,
+        log_file_name: str | None = None,
+        target_parent_server: bool | None = None,
     ):
         super().__init__()
-        self.log_files = log_files
-        files = DEFAULT_LOG_FILES if log_files is None else check_log_files("log_files", log_files)
+        self.log_files, self.log_file_name = log_files, log_file_name
+        self.files = log_files_of(log_files, log_file_name)
+        self.target_parent_server = target_parent_server
         self.poll_interval = check_seconds("poll_interval", poll_interval, 0.01, 60)
         self.liveness_interval = check_seconds("liveness_interval", liveness_interval, 0.1, 3600)
         self.drain_timeout = check_seconds("drain_timeout", drain_timeout, 0, 600)
         self.site_closes = site_closes  # as it was given: an exported recipe says the same
-        self._wanted: SiteEntry | SiteEntries = SiteEntry(files, self.poll_interval, self.liveness_interval)
+        self._wanted: SiteEntry | SiteEntries = SiteEntry(
+            self.files, self.poll_interval, self.liveness_interval
+        )
         self._site_closes = site_closes
-        begin_console(shared.site_entries.log_files or files)  # the site decides, where it has a say
+        begin_console(shared.site_entries.log_files or self.files)  # the site decides, where it has a say
         self.register_event_handler(EventType.START_RUN, self._start)
         self.register_event_handler(EventType.ABOUT_TO_END_RUN, self._about_to_end)
         self.register_event_handler(EventType.END_RUN, self._end)
 
     def _start(self, event_type: str, fl_ctx: FLContext) -> None:
         workspace, job_id = fl_ctx.get_workspace(), fl_ctx.get_job_id()
+        if self.target_parent_server is not None:
+            self.log_info(fl_ctx, _NO_TARGET)
+        if fl_ctx.get_engine().get_cell().get_fqcn().partition(".")[0] == SERVER_SITE:
+            self.log_info(fl_ctx, _AT_THE_SERVER)
+            return
         logs = read_policy(workspace).logs
         if not logs.allowed:
             self.log_warning(fl_ctx, f"job logs stay at this site: {logs.reason} ({runtime.versions()})")

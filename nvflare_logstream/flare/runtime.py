@@ -90,6 +90,31 @@ def class_refusal(workspace: Workspace, path: str) -> str:
     return ""
 
 
+def default_class_allow_list() -> list[str]:
+    """The classes that a site without a list of its own admits; empty if the runtime has no such rule."""
+    try:
+        from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
+    except ImportError:
+        return []
+    return list(DEFAULT_CLASS_ALLOW_LIST)
+
+
+def job_of(job_or_recipe: Any) -> Any:
+    """The `FedJob` that somebody gave, or that of a recipe, with its client apps made; None for others.
+
+    Since 2.9 a recipe makes its client apps as late as possible. Before, its job had a public name.
+    """
+    from nvflare.job_config.api import FedJob
+
+    if isinstance(job_or_recipe, FedJob):
+        return job_or_recipe
+    prepare = getattr(job_or_recipe, "_ensure_client_apps_prepared", None)
+    if prepare:
+        prepare()
+    jobs = (getattr(job_or_recipe, name, None) for name in ("_job", "job"))
+    return next((job for job in jobs if isinstance(job, FedJob)), None)
+
+
 def bound_stock_streamers(allowed: Callable[[FLContext], bool]) -> None:
     """Let the runtime's own log streamers in this process send only where `allowed` says yes too.
 

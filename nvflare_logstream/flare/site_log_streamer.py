@@ -13,7 +13,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.workspace import Workspace
 from nvflare.widgets.widget import Widget
 
-from nvflare_logstream.errors import ArgumentError, LinkError, LogStreamError
+from nvflare_logstream.errors import LinkError, LogStreamError
 from nvflare_logstream.flare import runtime
 from nvflare_logstream.flare.cell_channel import CellLink
 from nvflare_logstream.flare.fallback import send_error_log
@@ -23,14 +23,7 @@ from nvflare_logstream.flare.job_log_streamer import DEFAULT_LIVENESS_INTERVAL, 
 from nvflare_logstream.flare.restart import close_earlier, earlier_jobs
 from nvflare_logstream.flare.shared import SiteEntry, shared
 from nvflare_logstream.flare.site_policy import may_logs_leave, read_policy
-from nvflare_logstream.names import (
-    CONSOLE_FILE,
-    DEFAULT_LOG_FILES,
-    check_log_files,
-    check_name,
-    check_seconds,
-    is_pattern,
-)
+from nvflare_logstream.names import CONSOLE_FILE, check_seconds, is_pattern, log_files_of
 from nvflare_logstream.site.console_copy import show_rest
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import StreamId, Verdict, in_words
@@ -69,14 +62,7 @@ class SiteLogStreamer(Widget):
         liveness_interval: float = DEFAULT_LIVENESS_INTERVAL,
     ):
         super().__init__()
-        if log_file_name is not None and log_files is not None:
-            raise ArgumentError("log_files", log_files, "give either log_file_name or log_files, not both")
-        if log_file_name is not None:
-            self.log_files: tuple[str, ...] = (check_name("log_file_name", log_file_name),)
-        else:
-            self.log_files = (
-                DEFAULT_LOG_FILES if log_files is None else check_log_files("log_files", log_files)
-            )
+        self.log_files = log_files_of(log_files, log_file_name)
         self.poll_interval = check_seconds("poll_interval", poll_interval, 0.01, 60)
         self.liveness_interval = check_seconds("liveness_interval", liveness_interval, 0.1, 3600)
         self._handles: dict[str, Any] = {}  # by job id, of the processes that run now

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -47,10 +48,11 @@ class Processes:
             self._parents[name] = subprocess.Popen(
                 command,
                 cwd=kit,
-                # MALLOC_ARENA_MAX as in the kit's own start script
+                # MALLOC_ARENA_MAX as in the kit's own start script; a job's python3 is the one that we run on
                 env={
                     "MALLOC_ARENA_MAX": "4",
                     **os.environ,
+                    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
                     "PYTHONPATH": python_path,
                     "TMPDIR": str(temporary),
                     _MARK: self._mark,

@@ -143,6 +143,7 @@ def test_a_schema_names_the_formats_that_the_command_takes(capsys, monkeypatch, 
         "server": [],
         "setup": [str(tmp_path / "none")],
         "doctor": [],
+        "templates": [],
     }
     for form in ("text", "json", "jsonl"):
         error = RetrievalError(ErrorCode.JOB_NOT_FOUND, "no such job")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+
 import pytest
 
 import nvflare_logstream
@@ -37,8 +40,14 @@ STREAMER_ARGUMENTS = [
     "component, arguments, name, allowed",
     [(component, *case) for component in (SiteLogStreamer, JobLogStreamer) for case in STREAMER_ARGUMENTS]
     + [
-        (SiteLogStreamer, {"log_file_name": ".hidden"}, "log_file_name", "a plain name is"),
-        (SiteLogStreamer, {"log_file_name": "a", "log_files": ["b"]}, "log_files", "not both"),
+        *(
+            (component, *case)
+            for component in (SiteLogStreamer, JobLogStreamer)
+            for case in (
+                ({"log_file_name": ".hidden"}, "log_file_name", "a plain name is"),
+                ({"log_file_name": "a", "log_files": ["b"]}, "log_files", "not both"),
+            )
+        ),
         (JobLogStreamer, {"drain_timeout": -1}, "drain_timeout", "from 0 to 600"),
         (JobLogReceiver, {"dest_dir": "relative"}, "dest_dir", "an absolute path"),
         (JobLogReceiver, {"dest_dir": 5}, "dest_dir", "an absolute path"),
@@ -75,6 +84,34 @@ def test_the_receivers_limits_come_from_its_arguments():
     )
     assert receiver._settings.quotas == Quotas(1 << 30, 2 << 30, 3 << 30, 1 << 29, 7, 0.01)
     assert JobLogReceiver()._settings.quotas == Quotas(), "the same defaults everywhere"
+
+
+STOCK = {
+    SiteLogStreamer: "nvflare.app_common.logging.site_log_streamer.SiteLogStreamer",
+    JobLogStreamer: "nvflare.app_common.logging.job_log_streamer.JobLogStreamer",
+    JobLogReceiver: "nvflare.app_common.logging.job_log_receiver.JobLogReceiver",
+}
+
+
+@pytest.mark.parametrize("component", STOCK)
+def test_arguments_of_the_runtimes_own_class_are_taken(component, tmp_path):
+    """A config that was written for it works after a change of the path alone."""
+    given = {
+        "log_file_name": "log.json",
+        "liveness_interval": 7.0,
+        "poll_interval": 0.25,
+        "target_parent_server": True,
+        "dest_dir": str(tmp_path),
+        "idle_timeout": 12.0,
+    }
+    module, _, name = STOCK[component].rpartition(".")
+    stock = getattr(importlib.import_module(module), name)
+    arguments = {key: given[key] for key in inspect.signature(stock).parameters}
+    made = component(**arguments)
+    taken = {key: value for key, value in arguments.items() if key != "log_file_name"}
+    assert {key: getattr(made, key) for key in taken} == taken
+    if "log_file_name" in arguments:
+        assert (made.files if component is JobLogStreamer else made.log_files) == ("log.json",)
 
 
 @pytest.mark.parametrize("component", [SiteLogStreamer, JobLogStreamer, JobLogReceiver])

@@ -96,9 +96,11 @@ def test_the_files_of_the_deployed_streamers_are_known(directory):
             {"id": "b", "path": STREAMER_PATH, "args": {"log_files": "d.txt"}},
             {"id": "c", "path": STREAMER_PATH, "args": None},
             {"id": "d", "path": LONG, "args": {"log_files": ["c.txt", "e.txt"]}},
+            {"id": "e", "path": LONG, "args": {"log_file_name": "f.txt"}},
+            {"id": "f", "path": LONG, "args": {"log_file_name": ["g.txt"]}},
         ],
     )
-    assert JobConfig(directory).log_files == ("a.txt", "c.txt", "e.txt")
+    assert JobConfig(directory).log_files == ("a.txt", "c.txt", "e.txt", "f.txt")
 
 
 def test_put_twice_is_put_once(directory):

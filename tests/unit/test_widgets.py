@@ -585,6 +585,30 @@ def test_a_job_takes_its_own_logs_where_the_server_takes_none(job_level):
     assert job_level.store.path(stream.key).read_bytes() == LINES
 
 
+def test_a_target_that_the_runtimes_own_streamer_was_given_is_reported_in_one_line(job_level, caplog):
+    """The other arguments are taken; this one has no meaning here."""
+    job_level.log.write_bytes(LINES)
+    taken = {"log_file_name": "log.txt", "liveness_interval": 7.0, "poll_interval": 0.25}
+    streamer, job_engine = JobLogStreamer(**taken, target_parent_server=True), job_level.job_engine()
+    with caplog.at_level("INFO"):
+        fire(streamer, EventType.START_RUN, context(job_engine, JOB))
+        fire(streamer, EventType.END_RUN, context(job_engine, JOB))
+    said = [line for line in caplog.messages if "target_parent_server" in line]
+    assert len(said) == 1 and "has no meaning here" in said[0]
+    assert job_level.ended().verdict is Verdict.COMPLETE and job_level.stream("error_log.txt") is None
+
+
+def test_a_streamer_in_the_servers_config_says_that_the_receiver_does_its_work(job_level, caplog):
+    """The runtime's own works there too."""
+    streamer = JobLogStreamer(log_file_name="log.txt")
+    with caplog.at_level("INFO"):
+        fire(streamer, EventType.START_RUN, context(job_level.job_process, JOB))
+        fire(streamer, EventType.END_RUN, context(job_level.job_process, JOB))
+    (said,) = [line for line in caplog.messages if "nothing to stream here" in line]
+    assert "the receiver keeps the server's own logs, log.txt and error_log.txt" in said
+    assert shared.job_sender.release(streamer) is None
+
+
 @pytest.mark.parametrize(
     "site, job_id, reason", [("site-1", "job-2", "job job-1 only"), ("site-2", JOB, "no part")]
 )
