@@ -23,7 +23,7 @@ from nvflare_logstream.flare.job_log_streamer import DEFAULT_LIVENESS_INTERVAL, 
 from nvflare_logstream.flare.restart import close_earlier, earlier_jobs
 from nvflare_logstream.flare.shared import SiteEntry, shared
 from nvflare_logstream.flare.site_policy import may_logs_leave, read_policy
-from nvflare_logstream.names import CONSOLE_FILE, check_seconds, is_pattern, log_files_of
+from nvflare_logstream.names import CONSOLE_FILE, DEFAULT_LOG_FILES, check_seconds, is_pattern, log_files_of
 from nvflare_logstream.site.console_copy import show_rest
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import StreamId, Verdict, in_words
