@@ -20,7 +20,7 @@ from nvflare_logstream.filters.rules import Filters
 from nvflare_logstream.filters.timed_blocks import find_time, timed_blocks
 
 MOST_READ = 64 << 20  # bytes that are looked through for one part
-STAGES = ("times", "lines", "bytes", "")  # of a reading, in their order
+STAGES = ("times", "last", "lines", "bytes", "")  # of a reading, in their order
 
 
 class Reading(NamedTuple):
@@ -33,7 +33,9 @@ class Reading(NamedTuple):
         skip_lines, skip_bytes: kept lines, and then UTF-8 bytes of text, to leave out first.
         state: of the line filter.
         stage: what is done from here on, of `STAGES`. "times": a line with a time is looked for; without one,
-            `since` and `until` are not applied. "lines" or "bytes": what is kept is counted, before any of
+            `since` and `until` are not applied. "last": the last lines or bytes are looked for from the log's
+            end, where nothing else is asked for; `offset` and `skip_bytes` tell how many bytes of the log
+            and of text it has been through. "lines" or "bytes": what is kept is counted, before any of
             it is given out, since only that tells which are the last. "": text is given out.
         start, start_state: where the stage began, or as late as the last `tail` lines allow.
         counted, cut: how many lines or bytes were counted; how many lines `tail` will leave out.
@@ -80,7 +82,7 @@ class Reading(NamedTuple):
 
         here = self._replace(breaks=())
         while here.stage:
-            take = here._look if here.stage == "times" else here._count
+            take = {"times": here._look, "last": here._find_last}.get(here.stage, here._count)
             here = take(log, filters, is_over)
             if here.stage and is_over():
                 return here, ""
@@ -125,10 +127,8 @@ class Reading(NamedTuple):
         here = self
         for offset, block in log.blocks(self.offset, self.end):
             shown = as_shown(block)
-            if here.skip_lines or here.stage == "lines":
-                kept = Kept.of(shown)
-            else:  # blank lines of JSON are rendered as nothing
-                kept = Kept([shown] if shown else [])
+            # Blank lines of JSON are rendered as nothing.
+            kept = Kept.of(shown) if here.skip_lines else Kept([shown] if shown else [])
             here, kept = here._replace(offset=offset)._skipping(kept)
             yield here, kept
 
@@ -152,6 +152,21 @@ class Reading(NamedTuple):
         return self._replace(
             offset=self.start, timed=timed, since_applied=applied, stage=stage_of_counting(filters)
         )
+
+    def _find_last(self, log: LogLines, filters: Filters, is_over: Callable[[], bool]) -> Reading:
+        count, size = self.counted, self.skip_bytes
+        for place, run in log.backward(0, self.end - self.offset):
+            kept = Kept.of(as_shown(run))
+            count += kept.lines
+            over = max(0, count - filters.tail) if filters.tail is not None else 0
+            size += kept.divided(over)[1].size
+            over_size = max(0, size - filters.max_bytes) if filters.max_bytes is not None else 0
+            if over or over_size:
+                here = self._replace(offset=place, stage="", counted=0, truncated=True)
+                return here._replace(skip_lines=over, skip_bytes=over_size)
+            if is_over():
+                return self._replace(offset=self.end - place, counted=count, skip_bytes=size)
+        return self._replace(offset=0, stage="", counted=0, skip_bytes=0)
 
     def _count(self, log: LogLines, filters: Filters, is_over: Callable[[], bool]) -> Reading:
         here, tail = self, filters.tail if self.stage == "lines" else None

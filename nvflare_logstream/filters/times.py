@@ -11,11 +11,13 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable
 from threading import Lock
+from time import monotonic
 from typing import NamedTuple
 
 from nvflare_logstream.filters.spans import ALWAYS, NEVER, Span, exact_text_span, json_span, text_span
 
 CHUNK = 1 << 18  # bytes
+MOST_SECONDS = 0.25  # that one question takes; many records in JSON form take long
 Read = Callable[[int, int], bytes]
 
 
@@ -46,7 +48,9 @@ class Chunks:
         return len(self._ends)
 
     def at(self, offset: int, end: int, read: Read, window: Span = NEVER) -> Stretch | None:
-        """The chunk at `offset`; None behind the last whole one. The log is looked through so far.
+        """The chunk at `offset`; None behind the last whole one, and where a reader would wait too long.
+
+        The log is looked through so far, or a part of the way: the next question goes on.
 
         Args:
             offset: a place in the log.
@@ -54,10 +58,12 @@ class Chunks:
             read: gives so many bytes of the log from an offset on.
             window: where a rough span leaves open whether it has times in here, an exact one is found.
         """
+        deadline, is_over = monotonic() + MOST_SECONDS, False
         with self._lock:
             while not self._ends or self._ends[-1] <= offset:
-                if end - self._looked < CHUNK or not self._look_on(read):
+                if is_over or end - self._looked < CHUNK or not self._look_on(read):
                     return None
+                is_over = monotonic() >= deadline
             chunk = bisect_right(self._ends, offset)
             span = Span(self._lows[chunk], self._highs[chunk])
             if not self._is_exact[chunk] and span.touches(window) and not span.within(window):

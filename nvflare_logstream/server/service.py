@@ -105,14 +105,13 @@ class LogService:
             log_lines.end = last_line_end(log_lines, 0)  # a follower comes back for the rest of the line
         if rendered:
             rendered.end, log_lines = log_lines.end, rendered
-        began = time.monotonic()
-        reading = request.reading or plan(log_lines, filters, seconds / 2)
+        reading = request.reading or plan(log_lines, filters)
         if reading.end > stream.end:
             raise StoreError(
                 f"the server was restarted and has less of {stream.file} than before, "
                 f"until {stream.site} sends it again"
             )
-        reading, text = reading.part(log_lines, filters, MAX_PART, seconds - (time.monotonic() - began))
+        reading, text = reading.part(log_lines, filters, MAX_PART, seconds)
         return ReadReply(text, reading, log_lines.bytes_read)
 
     def _fetch(self, job_id: str, request: FetchRequest) -> FetchReply:

@@ -171,11 +171,11 @@ def _model(data, filters, json):
     return rest, places, bool(start or end < len(kept) or cut)
 
 
-def _read(data, filters, json, part, seconds):
+def _read(data, filters, json, part):
     """The same as it is read in parts, each from the place that came over the wire."""
     source = LogLines(TextLog(""))
     source._log._data, source.end = data, len(data)
-    here = bounds.plan(source, filters, seconds)
+    here = bounds.plan(source, filters)
     if filters.drops_lines:
         here = here._replace(json=json)
     found, places = "", []
@@ -201,7 +201,7 @@ def _try(seed, patch):
     patch.setattr(reading, "MOST_READ", dice.choice([1, 100, 1 << 26]))
     patch.setattr("nvflare_logstream.filters.patterns._MISSES", dice.choice([0, 1, 64]))
     wanted = _model(data, filters, json)
-    found = _read(data, filters, json, dice.randrange(1, 200), dice.choice([0.0, 60.0]))
+    found = _read(data, filters, json, dice.randrange(1, 200))
     assert found == wanted, f"seed {seed}: {options} over {data!r}"
 
 
@@ -252,8 +252,8 @@ def test_patterns_exclusions_and_the_first_lines():
 def test_groups_of_context_that_are_not_adjacent_are_told_apart():
     data = b"".join(b"%d\n" % number for number in range(20))
     filters = Filters(grep="^(5|8|15)$", before=1, after=1)
-    assert _read(data, filters, False, False, 1000) == ("4\n5\n6\n7\n8\n9\n14\n15\n16\n", [12], False)
-    assert _read(data, Filters(grep="^(5|8)$"), False, False, 1000) == ("5\n8\n", [], False)
+    assert _read(data, filters, False, 1000) == ("4\n5\n6\n7\n8\n9\n14\n15\n16\n", [12], False)
+    assert _read(data, Filters(grep="^(5|8)$"), False, 1000) == ("5\n8\n", [], False)
 
 
 @pytest.mark.parametrize("options", [{"grep": "hit"}, {"level": "ERROR"}, {"grep": "hit", "level": "ERROR"}])

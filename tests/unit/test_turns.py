@@ -14,7 +14,7 @@ import pytest
 from nvflare_logstream import lines
 from nvflare_logstream.client.parts import PATIENCE, read_parts
 from nvflare_logstream.client.query import LogQuery
-from nvflare_logstream.filters import apply_filters, reading
+from nvflare_logstream.filters import apply_filters, reading, timed_blocks, times
 from nvflare_logstream.filters.log import FileLog, LogLines, TextLog
 from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.filters.rules import Filters
@@ -244,3 +244,26 @@ def test_a_follower_does_not_wait_while_there_is_more(backlog, monkeypatch, grep
     with pytest.raises(WaitsError):
         Followers(logs).answer(KEY.job_id, request, push)
     assert "".join(texts) == apply_filters(RECORDS, grep=grep).text
+
+
+def test_a_reader_who_goes_on_far_into_a_log_does_not_wait_for_what_is_before(memory_path: Path, monkeypatch):
+    """A server that was restarted knows nothing of the times before the reader's place."""
+    monkeypatch.setattr(times, "MOST_SECONDS", 0.0)
+    monkeypatch.setattr(timed_blocks, "_PASSED", 0.0)
+    for name in ("SHORT_SECONDS", "TURN_SECONDS"):
+        monkeypatch.setattr(turns, name, 0.0)
+    text = "".join(f"2026-04-28 10:{number // 1000:02d}:00 {number:090d}\n" for number in range(30_000))
+    store = LogStore(memory_path)
+    store.append(KEY, store.open(KEY).end, text.encode(), b"cursor")
+    query, texts, reads, here = LogQuery(("site-1",), since="2026-04-28 10:25:00"), [], [], None
+    for _ in range(1000):
+        port = ServicePort(service.LogService(store, 30.0))  # restarted after each part
+        part = next(read_parts(port, KEY.job_id, Stream(KEY), query, False, here))
+        here = part.reading
+        texts.append(part.text)
+        reads.append(part.read)
+        if part.done:
+            break
+    assert "".join(texts) == apply_filters(text, since=query.since).text != ""
+    assert max(reads) < len(text) / 3
+    store.close()
