@@ -58,7 +58,10 @@ def _kit_before_2_8(kit_id: str | None, directory: str | None) -> str:
     if not (directory or os.environ.get(_KIT_VARIABLE)):
         from nvflare.utils.cli_utils import get_startup_kit_dir
 
-        directory = get_startup_kit_dir()  # what `nvflare config -d` has set
+        try:
+            directory = get_startup_kit_dir()  # what `nvflare config` has set
+        except ValueError as error:
+            raise ValueError(f"no start-up kit is active ({error}); name one with --startup-kit") from error
     path = Path(directory or os.environ[_KIT_VARIABLE]).expanduser()
     places = [path, path.parent, *(file.parents[1] for file in path.glob(os.path.join("*", *_ADMIN_FILE)))]
     for place in places:

@@ -43,6 +43,16 @@ def test_the_active_kit_is_the_environments_or_the_configured_one(without_kits, 
     monkeypatch.setenv("NVFLARE_STARTUP_KIT_DIR", str(two))
     assert runtime_admin.admin_kit(None, None) == ("two", str(two))
 
+    def none_set():
+        raise ValueError("startup kit directory is not specified")
+
+    monkeypatch.delenv("NVFLARE_STARTUP_KIT_DIR")
+    cli_utils.get_startup_kit_dir = none_set
+    with pytest.raises(
+        ValueError, match=r"no start-up kit is active \(startup kit directory is not specified"
+    ):
+        runtime_admin.startup_kit(None, None)
+
 
 def test_what_is_no_kit_is_named(without_kits, tmp_path):
     with pytest.raises(ValueError, match="no start-up kits by an id; name the directory with --startup-kit"):
