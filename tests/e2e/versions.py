@@ -6,7 +6,9 @@ table of the README; it takes about ten minutes. `test_versions.py` does one cas
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -29,6 +31,8 @@ _CASES: dict[str, Sequence[Any]] = {
 }
 # Seen with the runtime's own components alone: a later server never brings a site of 2.7 to its first task.
 NO_TASK = {("2.8.3", "2.7.3"), ("2.9.0", "2.7.3")}
+_PROCESS_IS_UP = b"Got client_runner"
+_NEED_A_TASK = "normal end", "rotation"
 _DISTURBED = "opt-out", "site restart", "server restart"  # cases in which others would be disturbed
 
 
@@ -51,6 +55,16 @@ def submit(lab: Lab, case: str, version: str) -> Job:
     return lab.submit(f"{case.replace(' ', '-')}-{site}", _CASES[case], sites=[site])
 
 
+def begun(job: Job, text: bytes = _PROCESS_IS_UP, runs: bool = True) -> None:
+    """Wait until `text` is at the server or, of a job that gets no task, in the site's own log."""
+    (site,) = job.sites
+    if runs:
+        job.wait_live(site, text, timeout=180.0)
+    else:
+        path = job.directory(site) / "log.txt"
+        wait_for(lambda: path.exists() and text in path.read_bytes(), f"{text!r} in {path}", 180)
+
+
 def check(lab: Lab, case: str, job: Job, runs: bool = True) -> None:
     """Bring a job to its end as its case wants it, and compare the server's copy with what its site wrote.
 
@@ -58,22 +72,24 @@ def check(lab: Lab, case: str, job: Job, runs: bool = True) -> None:
         lab: the federation.
         case: its name.
         job: the job of one site.
-        runs: the runtime brings the job to its first task; if not, it is aborted.
+        runs: the runtime brings the job to its first task; if not, the job's process is killed from outside.
     """
     (site,) = job.sites
-    wait_for((job.directory(site) / "log.txt").exists, f"job {job.id} at {site}", 180)
     if case == "abort" or not runs:
-        job.wait_live(site, b"- line 20" if runs else b"Got client_runner")
+        begun(job, b"- line 20" if runs else _PROCESS_IS_UP, runs)
+    if case == "abort":
         lab.federation.abort(job.id)
+    elif not runs:
+        os.kill(lab.federation.job_pid(site, job.id), signal.SIGKILL)
     outcome = job.wait_closed(site).outcome
-    if runs and case in ("normal end", "kill", "rotation"):
+    if case in ("normal end", "kill", "rotation"):
         assert outcome == ("signal 9" if case == "kill" else "exit code 0"), outcome
     job.assert_complete(site, outcome=outcome)
-    if case == "rotation" and runs:
+    if case == "rotation":
         assert (job.directory(site) / "log.txt.1").exists()
 
 
-def check_opt_out(lab: Lab, version: str) -> None:
+def check_opt_out(lab: Lab, version: str, runs: bool) -> None:
     """From a site that takes its permission back no byte comes, and the verdict says why."""
     site = site_of(version)
     path = lab.federation.client_dir(site) / "local" / "resources.json"
@@ -90,10 +106,10 @@ def check_opt_out(lab: Lab, version: str) -> None:
         path.write_text(before)
 
 
-def check_site_restart(lab: Lab, version: str) -> None:
+def check_site_restart(lab: Lab, version: str, runs: bool) -> None:
     """A site's parent process is killed and started again while a job runs."""
     job, site = submit(lab, "site restart", version), site_of(version)
-    job.wait_live(site, b"Got client_runner", timeout=180.0)
+    begun(job, runs=runs)
     lab.federation.kill(site)
     lab.federation.start_site(site)
     lab.federation.wait_ready()
@@ -102,10 +118,10 @@ def check_site_restart(lab: Lab, version: str) -> None:
         lab.federation.abort(job.id)
 
 
-def check_server_restart(lab: Lab, version: str) -> None:
+def check_server_restart(lab: Lab, version: str, runs: bool) -> None:
     """The server is killed and started again while a job runs."""
     job, site = submit(lab, "server restart", version), site_of(version)
-    job.wait_live(site, b"Got client_runner", timeout=180.0)
+    begun(job, runs=runs)
     lab.federation.kill("server", signal.SIGKILL)
     lab.federation.start_site("server")
     lab.federation.wait_ready()
@@ -133,11 +149,12 @@ def rows(directory: Path, server: str, pythons: Mapping[str, str]) -> dict[str, 
     lab.federation.start()
     try:
         together = [case for case in _CASES if case not in _DISTURBED]
-        pairs = [(case, version) for case in together for version in RUNTIMES]
-        without_task = [pair for pair in pairs if (server, pair[1]) in NO_TASK and pair[0] != "abort"]
-        for case, version in without_task:
-            table[version][case] = "no task ¹"
-        jobs = {pair: submit(lab, *pair) for pair in pairs if pair not in without_task}
+        jobs = {}
+        for case, version in itertools.product(together, RUNTIMES):
+            if (server, version) in NO_TASK and case in _NEED_A_TASK:
+                table[version][case] = "no task ¹"
+            else:
+                jobs[case, version] = submit(lab, case, version)
         for (case, version), job in jobs.items():
             runs = (server, version) not in NO_TASK
             table[version][case] = _result(lambda c=case, j=job, r=runs: check(lab, c, j, r))
@@ -149,7 +166,8 @@ def rows(directory: Path, server: str, pythons: Mapping[str, str]) -> dict[str, 
         }
         for case, act in alone.items():
             for version in RUNTIMES:
-                table[version][case] = _result(lambda a=act, v=version: a(lab, v))
+                runs = (server, version) not in NO_TASK
+                table[version][case] = _result(lambda a=act, v=version, r=runs: a(lab, v, r))
                 print(f"server {server}, site {version}, {case}: {table[version][case]}", flush=True)
     finally:
         lab.close()
