@@ -12,16 +12,15 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 from nvflare.fuel.hci.client import api
-from nvflare.tool.cli_session import resolve_admin_user_and_dir_for_args
 
 from nvflare_logstream.client.client import LogClient
 from nvflare_logstream.errors import ErrorCode, RetrievalError
+from nvflare_logstream.flare import runtime_admin
 from nvflare_logstream.flare.session_port import SessionPort, explained
 
 _CHALLENGE_AGAIN = 0.02  # seconds
@@ -61,9 +60,8 @@ def open_client(kit_id: str | None, startup_kit: str | None, study: str, timeout
     Raises:
         RetrievalError: STARTUP_KIT_MISSING, CONNECTION_FAILED or AUTH_FAILED, with a hint; INVALID_ARGS.
     """
-    options = SimpleNamespace(kit_id=kit_id, startup_kit=startup_kit)
     try:
-        user, kit = resolve_admin_user_and_dir_for_args(options)
+        user, kit = runtime_admin.admin_kit(kit_id, startup_kit)
     except ValueError as error:  # the runtime's StartupKitConfigError, or a config that cannot be read
         hint = getattr(error, "hint", None) or ""
         raise RetrievalError(ErrorCode.STARTUP_KIT_MISSING, str(error), hint) from error
@@ -71,7 +69,8 @@ def open_client(kit_id: str | None, startup_kit: str | None, study: str, timeout
     def connect() -> Session:
         # What is redirected are greetings and tracebacks of the runtime.
         with _quick_login(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            return new_secure_session(user, kit, timeout=timeout, study=study, auto_login_max_tries=1)
+            session: Session = runtime_admin.open_session(new_secure_session, user, kit, timeout, study)
+            return session
 
     with explained(study):
         try:

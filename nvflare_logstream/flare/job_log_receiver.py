@@ -16,7 +16,7 @@ from nvflare_logstream.flare.commands import register
 from nvflare_logstream.flare.job_list_command import JobListCommand
 from nvflare_logstream.flare.job_process import JobProcess, server_receives
 from nvflare_logstream.flare.receiver_settings import ReceiverSettings
-from nvflare_logstream.flare.runtime import job_id_of, versions
+from nvflare_logstream.flare.runtime import goes_on, job_id_of, started_jobs, versions
 from nvflare_logstream.flare.server_process import ServerProcess
 from nvflare_logstream.flare.site_policy import read_policy
 from nvflare_logstream.names import check_seconds
@@ -101,7 +101,8 @@ class JobLogReceiver(Widget):
         self.register_event_handler(EventType.SYSTEM_START, self._on_system_start)
         self.register_event_handler(EventType.BEFORE_JOB_LAUNCH, self._on_before_job_launch)
         self.register_event_handler(EventType.JOB_STARTED, self._on_job_started)
-        self.register_event_handler([EventType.JOB_COMPLETED, EventType.JOB_ABORTED], self._on_job_completed)
+        self.register_event_handler(EventType.JOB_COMPLETED, self._on_job_completed)
+        self.register_event_handler(EventType.JOB_ABORTED, self._on_job_aborted)
         self.register_event_handler(EventType.SYSTEM_END, self._on_system_end)
         self.register_event_handler(EventType.START_RUN, self._on_start_run)
         self.register_event_handler(EventType.END_RUN, self._on_end_run)
@@ -129,7 +130,12 @@ class JobLogReceiver(Widget):
 
     def _on_job_started(self, event_type: str, fl_ctx: FLContext) -> None:
         if self._server:
-            self._server.job_started(job_id_of(fl_ctx))
+            for job_id in started_jobs(fl_ctx.get_engine(), fl_ctx):
+                self._server.job_started(job_id)
+
+    def _on_job_aborted(self, event_type: str, fl_ctx: FLContext) -> None:
+        if not goes_on(fl_ctx.get_engine(), job_id_of(fl_ctx)):
+            self._on_job_completed(event_type, fl_ctx)
 
     def _on_job_completed(self, event_type: str, fl_ctx: FLContext) -> None:
         if self._server:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from cryptography import x509
-from nvflare.tool.kit import kit_config
 
 from nvflare_logstream.client.signature import Signer
 from nvflare_logstream.errors import ErrorCode, RetrievalError
+from nvflare_logstream.flare import runtime_admin
 
 _KEY, _CERTIFICATE, _ROOT = "client.key", "client.crt", "rootCA.pem"
 
@@ -54,12 +54,7 @@ def federation_root(kit_id: str | None, startup_kit: str | None) -> x509.Certifi
 
 def _startup(kit_id: str | None, startup_kit: str | None) -> Path:
     try:
-        if kit_id:
-            kit = kit_config.resolve_startup_kit_dir_by_id(kit_id)
-        elif startup_kit:
-            kit = kit_config.validate_startup_kit(startup_kit)
-        else:
-            kit = kit_config.resolve_startup_kit_dir()
+        kit = runtime_admin.startup_kit(kit_id, startup_kit)
     except (ValueError, OSError) as error:
         hint = getattr(error, "hint", None) or ""
         raise RetrievalError(ErrorCode.STARTUP_KIT_MISSING, str(error), hint) from error

@@ -1,8 +1,8 @@
 """What differs between versions of the runtime; the other modules of this room ask here.
 
-Seen with nvflare 2.7.3, 2.8.3 and 2.9.0. Private names that are the same in all of them are used where they
-are needed. A job's process imports this module too, so what only a parent needs
-is imported inside its function.
+What an admin's side needs of it stands in `runtime_admin`. Seen with nvflare 2.7.3, 2.8.3 and 2.9.0. Private
+names that are the same in all of them are used where they are needed. A job's process imports this module
+too, so what only a parent needs is imported inside its function.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +30,8 @@ VERSION: str = nvflare.__version__
 SUPPORTED = ("2.7.3", "2.10")  # versions of the runtime: from the first on, below the second
 # The command line of every client job's process has a word with this in it, and the job's id as a word.
 _JOB_PROCESS = "worker_process"
-_DEFAULT_STUDY = "default"
+DEFAULT_STUDY = "default"
+_HANDLE_SECONDS, _HANDLE_INTERVAL = 10.0, 0.005  # how long, and how often, a launched process is looked for
 _STOCK_GATE = "is_log_streaming_allowed"  # what the runtime's own log streamers ask before they send
 
 
@@ -56,6 +60,25 @@ def job_id_of(fl_ctx: FLContext) -> str:
         if isinstance(source, dict) and source.get(JobMetaKey.JOB_ID.value):
             return str(source[JobMetaKey.JOB_ID.value])
     return str(fl_ctx.get_prop(FLContextKey.CURRENT_JOB_ID) or "")
+
+
+def started_jobs(engine: Any, fl_ctx: FLContext) -> list[str]:
+    """The ids of the jobs of which an event of the server says that they have started.
+
+    Before 2.9 the event itself does not say which one it is about, and in 2.7 its context is shared with the
+    events of other jobs: then all that run are given.
+    """
+    if isinstance(fl_ctx.get_prop(FLContextKey.EVENT_DATA), dict):
+        return [job_id_of(fl_ctx)]
+    return list(engine.run_processes)
+
+
+def goes_on(engine: Any, job_id: str) -> bool:
+    """Whether an aborted job is still under way at the server.
+
+    Before 2.8 the runtime tells of an abort before the job ends; JOB_COMPLETED follows.
+    """
+    return job_id in engine.job_runner.running_jobs
 
 
 def has_custom_code(fl_ctx: FLContext) -> bool:
@@ -232,8 +255,28 @@ def job_directory(engine: Any, job_id: str) -> Path | None:
         return None
 
 
-def job_handle(engine: Any, job_id: str) -> Any:
-    """The launcher's handle of a job's process at a client; None where there is none."""
+def take_job_handle(engine: Any, job_id: str, take: Callable[[Any], None]) -> None:
+    """Call `take` with the launcher's handle of a job's process that a client has just launched.
+
+    Before 2.9 the runtime tells of the launch first and keeps the handle then: a thread looks out for it.
+    """
+    handle = _job_handle(engine, job_id)
+    if handle is not None:
+        take(handle)
+        return
+
+    def look() -> None:
+        deadline = time.monotonic() + _HANDLE_SECONDS
+        while (found := _job_handle(engine, job_id)) is None and time.monotonic() < deadline:
+            time.sleep(_HANDLE_INTERVAL)
+        if found is not None:
+            take(found)
+
+    with suppress(RuntimeError):  # no thread is left: nobody will know how the job ended
+        threading.Thread(target=look, name="nvflare_logstream_launch", daemon=True).start()
+
+
+def _job_handle(engine: Any, job_id: str) -> Any:
     processes = getattr(getattr(engine, "client_executor", None), "run_processes", {})
     return processes.get(job_id, {}).get(RunProcessKey.JOB_HANDLE)
 
@@ -287,13 +330,13 @@ def study_of_command(conn: Any) -> str:
     from nvflare.fuel.hci.server.constants import ConnProps
 
     study = getattr(ConnProps, "ACTIVE_STUDY", None)
-    return str((study and conn.get_prop(study, "")) or _DEFAULT_STUDY)
+    return str((study and conn.get_prop(study, "")) or DEFAULT_STUDY)
 
 
 def study_of_job(meta: dict[str, Any]) -> str:
     """The study that a job was submitted to, by its meta."""
     study = meta.get("study")
-    return study if isinstance(study, str) and study else _DEFAULT_STUDY
+    return study if isinstance(study, str) and study else DEFAULT_STUDY
 
 
 def close_session(session: Any) -> None:

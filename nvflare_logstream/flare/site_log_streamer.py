@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,8 @@ class SiteLogStreamer(Widget):
     def _on_after_job_launch(self, event_type: str, fl_ctx: FLContext) -> None:
         if shared.site_entries.claim(self):
             job_id = runtime.job_id_of(fl_ctx)
-            self._handles[job_id] = runtime.job_handle(fl_ctx.get_engine(), job_id)
+            take = partial(self._handles.__setitem__, job_id)
+            runtime.take_job_handle(fl_ctx.get_engine(), job_id, take)
 
     def _on_job_completed(self, event_type: str, fl_ctx: FLContext) -> None:
         if not shared.site_entries.claim(self):

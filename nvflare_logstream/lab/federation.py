@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import signal
 import socket
 import sys
@@ -20,9 +19,6 @@ from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
-from nvflare.lighter.prov_utils import prepare_builders
-from nvflare.lighter.provision import prepare_project
-from nvflare.lighter.provisioner import Provisioner
 
 from nvflare_logstream.errors import ArgumentError
 from nvflare_logstream.flare.runtime import close_session
@@ -30,12 +26,13 @@ from nvflare_logstream.lab.kits import (
     DEFAULT_SETUP,
     ORG,
     SiteSetup,
-    bind_to_loopback,
     free_port,
     keep_stores_inside,
     project_of,
 )
 from nvflare_logstream.lab.processes import CONSOLE, Processes
+from nvflare_logstream.lab.provision import make_kits
+from nvflare_logstream.lab.submitting import Submitter
 from nvflare_logstream.names import SERVER_SITE, check_name
 
 ADMIN = "admin@nvidia.com"
@@ -43,7 +40,6 @@ ADMIN = "admin@nvidia.com"
 _POLL_SECONDS = 0.1
 _LOGIN_SECONDS = 30.0
 _LOGIN = threading.Lock()
-_logger = logging.getLogger(__name__)
 
 
 class Federation:
@@ -57,6 +53,9 @@ class Federation:
         overrides: set-up of single clients, by name, instead of `client`.
         users: admin users beside the project_admin `ADMIN`, with their roles (project_admin, org_admin, lead,
             member).
+        pythons: the Python that runs the server ("server") or a client, by name, where it is another than
+            this one: that of a virtual environment with another version of the runtime, and with what this
+            package needs; the package itself is this one. Admins have kits as the server has.
         on_progress: called with one line of text after each step.
     """
 
@@ -69,6 +68,7 @@ class Federation:
         client: SiteSetup = DEFAULT_SETUP,
         overrides: Mapping[str, SiteSetup] | None = None,
         users: Mapping[str, str] | None = None,
+        pythons: Mapping[str, str] | None = None,
         on_progress: Callable[[str], None] | None = None,
     ):
         self.root = Path(root).resolve()
@@ -78,12 +78,14 @@ class Federation:
         self.clients = tuple(check_name("clients", name) for name in clients)
         self.users = {ADMIN: "project_admin", **(users or {})}
         self._setups = {**dict.fromkeys(self.clients, client), **(overrides or {}), SERVER_SITE: server}
+        self._pythons = dict(pythons or {})
         self._progress = on_progress or (lambda text: None)
         self._port = 0
-        self._kits: Path | None = None
+        self._kits: dict[str, Path] = {}
         self._processes = Processes()
         self._started: dict[str, float] = {}  # when, by name, in seconds since the epoch
         self._sessions: dict[str, Session] = {}
+        self._submitters: dict[str, Submitter] = {}
 
     def __enter__(self) -> Federation:
         return self
@@ -103,13 +105,10 @@ class Federation:
         home.mkdir(parents=True, mode=0o700)
         self._port = free_port()
         project = project_of(self._port, self.clients, self.users)
-        context = Provisioner(str(home), prepare_builders(project)).provision(
-            prepare_project(project), logger=_logger
-        )
-        if context.get("build_error"):
-            raise RuntimeError(f"provisioning failed: {context.get('errors')}")
-        self._kits = Path(context["current_prod_dir"])
-        bind_to_loopback(self.server_dir / "startup" / "fed_server.json", self._port)
+        names = (SERVER_SITE, *self.clients, *self.users)
+        kits_of = {name: SERVER_SITE if name in self.users else name for name in names}
+        pythons = {name: self._pythons.get(of, "") for name, of in kits_of.items()}
+        self._kits = make_kits(home, project, pythons)
         for name, setup in self._setups.items():
             local = self._kit(name) / "local"
             resources = json.loads((local / "resources.json.default").read_text())
@@ -142,7 +141,7 @@ class Federation:
             RuntimeError: if a process ends instead.
             TimeoutError: after `timeout` seconds.
         """
-        if self._kits is None:
+        if not self._kits:
             self.prepare()
         began = time.monotonic()
         self.start_site(SERVER_SITE)
@@ -161,7 +160,11 @@ class Federation:
         # Clients come back to a restarted server with a heartbeat, by default only every 10 seconds.
         own = [] if name == SERVER_SITE else [f"uid={name}", "heart_beat_interval=2"]
         kit = self._kit(name)
-        command = [sys.executable, "-u", "-m", f"nvflare.private.fed.app.{role}.{role}_train", "-m", str(kit)]
+        python, module = sys.executable, f"nvflare.private.fed.app.{role}.{role}_train"
+        if name in self._pythons:
+            python = self._pythons[name]
+            module = "nvflare_logstream.lab.loopback" if name == SERVER_SITE else module
+        command = [python, "-u", "-m", module, "-m", str(kit)]
         command += [
             "-s",
             f"fed_{role}.json",
@@ -224,7 +227,12 @@ class Federation:
 
     def submit(self, job: Path, user: str = ADMIN) -> str:
         """Submit a job folder, such as one from `write_job`, and return the job's id."""
-        job_id = str(self.session(user).submit_job(str(job)))
+        if python := self._pythons.get(SERVER_SITE):
+            if user not in self._submitters:
+                self._submitters[user] = Submitter(python, user, self.admin_dir(user))
+            job_id = self._submitters[user].submit(job)
+        else:
+            job_id = str(self.session(user).submit_job(str(job)))
         self._progress(f"submitted job {job.name} as {job_id}")
         return job_id
 
@@ -249,9 +257,9 @@ class Federation:
         self.session().abort_job(job_id)
 
     def _kit(self, name: str) -> Path:
-        if self._kits is None:
+        if not self._kits:
             raise RuntimeError("there are no kits yet: call prepare() or start() first")
-        return self._kits / name
+        return self._kits[name]
 
     def _wait(self, goal: str, timeout: float, reached: Callable[[], bool]) -> None:
         deadline = time.monotonic() + timeout
@@ -284,4 +292,7 @@ class Federation:
     def _close_sessions(self) -> None:
         for session in self._sessions.values():
             close_session(session)
+        for submitter in self._submitters.values():
+            submitter.close()
         self._sessions.clear()
+        self._submitters.clear()

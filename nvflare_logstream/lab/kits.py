@@ -135,16 +135,20 @@ def project_of(port: int, clients: Iterable[str], users: Mapping[str, str]) -> d
             },
             {"path": f"{_BUILDERS}.static_file.StaticFileBuilder", "args": {"config_folder": "config"}},
             {"path": f"{_BUILDERS}.cert.CertBuilder"},
+            {"path": f"{_BUILDERS}.signature.SignatureBuilder"},
         ],
     }
 
 
-def bind_to_loopback(config_file: Path, port: int) -> None:
+def bind_to_loopback(config_file: Path) -> None:
     """Make the server of `fed_server.json` listen on the loopback address only."""
     # The server binds to the host of its target; provisioning writes its name there, which it takes for every
     # address.
     config = json.loads(config_file.read_text())
-    config["servers"][0]["service"]["target"] = f"localhost:{port}"
+    if "overseer_agent" in config:
+        return  # nvflare 2.7: only `lab.loopback` can, and a server with another host than here serves nobody
+    service = config["servers"][0]["service"]
+    service["target"] = f"localhost:{service['target'].rpartition(':')[2]}"
     config_file.write_text(json.dumps(config, indent=2))
 
 

@@ -20,6 +20,7 @@ from nvflare_logstream.errors import (
 )
 from nvflare_logstream.server.admission import Admission, Admit
 from nvflare_logstream.server.counters import Counters
+from nvflare_logstream.server.failures import Failures
 from nvflare_logstream.server.limits import Limits, SiteLimits
 from nvflare_logstream.server.pace import Pace
 from nvflare_logstream.server.replies import Replies, kind_of
@@ -63,6 +64,7 @@ class Receiver:
         self._pace = Pace()
         self._limits, self._sites = limits, SiteLimits(limits)
         self._counters = counters or Counters()
+        self._failures = Failures(clock)
 
     def handle(self, payload: object, peer: Peer, told: bool = False) -> bytes:
         """Take one request, `told` if nobody waits for the reply, and return that; never raises for it."""
@@ -80,6 +82,9 @@ class Receiver:
             self._counters.took(peer.site, 0)
             self._counters.refused(peer.site, kind_of(error), str(error))
             return Reply(error=str(error)).encode()
+        except Exception as error:  # a defect, or a runtime of another kind: neither end may be left to guess
+            self._counters.took(peer.site, 0)
+            return Reply(error=self._failures.log(peer.site, error)).encode()
         self._counters.took(peer.site, request.size, request.versions, request.clock)
         # A small request costs what it computes, whoever else has the core; a full one also what it waits.
         cost = time.perf_counter() - started if request.full else time.thread_time() - used

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -68,6 +69,31 @@ def test_a_complete_archive_is_left_alone(engine, store, keeper, tmp_path):
     keeper.job_archived("job-1")
     keeper.update()
     assert engine.job_def_manager.saved == []
+
+
+def test_it_waits_until_the_runtime_has_archived_the_job_but_not_for_ever(
+    engine, store, keeper, clock, tmp_path
+):
+    """Before 2.8 the runtime tells of a job's end first, and archives it then."""
+    upload(store, LOG, WHOLE)
+    run_directory = Path(engine.workspace.get_run_dir("job-1"))
+    run_directory.mkdir()
+    keeper.job_archived("job-1")
+    keeper.update()
+    archive(engine, tmp_path, site_1=WHOLE[:7])
+    run_directory.rmdir()
+    keeper.update()
+    assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
+
+    run_directory.mkdir()  # which the runtime could not remove
+    archive_again = b"line 1\n"
+    engine.job_def_manager.archive(tmp_path / "job-1.zip", "job-1", {"site-1/log.txt": archive_again})
+    keeper.job_archived("job-1")
+    keeper.update()
+    assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == archive_again
+    clock.now += 121
+    keeper.update()
+    assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
 
 
 def test_it_waits_for_open_streams_but_not_for_ever(engine, store, keeper, clock, tmp_path):

@@ -581,3 +581,22 @@ def test_a_site_whose_name_is_not_allowed_is_told_so_and_stores_nothing(server, 
 
 
 # IMPORT
+
+
+def test_what_nobody_foresaw_is_told_at_both_ends(server, caplog):
+    """The runtime answers for a receiver that raises with a code that says nothing, and logs nothing."""
+
+    def raises(site: str, job_id: str) -> Admission:
+        raise AttributeError("'Client' object has no attribute 'get_site_config'")
+
+    receiver = Receiver(server.store, raises, clock=server.clock)
+    writer = RequestWriter(server.clock(), 0)
+    writer.open(LOG)
+    told = "the server failed over this request (AttributeError); its log says more"
+    for _ in range(3):
+        assert decode_reply(receiver.handle(writer.encode(), PARENT)).error == told
+    assert [record.getMessage() for record in caplog.records] == [f"{SITE}: a request failed"]
+    assert caplog.records[0].exc_info
+    server.clock.now += 61
+    receiver.handle(writer.encode(), PARENT)
+    assert len(caplog.records) == 2

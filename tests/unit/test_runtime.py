@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ from nvflare.apis.workspace import Workspace
 
 from nvflare_logstream.flare import runtime
 from nvflare_logstream.flare.job_config import STREAMER_PATH
+from tests.unit.conftest import wait_for
 
 
 def context(**props: object) -> FLContext:
@@ -98,10 +100,42 @@ def test_what_a_site_said_of_itself(client, settings):
 
 
 def test_the_handle_of_a_jobs_process():
-    executor = SimpleNamespace(run_processes={"job-1": {RunProcessKey.JOB_HANDLE: "handle"}})
+    executor, taken = SimpleNamespace(run_processes={}), []
     engine = SimpleNamespace(client_executor=executor)
-    assert runtime.job_handle(engine, "job-1") == "handle"
-    assert runtime.job_handle(engine, "job-2") is None and runtime.job_handle(object(), "job-1") is None
+    executor.run_processes["job-1"] = {RunProcessKey.JOB_HANDLE: "handle"}
+    runtime.take_job_handle(engine, "job-1", taken.append)
+    assert taken == ["handle"]
+
+
+def test_the_handle_of_a_process_that_the_runtime_keeps_only_after_it_told_of_the_launch():
+    executor, taken = SimpleNamespace(run_processes={}), []
+    runtime.take_job_handle(SimpleNamespace(client_executor=executor), "job-1", taken.append)
+    assert taken == []
+    executor.run_processes["job-1"] = {RunProcessKey.JOB_HANDLE: "handle"}  # nvflare 2.7 and 2.8
+    wait_for(lambda: taken == ["handle"])
+
+
+def test_a_handle_that_never_comes_is_looked_for_no_longer(monkeypatch):
+    monkeypatch.setattr(runtime, "_HANDLE_SECONDS", 0.0)
+    runtime.take_job_handle(object(), "job-1", pytest.fail)
+    wait_for(lambda: all(thread.name != "nvflare_logstream_launch" for thread in threading.enumerate()))
+
+
+def test_without_a_thread_nobody_knows_how_a_job_ended(monkeypatch):
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: (_ for _ in ()).throw(RuntimeError("none")))
+    runtime.take_job_handle(object(), "job-1", pytest.fail)
+
+
+@pytest.mark.parametrize(
+    "props, job_ids",
+    [
+        ({"EVENT_DATA": {"job_id": "new"}, "CURRENT_JOB_ID": "other"}, ["new"]),
+        ({"CURRENT_JOB_ID": "over"}, ["job-1", "job-2"]),  # before 2.9; in 2.7 it may be another job's
+    ],
+)
+def test_the_jobs_that_an_event_says_have_started(props, job_ids):
+    engine = SimpleNamespace(run_processes={"job-1": {}, "job-2": {}})
+    assert runtime.started_jobs(engine, context(**props)) == job_ids
 
 
 def test_a_job_has_a_process_if_its_id_is_in_a_command_line_of_a_job():

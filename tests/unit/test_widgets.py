@@ -527,6 +527,24 @@ def test_the_servers_own_logs_are_streams_and_end_with_the_jobs_status(federatio
     assert (stream.verdict, stream.outcome) == (Verdict.COMPLETE, "FINISHED:COMPLETED")
 
 
+def test_an_abort_is_no_end_while_the_runtime_still_runs_the_job(federation):
+    """Before 2.8 the runtime says that a job is aborted while its process still writes."""
+    federation.start_server()
+    log = Path(federation.server.workspace.get_run_dir(JOB)) / "log.txt"
+    log.parent.mkdir()
+    federation.server_event(EventType.BEFORE_JOB_LAUNCH)
+    federation.server.run(JOB, "site-1")
+    log.write_bytes(LINES[:7])
+    wait_for(lambda: (stream := federation.stream(site="server")) and stream.end == 7)
+    federation.server_event(EventType.JOB_ABORTED)
+    with log.open("ab") as file:
+        file.write(LINES[7:])
+    federation.server.end(JOB, "FINISHED:ABORTED")
+    federation.server_event(EventType.JOB_COMPLETED)
+    stream = federation.ended(site="server")
+    assert (stream.verdict, stream.end, stream.outcome) == (Verdict.COMPLETE, len(LINES), "FINISHED:ABORTED")
+
+
 def test_events_before_the_start_change_nothing_and_readers_are_told_to_come_back(federation):
     federation.receiver = JobLogReceiver()
     for event in (
