@@ -17,7 +17,7 @@ from nvflare.apis.fl_constant import FLContextKey, ReturnCode, WorkspaceConstant
 from nvflare.apis.shareable import Shareable
 from nvflare.private.event import fire_event
 
-from nvflare_logstream.flare import runtime
+from nvflare_logstream.flare import runtime_stock
 from nvflare_logstream.flare.site_policy import may_logs_leave
 
 _ASK_SECONDS = 5.0  # that the server has to answer whether it takes what the runtime's own streamers send
@@ -73,14 +73,14 @@ class JobFallback:
         new = [file for file, streamer in self._streamers.items() if streamer is None]
         if not new:
             return
-        made = {file: runtime.stock_job_streamer(file) for file in new if self._is_received}
+        made = {file: runtime_stock.stock_job_streamer(file) for file in new if self._is_received}
         started = {file: streamer for file, streamer in made.items() if streamer is not None}
         if not started:
             _logger.warning("the server has no log receiver of nvflare_logstream; logs wait until it has one")
             return
         text = "the server has no log receiver of nvflare_logstream; the runtime's own streamer sends %s"
         _logger.warning(f"{text} to it: not checked, and without the last lines", ", ".join(started))
-        runtime.bound_stock_streamers(may_logs_leave)
+        runtime_stock.bound_stock_streamers(may_logs_leave)
         self._streamers.update(started)
         self._fire(EventType.START_RUN, started.values())
         if self._is_ending:
@@ -105,7 +105,7 @@ def stock_receives(engine: Any) -> bool:
     A job's process asks it, with an error log that has no bytes: of that the runtime's own receiver keeps
     nothing. A streamer that nobody listens to would leave errors in the job's log.
     """
-    names = runtime.stock_names()
+    names = runtime_stock.stock_names()
     if names is None:
         return False
     part = Shareable()
@@ -132,7 +132,7 @@ def send_error_log(engine: Any, job_id: str, files: Iterable[str]) -> None:
     before its run began.
     """
     file = WorkspaceConstants.ERROR_LOG_FILE_NAME
-    streamer = runtime.stock_site_streamer(file) if file in files else None
+    streamer = runtime_stock.stock_site_streamer(file) if file in files else None
     if streamer is not None:
         _fire(EventType.JOB_COMPLETED, [streamer], engine, {FLContextKey.CURRENT_JOB_ID: job_id})
 

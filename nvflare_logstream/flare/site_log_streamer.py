@@ -15,7 +15,7 @@ from nvflare.apis.workspace import Workspace
 from nvflare.widgets.widget import Widget
 
 from nvflare_logstream.errors import LinkError, LogStreamError
-from nvflare_logstream.flare import runtime
+from nvflare_logstream.flare import runtime, runtime_stock
 from nvflare_logstream.flare.cell_channel import CellLink
 from nvflare_logstream.flare.fallback import send_error_log
 from nvflare_logstream.flare.job_config import STREAMER_PATH, JobConfig
@@ -75,7 +75,7 @@ class SiteLogStreamer(Widget):
         # A job's process makes this component too, before the job's own: what the site wants holds there.
         shared.site_entries.add(SiteEntry(self.log_files, self.poll_interval, self.liveness_interval))
         begin_console(self.log_files)
-        runtime.bound_stock_streamers(may_logs_leave)
+        runtime_stock.bound_stock_streamers(may_logs_leave)
         self.register_event_handler(EventType.SYSTEM_START, self._on_system_start)
         self.register_event_handler(EventType.BEFORE_JOB_LAUNCH, self._on_before_job_launch)
         self.register_event_handler(EventType.AFTER_JOB_LAUNCH, self._on_after_job_launch)

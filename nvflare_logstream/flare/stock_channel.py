@@ -19,7 +19,7 @@ from nvflare.fuel.f3.message import Message
 from nvflare.private.defs import CellMessageHeaderKeys
 
 from nvflare_logstream.flare.cell_channel import peer_of
-from nvflare_logstream.flare.runtime import StockNames, stock_names
+from nvflare_logstream.flare.runtime_stock import StockNames, stock_names
 from nvflare_logstream.server.unchecked import Outcome, Part, UncheckedReceiver
 from nvflare_logstream.wire.peer import Peer
 

@@ -14,7 +14,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.widgets.widget import Widget
 
 from nvflare_logstream import JobLogStreamer
-from nvflare_logstream.flare import cell_channel, fallback, runtime
+from nvflare_logstream.flare import cell_channel, fallback, runtime_stock
 from nvflare_logstream.streams import Verdict
 from tests.unit.conftest import wait_for
 from tests.unit.fake_runtime import context
@@ -49,8 +49,8 @@ def stock(monkeypatch):
         return make
 
     monkeypatch.setattr(fallback, "stock_receives", lambda engine: made.receives)
-    monkeypatch.setattr(runtime, "stock_job_streamer", maker(made.job))
-    monkeypatch.setattr(runtime, "stock_site_streamer", maker(made.site))
+    monkeypatch.setattr(runtime_stock, "stock_job_streamer", maker(made.job))
+    monkeypatch.setattr(runtime_stock, "stock_site_streamer", maker(made.site))
     return made
 
 
@@ -159,7 +159,7 @@ def test_without_the_runtimes_own_the_logs_wait_and_that_is_said(
     federation, stock, monkeypatch, caplog, lacks
 ):
     if lacks == "streamers":
-        monkeypatch.setattr(runtime, "stock_job_streamer", lambda file: None)
+        monkeypatch.setattr(runtime_stock, "stock_job_streamer", lambda file: None)
     stock.receives = lacks != "receiver"
     answer_without_receiver(federation)
     streamer, engine = start_job(federation)
@@ -241,7 +241,7 @@ def test_where_ours_cannot_go_into_a_job_the_runtimes_own_does(federation):
         {"log_file_name": file, "target_parent_server": True} for file in ("log.txt", "error_log.txt")
     ]
     assert {entry["path"] for entry in entries} == {
-        runtime.stock_job_streamer("x").__class__.__module__ + ".JobLogStreamer"
+        runtime_stock.stock_job_streamer("x").__class__.__module__ + ".JobLogStreamer"
     }
     assert len({entry["id"] for entry in entries}) == 2
 

@@ -14,7 +14,7 @@ from nvflare.private.event import fire_event_to_components
 
 import nvflare_logstream
 from nvflare_logstream import __version__
-from nvflare_logstream.flare import loading, runtime
+from nvflare_logstream.flare import loading, runtime, runtime_stock
 from nvflare_logstream.flare.shared import shared
 from nvflare_logstream.names import DEFAULT_LOG_FILES
 from tests.unit.fake_runtime import Engine, Network, context
@@ -70,8 +70,9 @@ def test_under_an_unsupported_runtime_one_line_says_so_and_nothing_is_hooked(
     reload, tmp_path, caplog, name, event
 ):
     reload.setattr(runtime, "unsupported", lambda: "nvflare 1.0 is not supported")
-    for hook in ("bound_stock_streamers", "workspace_of", "class_refusal"):
-        reload.setattr(runtime, hook, lambda *args: pytest.fail("hooked"))
+    hooks = [(runtime_stock, "bound_stock_streamers"), (runtime, "workspace_of"), (runtime, "class_refusal")]
+    for module, hook in hooks:
+        reload.setattr(module, hook, lambda *args: pytest.fail("hooked"))
     component = getattr(nvflare_logstream, name)(log_files="anything", of_a_later_release=1)
     kind = type(component)
     assert (kind.__module__, kind.__name__) == ("nvflare_logstream", name)
