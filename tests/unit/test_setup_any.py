@@ -25,7 +25,7 @@ PATHS = [
 ]
 entries = st.fixed_dictionaries(
     {"id": st.sampled_from(["a", "site_log_streamer", "log_receiver", "log_receiver_2"])},
-    optional={"path": st.sampled_from(PATHS), "name": st.just("JobLogReceiver"), "args": values},
+    optional={"path": st.sampled_from(PATHS), "class_path": st.sampled_from(PATHS), "args": values},
 )
 resources = st.fixed_dictionaries(
     {},
