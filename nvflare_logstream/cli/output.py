@@ -97,6 +97,7 @@ def notice(text: str) -> None:
 
 def asked(question: str) -> bool:
     """Ask the person at the terminal; whatever is not plainly yes is no."""
+    terminal.out().flush()  # what it is about stands above it
     terminal.err().write(f"{visible(question)} [y/N] ")
     terminal.err().flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

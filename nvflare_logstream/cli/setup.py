@@ -15,6 +15,7 @@ from nvflare_logstream.errors import ErrorCode, KitError, RetrievalError
 if TYPE_CHECKING:
     from nvflare_logstream.deploy.setup import Plan
 
+_RESTART = "Restart what is running there."
 MUTATING = True
 EXAMPLES = (
     "nvflare-logstream setup /srv/nvflare/site-1",
@@ -91,9 +92,9 @@ def setup(
         if not yes and not _agreed(form):
             notice("nothing was changed")
             raise typer.Exit(REFUSED)
-        plans = list(carry_out(plans))
-        if form is AnswerFormat.TEXT:
-            _tell(plans, remove)
+        plans = [_told(planned, form) for planned in carry_out(plans)]
+        if form is AnswerFormat.TEXT and any(planned.status is Status.DONE for planned in plans):
+            say(_RESTART if remove else f"{_RESTART} --remove undoes this.")
     code = REFUSED if any(planned.status is Status.FAILED for planned in plans) else OK
     if form is AnswerFormat.JSON:
         print_envelope({"dry_run": dry_run, "places": [_data(planned) for planned in plans]}, code)
@@ -128,7 +129,8 @@ def _show(plans: list[Plan]) -> None:
             screen.print(Text(f"✓ {title}: nothing to do"), soft_wrap=True)
         elif planned.status is Status.FAILED:
             screen.print(Text(f"✗ {title}: {planned.problem}", style="red"), soft_wrap=True)
-            say(planned.paste) if planned.paste else None
+            if planned.paste:
+                say(planned.paste)
         else:
             screen.print(Text(f"{title}:", style="bold"), soft_wrap=True)
             for line in planned.diff():
@@ -137,24 +139,17 @@ def _show(plans: list[Plan]) -> None:
             screen.print(Text(f"! {title}: {note}", style="yellow"), soft_wrap=True)
 
 
-def _tell(plans: list[Plan], remove: bool) -> None:
-    """Say what was done, and what is to be done next."""
+def _told(planned: Plan, form: AnswerFormat) -> Plan:
+    """Say at once how it went at one place, so that it is known even if the next one is interrupted."""
     from nvflare_logstream.deploy.setup import Status
 
-    done = [planned for planned in plans if planned.status is Status.DONE]
-    for planned in done:
+    if form is AnswerFormat.TEXT and planned.status is Status.DONE:
         kept = f"; what was before is kept as {planned.kept.name}" if planned.kept else ""
         what = "removed" if planned.after is None else "written"
         say(f"✓ {planned.place.title}: {planned.place.own_resources} {what}{kept}")
-    for planned in plans:
-        if planned.status is Status.FAILED:
-            say(f"✗ {planned.place.title}: not done: {planned.problem}")
-    if done:
-        say(
-            "Restart what is running there."
-            if remove
-            else "Restart what is running there; --remove undoes this."
-        )
+    elif form is AnswerFormat.TEXT and planned.status is Status.FAILED:
+        say(f"✗ {planned.place.title}: not done: {planned.problem}")
+    return planned
 
 
 def _data(planned: Plan) -> dict[str, Any]:

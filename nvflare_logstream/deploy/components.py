@@ -13,7 +13,6 @@ COMPONENTS = {
     Role.SERVER: ("log_receiver", "JobLogReceiver"),
 }
 _STOCK_PREFIX = "nvflare.app_common.logging."
-_STOCK_CLASSES = ("SiteLogStreamer", "JobLogStreamer", "JobLogReceiver", "ErrorLogSender", "LogReceiver")
 
 
 def class_of(entry: object) -> str:
@@ -26,9 +25,8 @@ def class_of(entry: object) -> str:
 
 
 def is_stock(entry: object) -> bool:
-    """Whether a component is one of the runtime's own that move logs; it finds them by the bare name too."""
-    name = class_of(entry)
-    return name.startswith(_STOCK_PREFIX) or name in _STOCK_CLASSES
+    """Whether a component is one of the runtime's own that move logs."""
+    return class_of(entry).startswith(_STOCK_PREFIX)
 
 
 def is_ours(entry: object, role: Role) -> bool:

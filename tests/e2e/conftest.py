@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,10 @@ import pytest
 
 from nvflare_logstream.lab.kits import SiteSetup
 
-from .lab import CLIENT_SETUP, STREAMER, Lab, example_setup
+from .lab import STREAMER, Lab, example_setup
 
 USERS = {"lead@nvidia.com": "lead", "member@nvidia.com": "member"}
+AS_PROVISIONED = SiteSetup(remove_stock_log_components=False, class_allow=())
 OPTED_OUT = example_setup("client_opt_out")
 STRICT = SiteSetup([STREAMER], class_allow=())
 OTHER_FILE = SiteSetup([{**STREAMER, "args": {"log_files": ["train.log"]}}])
@@ -34,14 +37,14 @@ TWO_ENTRIES = SiteSetup(
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """The federation that most tests share.
+    """The federation that most tests share; the kit of site-1 is as `setup` leaves it.
 
     site-1 and site-2 stream, site-2 with two entries in its resources.json; site-3 has opted out; site-4's
     allow-list lacks us; site-5 streams a file of the trainer's own and nothing else; site-6's clock is ten
     minutes slow; site-7 streams what is printed, and files by a pattern.
     """
     sites = {
-        "site-1": CLIENT_SETUP,
+        "site-1": AS_PROVISIONED,
         "site-2": TWO_ENTRIES,
         "site-3": OPTED_OUT,
         "site-4": STRICT,
@@ -51,6 +54,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     }
     lab = Lab(tmp_path_factory.mktemp("lab"), clients=tuple(sites), overrides=sites, users=USERS)
     lab.federation.prepare()
+    command = ["setup", str(lab.federation.client_dir("site-1")), "--yes"]
+    subprocess.run([sys.executable, "-m", "nvflare_logstream.cli.main", *command], check=True)
     forbid_members_to_view(lab.federation.server_dir / "local")
     with lab:
         yield lab

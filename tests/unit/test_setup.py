@@ -89,9 +89,9 @@ def test_a_second_set_up_changes_nothing_and_a_choice_only_what_was_chosen(tmp_p
     [
         [{"id": "a", "path": STOCK}],
         [{"id": "a", "class_path": f" {STOCK} ", "args": {"log_file_name": "log.txt"}}],
-        [{"id": "a", "name": "SiteLogStreamer"}],
+        [{"id": "a", "name": STOCK}],
         [{"id": "error_log_sender", "path": "nvflare.app_common.logging.log_sender.ErrorLogSender"}],
-        [{"id": "a", "path": STOCK}, {"id": "b", "name": "JobLogStreamer"}, {"id": "c", "path": STOCK}],
+        [{"id": "a", "path": STOCK}, {"id": "b", "class_path": STOCK, "x": 1}, {"id": "c", "path": STOCK}],
         [],
     ],
 )

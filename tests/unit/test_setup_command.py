@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from nvflare_logstream.cli.main import run
+from nvflare_logstream.deploy import setup
 from nvflare_logstream.lines import visible
 from tests.unit.deploy_world import CLIENT_RESOURCES, write_kit, write_server, write_site
 
@@ -47,7 +48,7 @@ def test_the_difference_is_shown_and_then_asked(prod, capsys, monkeypatch):
             assert said.out.count(f"\n{line}\n") == 2
     assert resources(prod) == ["server", "site-1", "site-2"]
     assert said.out.count("✓") == 3 and said.out.endswith(
-        "Restart what is running there; --remove undoes this.\n"
+        "Restart what is running there. --remove undoes this.\n"
     )
     assert "relay-1" not in said.out and "admin@" not in said.out
 
@@ -87,6 +88,19 @@ def test_several_directories_are_set_up_at_once_each_once(prod, capsys):
     assert capsys.readouterr().out.count(" written; what was before is kept as ") == 3
     assert run(["setup", str(prod), "--yes"]) == 0
     assert capsys.readouterr().out.count("nothing to do\n") == 3
+
+
+def test_what_was_done_is_said_also_if_the_rest_is_interrupted(prod, capsys, monkeypatch):
+    real = setup.files.replace
+
+    def interrupted(path, *arguments):
+        if "site-1" in str(path):
+            raise KeyboardInterrupt
+        return real(path, *arguments)
+
+    monkeypatch.setattr(setup.files, "replace", interrupted)
+    assert run(["setup", str(prod), "--yes"]) == 130
+    assert "✓ server: " in capsys.readouterr().out and resources(prod) == ["server"]
 
 
 def test_what_failed_is_named_and_what_to_paste(prod, capsys):
