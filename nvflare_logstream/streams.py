@@ -28,7 +28,7 @@ class State(Word):
     EXPECTED = "expected"  # the site is in the job; nothing came yet
     OPEN = "open"
     CLOSED = "closed"  # the site said that this is all
-    STOPPED = "stopped"  # the server gave up, or the site could not read the rest
+    STOPPED = "stopped"  # the server gave up, the site could not read the rest, or nobody can check the copy
     REFUSED = "refused"  # the site keeps the log back
 
 

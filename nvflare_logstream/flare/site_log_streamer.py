@@ -213,8 +213,8 @@ class SiteLogStreamer(Widget):
             self.logger.info("the server has a log receiver of nvflare_logstream")
         else:
             self.logger.warning(
-                "the server has no log receiver of nvflare_logstream; until it has one, each job "
-                "sends its logs by the runtime's own streamer"
+                "the server has no log receiver of nvflare_logstream; until it has one, jobs use the "
+                "runtime's own streamer, and all logs wait here to be sent"
             )
 
     def _on_verdict(self, stream: StreamId, verdict: Verdict, reason: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from nvflare.apis.dxo import DXO, DataKind
 from nvflare.apis.executor import Executor
+from nvflare.apis.fl_constant import ReservedKey
 from nvflare.fuel.f3.message import Message
 from nvflare.private.defs import CellMessageHeaderKeys
 
@@ -161,6 +162,28 @@ class ScriptedExecutor(Executor):
         cell = self._fl_ctx.get_engine().get_cell().core_cell
         reply = cell.send_request(CHANNEL, TOPIC, "server", request, timeout=5.0, optional=True)
         (self._log.parent / answer).write_bytes(reply.payload)
+
+    def _do_forge_stock(self, claimed_site):
+        """Send a file in another site's name, as the runtime's own streamer (since 2.8) sends a log."""
+        from nvflare.app_common.logging.constants import LIVE_LOG_TOPIC, Channels
+        from nvflare.app_common.streamers.log_streamer import LogStreamer
+
+        path = self._log.with_name("forged.txt")
+        path.write_text("forged\n")
+        over = threading.Event()
+        over.set()
+        with self._fl_ctx.get_engine().new_context() as fl_ctx:
+            fl_ctx.put(ReservedKey.IDENTITY_NAME, claimed_site, private=False, sticky=False)
+            LogStreamer.stream_log(
+                channel=Channels.LOG_STREAMING_CHANNEL,
+                topic=LIVE_LOG_TOPIC,
+                stream_ctx={"client_name": claimed_site, "job_id": fl_ctx.get_job_id()},
+                targets=["server_parent"],
+                file_name=str(path),
+                fl_ctx=fl_ctx,
+                stop_event=over,
+                poll_interval=0.1,
+            )
 
     # -- ends
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,10 +22,16 @@ from .lab import CLIENT_SETUP, LOGS, SERVER_SETUP, Job, Lab, wait_for
 pytestmark = pytest.mark.timeout(240)
 
 CHANGED, STOCK, AS_SHIPPED = SITES = ("site-1", "site-2", "site-3")
+NOTHING: Mapping[str, Sequence[Any]] = {}
 SCRIPT = [["lines", 500], ["traceback"], ["lines", 5, 0.05]]
-LAST_LINES = 3000  # bytes; what the runtime's own streamer leaves out at the end of a log
+LAST_LINES = 1500  # bytes; the runtime's own streamer leaves out what is written after the run, 680 or so
 _LOGGING = "nvflare.app_common.logging"
 _STOCK_STREAMER = {"id": "stock", "path": f"{_LOGGING}.site_log_streamer.SiteLogStreamer"}
+# Our receiver comes with the job, the runtime's own streamer too.
+_WITH_THE_JOB = {
+    "server_components": [{"id": "receiver", "path": "nvflare_logstream.JobLogReceiver"}],
+    "client_components": [{"id": "streamer", "path": f"{_LOGGING}.job_log_streamer.JobLogStreamer"}],
+}
 NOT_CHECKED = "sent by the runtime's own streamer: not checked"
 
 
@@ -38,14 +46,10 @@ class HalfwayLab(Lab):
         resources.write_text(json.dumps(setup.apply(json.loads(resources.read_text()))))
         self.federation.start_site(name)
 
-    def run_job(self, name: str) -> Job:
-        job = self.submit(name, SCRIPT, sites=SITES)
-        assert job.wait() == "FINISHED:COMPLETED"
-        return job
-
-    def console(self, name: str) -> str:
-        kit = self.federation.server_dir if name == SERVER_SITE else self.federation.client_dir(name)
-        return (kit / "log.txt").read_text(errors="replace")
+    def begin_job(self, name: str, more: Mapping[str, Sequence[Any]] = NOTHING) -> Job:
+        """Submit a job for all sites; `more` is what single sites do besides."""
+        scripts = {site: [*SCRIPT, *more.get(site, ())] for site in SITES}
+        return self.submit(name, scripts, sites=SITES)
 
 
 def start_halfway_lab(directory: Path) -> HalfwayLab:
@@ -89,13 +93,17 @@ def test_nobody_has_less_than_before_while_a_federation_changes_over(lab: Halfwa
         print(f"{time.monotonic() - began:5.1f} s: {what}")
 
     # The server has the runtime's own receiver: a site with ours uses the runtime's own streamer.
-    first = lab.run_job("first")
+    own = lab.submit("own", SCRIPT, sites=(STOCK,), **_WITH_THE_JOB)
+    first = lab.begin_job("first")
+    assert first.wait() == "FINISHED:COMPLETED"
     said("the first job is over")
+    assert own.wait() == "FINISHED:COMPLETED"
+    assert_unchecked(own, STOCK, "log.txt")
+    said("the job with a receiver of its own is over")
     kept = lab.federation.server_dir / "jobs-storage" / first.id / f"LOG_log.txt_{CHANGED}"
     wait_for(kept.exists, "the log in the server's job store", 30)
     assert_no_less_than_before(kept.read_bytes(), first.written(CHANGED))
-    for file, text in (("log.txt", "the runtime's own streamer sends log.txt, error_log.txt"),):
-        assert first.written(CHANGED, file).count(text.encode()) == 1
+    assert first.written(CHANGED).count(b"the runtime's own streamer sends log.txt, error_log.txt to it") == 1
 
     # The server changes over: it gets all that a site with ours has written, before and after.
     lab.change_over(SERVER_SITE, SERVER_SETUP)
@@ -103,19 +111,36 @@ def test_nobody_has_less_than_before_while_a_federation_changes_over(lab: Halfwa
     said("the server has changed over")
     first.assert_complete(CHANGED)
     said("the first job is complete")
-    second = lab.run_job("second")
+    killed = lab.submit("killed", [["lines", 300], ["wait_for", "go"], ["kill"]], sites=(STOCK,))
+    second = lab.begin_job("second", {STOCK: [["forge_stock", CHANGED]]})
+    killed.wait_live(STOCK, b"line 299")
+    killed.signal(STOCK)
+    assert second.wait() == "FINISHED:COMPLETED"
     said("the second job is over")
     second.assert_complete(CHANGED)
     assert_unchecked(second, STOCK, "log.txt")
     assert_unchecked(second, AS_SHIPPED, "error_log.txt")
+    forged = {stream.site for stream in lab.streams(second.id) if stream.file == "forged.txt"}
+    assert forged == {STOCK}, "who sent it is what the server has authenticated"
     shown = lab.nvflare("job", "logs", second.id, "--site", STOCK, "--tail", "100000").stdout
     assert "line 499" in shown and "traceback" in shown.lower()
+    with zipfile.ZipFile(lab.federation.server_dir / "jobs-storage" / second.id / "workspace") as archive:
+        for site, file in ((STOCK, "log.txt"), (AS_SHIPPED, "error_log.txt")):
+            assert archive.read(f"{site}/{file}") == second.path(site, file).read_bytes()
+
+    stream = killed.wait_closed(STOCK)
+    assert stream.verdict is Verdict.PARTIAL
+    assert stream.verdict_reason == f"{NOT_CHECKED}; broken off: the job's process ended"
+    stored = killed.path(STOCK, "log.txt").read_bytes()
+    assert b"line 299" in stored and killed.written(STOCK).startswith(stored)
+    said("what a killed job had sent is kept")
 
     # The next site changes over.
     lab.change_over(STOCK, CLIENT_SETUP)
     lab.federation.wait_ready()
     said("the next site has changed over")
-    third = lab.run_job("third")
+    third = lab.begin_job("third")
+    assert third.wait() == "FINISHED:COMPLETED"
     for site in (CHANGED, STOCK):
         third.assert_complete(site, *LOGS)
     said("the third job is complete")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import threading
+from random import Random
 
 import pytest
 
@@ -14,7 +15,7 @@ from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.server.unchecked import Outcome, Part, UncheckedReceiver
 from nvflare_logstream.store.file import StreamFile
 from nvflare_logstream.store.store import LogStore, Quotas
-from nvflare_logstream.streams import UNCHECKED, State, Stream, StreamId, StreamKey, Verdict
+from nvflare_logstream.streams import UNCHECKED, UNCHECKED_CURSOR, State, Stream, StreamId, StreamKey, Verdict
 from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.peer import Peer
 from nvflare_logstream.wire.upload import Close, Frame, Refusal, RequestWriter, Unreadable
@@ -272,6 +273,53 @@ def test_the_runtimes_own_streamer_does_not_go_on_after_the_sites_own_sender_cam
     server.own_sender(Frame(LOG, 0, TEXT[:6], b"cursor"))
     assert server.go_on("a", 1, TEXT[4:] + b"forged\n") is Outcome.TAKEN
     assert server.stored == TEXT[:6] and server.stream.cursor == b"cursor"
+
+
+def test_no_sender_gives_its_own_copy_out_for_one_of_these(server):
+    """Each of its frames would have the copy begun again."""
+    reply = server.own_sender(Frame(LOG, 0, TEXT, UNCHECKED_CURSOR))
+    assert "cur" in reply.error and server.store.streams() == []
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_comes_in_whatever_order_is_there_once_and_in_the_end_complete(memory_path, seed):
+    """Streamers that begin, break off and begin again, restarts, and at some time the site's own sender."""
+    random = Random(seed)
+    server = Server(memory_path / "store")
+    log, uploads, own_end = b"", {}, -1
+    for step in range(60):
+        log += b"".join(b"line %d\n" % number for number in range(random.randrange(4)))
+        action = random.choice(["begin", "go on", "go on", "go on", "break", "restart", "own"])
+        if action == "begin":
+            uploads[str(step)] = [0, 0]
+        elif action == "go on" and uploads:
+            name = random.choice(list(uploads))
+            number, place = uploads[name]
+            data = log[place : place + random.randrange(40)]
+            part = Part(name, number, *((JOB, FILE) if not number else ()), data=data)
+            if server.receiver.take(part, PROCESS) is Outcome.TAKEN:
+                uploads[name] = [number + 1, place + len(data)]
+            else:
+                del uploads[name]
+        elif action == "break" and uploads:
+            name, _ = uploads.popitem()
+            server.receiver.give_up(name, PROCESS)
+        elif action == "restart" and random.random() < 0.3:
+            server.restart()
+            server.receiver.end_earlier()
+        elif action == "own" and step > 40:
+            own_end = max(own_end, 0)
+            data = log[own_end : own_end + random.randrange(60)]
+            (reply,) = server.own_sender(Frame(LOG, own_end, data, b"cursor")).streams
+            own_end = reply.end
+        if server.store.info(KEY) is not None:
+            assert log.startswith(server.stored) and server.stream.end == len(server.stored)
+            assert server.stream.unchecked is (own_end < 0)
+            assert server.stream.verdict is not Verdict.COMPLETE
+    (reply,) = server.own_sender(LOG).streams
+    server.own_sender(Frame(LOG, reply.end, log[reply.end :], b"end"), close_of(log))
+    assert server.stored == log and server.stream.verdict is Verdict.COMPLETE
+    server.store.close()
 
 
 def test_what_the_site_keeps_back_is_not_taken(server):
