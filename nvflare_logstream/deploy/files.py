@@ -164,7 +164,7 @@ def _write(path: Path, data: bytes, like: Found) -> None:
             file.flush()
             own = os.fstat(descriptor)
             if (own.st_uid, own.st_gid) != (like.status.st_uid, like.status.st_gid):
-                os.fchown(descriptor, like.status.st_uid, like.status.st_gid)
+                _give(descriptor, like)
             os.fchmod(descriptor, stat.S_IMODE(like.status.st_mode))
             _copy_attributes(like.path, descriptor)
             os.fsync(descriptor)
@@ -172,6 +172,14 @@ def _write(path: Path, data: bytes, like: Found) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _give(descriptor: int, like: Found) -> None:
+    try:
+        os.fchown(descriptor, like.status.st_uid, like.status.st_gid)
+    except PermissionError as error:
+        text = f"{like.path}: its owner cannot be kept; run this as that user or root"
+        raise KitError(text) from error
 
 
 def _copy_attributes(source: Path, descriptor: int) -> None:

@@ -234,7 +234,7 @@ def _warnings(found: Plan) -> Iterator[str]:
     """What stands beside the file that a set-up does not touch."""
     place = found.place
     if (place.local / _SIGNATURE).exists() and found.status is Status.TO_DO:
-        yield f"{place.local} is signed, which the runtime does not check at start; sign it anew if you do"
+        yield f"{place.local} is signed: the runtime does not check that at start; if you do, sign it anew"
     for path in place.extra_resources():
         with suppress(KitError):
             for name in resources.stock_classes(files.read(path).text):

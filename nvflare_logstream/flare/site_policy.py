@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from nvflare.apis.fl_constant import WorkspaceConstants
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.workspace import Workspace
+from nvflare.fuel.utils.config_factory import ConfigFactory
 
 from nvflare_logstream.flare import runtime
 
@@ -61,8 +62,7 @@ def read_policy(workspace: Workspace, job_class: str = "") -> SitePolicy:
     """
     try:
         path = _resources_file(workspace)
-        text = path.read_text(encoding="utf-8") if path else "{}"
-        resources = json.loads(text, object_pairs_hook=_strictest)
+        resources = _loaded(path) if path else {}
         if not isinstance(resources, dict):
             raise ValueError(f"{path}: an object is wanted at the top level")
         logs = _may_logs_leave(resources, bool(path))
@@ -96,6 +96,29 @@ def _resources_file(workspace: Workspace) -> Path | None:
             path.lstat()
             return path
     return None
+
+
+def _loaded(path: Path) -> Any:
+    """What the runtime makes of the resources file.
+
+    Instead of the default file it takes one in another format, or deeper in the directory, if there is one.
+
+    Raises:
+        OSError, ValueError, RecursionError: if it cannot be read.
+    """
+    is_default = path.name == WorkspaceConstants.DEFAULT_RESOURCES_CONFIG
+    used = ConfigFactory.search_config_format(str(path))[1] if is_default else None
+    if not used or ".json" in Path(used).suffixes:
+        text = Path(used or path).read_text(encoding="utf-8")
+        return json.loads(text, object_pairs_hook=_strictest)
+    try:
+        config = ConfigFactory.load_config(str(path))
+        loaded = config.to_dict() if config else None
+    except Exception as error:  # the parser's own; its text may show a part of the file, and would travel
+        raise ValueError(f"{used}: {type(error).__name__}") from error
+    if loaded is None:
+        raise ValueError(f"{used}: the package that reads this format is not installed")
+    return loaded
 
 
 def may_logs_leave(fl_ctx: FLContext | None) -> bool:

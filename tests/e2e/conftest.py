@@ -9,10 +9,10 @@ import pytest
 
 from nvflare_logstream.lab.kits import SiteSetup
 
-from .lab import CLIENT_SETUP, STREAMER, Lab
+from .lab import CLIENT_SETUP, STREAMER, Lab, example_setup
 
 USERS = {"lead@nvidia.com": "lead", "member@nvidia.com": "member"}
-OPTED_OUT = SiteSetup([STREAMER], extra={"allow_log_streaming": False})
+OPTED_OUT = example_setup("client_opt_out")
 STRICT = SiteSetup([STREAMER], class_allow=())
 OTHER_FILE = SiteSetup([{**STREAMER, "args": {"log_files": ["train.log"]}}])
 SLOW = SiteSetup(

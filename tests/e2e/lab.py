@@ -39,7 +39,7 @@ _SCHEDULER = {
     "path": "nvflare.app_common.job_schedulers.job_scheduler.DefaultJobScheduler",
     "args": {"max_jobs": 8, "min_schedule_interval": 1.0},
 }
-RECEIVER = {"id": "log_receiver", "path": "nvflare_logstream.JobLogReceiver"}
+_EXAMPLES = Path(__file__).parents[2] / "resources_examples"
 _PACKAGE = Path(nvflare_logstream.__file__).parent
 _STORE_FILES = {"index.sqlite", "index.sqlite-wal", "index.sqlite-shm", ".lock"}
 # The runtime shows a module's logger by the last part of its name.
@@ -49,9 +49,19 @@ _OUR_LOGGERS = "|".join(
 _OUR_ERROR = re.compile(
     rf"unexpected error|- (nvflare_logstream\S*|SiteLogStreamer|JobLog\w+|{_OUR_LOGGERS}) - ERROR"
 )
-STREAMER = {"id": "site_log_streamer", "path": "nvflare_logstream.SiteLogStreamer"}
+
+
+def example_setup(name: str) -> SiteSetup:
+    """The set-up that a file of resources_examples/ describes."""
+    example = json.loads((_EXAMPLES / f"{name}_resources.json").read_text())
+    extra = {key: value for key, value in example.items() if key not in ("components", "class_allow_list")}
+    return SiteSetup(example["components"], extra=extra, class_allow=tuple(example["class_allow_list"]))
+
+
+CLIENT_SETUP = example_setup("client")
+(STREAMER,) = CLIENT_SETUP.components
+(RECEIVER,) = example_setup("server").components
 SERVER_SETUP = SiteSetup([RECEIVER, _SCHEDULER])
-CLIENT_SETUP = SiteSetup([STREAMER])
 
 
 def wait_for(reached: Callable[[], Any], what: str, timeout: float = 90.0) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from nvflare_logstream.lab.kits import SiteSetup, write_job
 from nvflare_logstream.store.index import Index
 from tests.ahead import Ahead
 
-from .lab import CUSTOM, EXECUTOR, LOGS, SITES, Job, Lab
+from .lab import CUSTOM, EXECUTOR, LOGS, SITES, Job, Lab, example_setup
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -25,6 +25,33 @@ COMPONENTS = {
     "server_components": [{"id": "receiver", "path": "nvflare_logstream.JobLogReceiver"}],
     "client_components": [{"id": "streamer", "path": "nvflare_logstream.JobLogStreamer"}],
 }
+
+
+COMMON = "nvflare.app_common"
+ROUNDS = {
+    "path": f"{COMMON}.workflows.scatter_and_gather.ScatterAndGather",
+    "args": {
+        "min_clients": 2,
+        "num_rounds": 1,
+        "wait_time_after_min_received": 0,
+        "aggregator_id": "aggregator",
+        "persistor_id": "persistor",
+        "shareable_generator_id": "generator",
+        "train_task_name": "train",
+    },
+}
+AVERAGING = [
+    {"id": "persistor", "path": f"{COMMON}.np.np_model_persistor.NPModelPersistor"},
+    {
+        "id": "generator",
+        "path": f"{COMMON}.shareablegenerators.full_model_shareable_generator.FullModelShareableGenerator",
+    },
+    {
+        "id": "aggregator",
+        "path": f"{COMMON}.aggregators.intime_accumulate_model_aggregator.InTimeAccumulateWeightedAggregator",
+        "args": {"expected_data_kind": "WEIGHTS"},
+    },
+]
 
 
 def start_plain_lab(directory: Path) -> Lab:
@@ -67,17 +94,12 @@ def test_job_level_only(lab: Lab) -> None:
 
 
 def start_example_lab(directory: Path) -> Lab:
-    """Sites that are set up with the files of resources_examples/ and nothing else."""
-    setups = []
-    for name in ("server", "client"):
-        example = json.loads((ROOT / "resources_examples" / f"{name}_resources.json").read_text())
-        extra = {
-            key: value for key, value in example.items() if key not in ("components", "class_allow_list")
-        }
-        setups.append(
-            SiteSetup(example["components"], extra=extra, class_allow=tuple(example["class_allow_list"]))
-        )
-    lab = Lab(directory, clients=SITES, server=setups[0], client=setups[1])
+    """A server and sites that are set up with files of resources_examples/ and nothing else.
+
+    The other files for sites and servers are those of the federation that most tests share.
+    """
+    sites = dict(zip(SITES, (example_setup("client_files"), example_setup("client_relay")), strict=True))
+    lab = Lab(directory, clients=SITES, server=example_setup("server_limits"), overrides=sites)
     return lab.begin(lambda lab: {"template": submit_template(lab)})
 
 
@@ -112,11 +134,29 @@ def test_site_examples_with_the_job_template(example_lab: Lab) -> None:
     assert job.wait() == "FINISHED:COMPLETED"
     for site in SITES:
         job.assert_complete(site)
+    job.assert_complete("site-1", "log.json")
+    assert job.stream("site-2", "log.json") is None
 
 
 def simulate(directory: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """Returns the workspace, and the simulator's end."""
-    job = write_job(directory / "job", EXECUTOR, {"script": SCRIPT}, custom=CUSTOM, **COMPONENTS)
+    return simulated(write_job(directory / "job", EXECUTOR, {"script": SCRIPT}, custom=CUSTOM, **COMPONENTS))
+
+
+def simulate_example(directory: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The same for a job without custom code, in a workspace with the file of resources_examples/."""
+    local = directory / "workspace" / "local"
+    local.mkdir(parents=True)
+    shutil.copy(ROOT / "resources_examples" / "simulator_resources.json", local / "resources.json")
+    server = [*AVERAGING, *COMPONENTS["server_components"]]
+    components = {**COMPONENTS, "server_components": server}
+    return simulated(
+        write_job(directory / "job", f"{COMMON}.np.np_trainer.NPTrainer", workflow=ROUNDS, **components)
+    )
+
+
+def simulated(job: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    directory = job.parent
     workspace = directory / "workspace"
     command = [
         sys.executable,
@@ -150,3 +190,13 @@ def test_simulator(ahead: tuple[Path, subprocess.CompletedProcess[str]]) -> None
     verdicts = {(info.key.site, info.key.file): info.verdict for info in index.find("simulate_job")}
     index.close()
     assert {verdicts[site, file] for site in SITES for file in LOGS} == {"complete"}
+
+
+@pytest.mark.ahead(run=simulate_example)
+def test_simulator_example(ahead: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    workspace, run = ahead
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    for site in SITES:
+        (stored,) = workspace.glob(f"**/logstream/simulate_job/{site}/log.txt")
+        (written,) = (workspace / site).glob("**/log.txt")
+        assert_holds_the_run(stored.read_bytes(), written.read_bytes(), b"NPTrainer")

@@ -8,6 +8,7 @@ import re
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -361,6 +362,25 @@ def test_a_place_that_cannot_be_written_is_as_before_and_the_others_are_done(
     assert first.status is Status.FAILED and "it cannot be written: Read-only file system" in first.problem
     assert snapshot(server) == before
     assert second.status is Status.DONE and components(site)[1]["path"] == "nvflare_logstream.SiteLogStreamer"
+
+
+def test_a_file_whose_owner_cannot_be_kept_is_not_written(tmp_path, monkeypatch):
+    """Somebody may write to the directory who may not give files away."""
+    local = write_site(tmp_path)
+    shown = planned(tmp_path)
+    assert shown.before
+    fields = list(shown.before.status)
+    fields[4] += 1  # the user
+    shown = replace(shown, before=replace(shown.before, status=os.stat_result(fields)))
+    before = snapshot(local)
+
+    def refuse(*arguments: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    (found,) = carry_out([shown])
+    assert "its owner cannot be kept; run this as that user or root" in found.problem
+    assert snapshot(local) == before
 
 
 def test_a_file_that_changed_since_it_was_shown_is_not_written(tmp_path):

@@ -55,6 +55,28 @@ def test_the_default_file_counts_where_there_is_no_other(local, workspace):
     assert read_policy(workspace).logs.allowed
 
 
+@pytest.mark.parametrize(
+    "name, no, yes",
+    [
+        ("resources.conf", "allow_log_streaming = false", "allow_log_streaming = true"),
+        ("resources.yml", "allow_log_streaming: false", "allow_log_streaming: true"),
+        ("old/resources.json", '{"allow_log_streaming": false}', '{"allow_log_streaming": true}'),
+        ("resources.conf", "allow_log_streaming = {", None),
+        ("resources.conf", 'allow_log_streaming = "true"', None),
+    ],
+)
+def test_what_the_runtime_takes_instead_of_the_default_file_counts(local, workspace, name, no, yes):
+    """It looks for all its formats, in all of the directory, before it takes the default one."""
+    (local / "old").mkdir()
+    write(local, {"allow_log_streaming": True}, "resources.json.default")
+    write(local, no, name)
+    assert not read_policy(workspace).logs.allowed
+    write(local, {"allow_log_streaming": False}, "resources.json.default")
+    if yes:
+        write(local, yes, name)
+        assert read_policy(workspace).logs.allowed
+
+
 def test_the_file_is_read_afresh_each_time(local, workspace):
     for allowed in (True, False, True):
         write(local, {"allow_log_streaming": allowed})
