@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,7 +62,8 @@ def doctor(
     places = _places(directory or ())
     findings = diagnose(places)
     if kit_id or startup_kit or not places:
-        findings += _ask_server([Access("default", kit_id, startup_kit, connect_timeout)])
+        with _explained(bool(kit_id or startup_kit)):
+            findings += _ask_server([Access("default", kit_id, startup_kit, connect_timeout)])
     elif kits := _admins(places):
         accesses = [Access("default", None, str(kit.root), connect_timeout) for kit in kits]
         try:
@@ -79,6 +81,20 @@ def doctor(
 
         show(iter([view(findings)]), watch=False)
     raise typer.Exit(code)
+
+
+@contextmanager
+def _explained(named: bool) -> Iterator[None]:
+    """Say, where nothing was named and no kit is active, what may be named."""
+    try:
+        yield
+    except RetrievalError as error:
+        if named or error.code is not ErrorCode.STARTUP_KIT_MISSING:
+            raise
+        hint = "Name a start-up kit's or workspace's directory to look at; --startup-kit to ask the server."
+        raise RetrievalError(
+            error.code, "there is nothing to look at: no DIR, and no active kit", hint
+        ) from error
 
 
 def _places(directories: Sequence[Path]) -> list[Place]:

@@ -34,7 +34,7 @@ def check_file(place: Place, resources: Resources) -> Report:
     elif not place.is_json:
         report.warning(
             f"{place.resources.name} is not JSON: what stands in it was not looked at",
-            f"put the log components into {place.own_resources.name} besides, or compare by hand",
+            f"compare it by hand with what `nvflare-logstream setup {place.root}` says to paste",
         )
     for problem in resources.problems:
         report.error(f"{problem}: all job logs stay here", "correct the file")

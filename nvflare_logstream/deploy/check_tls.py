@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -52,13 +51,11 @@ def check_certificates(place: Place, now: datetime | None = None) -> Report:
 
 
 def _validity(path: Path) -> tuple[datetime, datetime]:
-    data = read_file(path, _MOST_BYTES)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the names without time zone, which older libraries have alone
-        certificate = x509.load_pem_x509_certificate(data)
-        dates = certificate.not_valid_before, certificate.not_valid_after
-    begin, end = (date.replace(tzinfo=timezone.utc) for date in dates)
-    return begin, end
+    certificate = x509.load_pem_x509_certificate(read_file(path, _MOST_BYTES))
+    if hasattr(certificate, "not_valid_after_utc"):
+        return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    begin, end = certificate.not_valid_before, certificate.not_valid_after  # of a library before 42
+    return begin.replace(tzinfo=timezone.utc), end.replace(tzinfo=timezone.utc)
 
 
 def check_connection(place: Place) -> Report:

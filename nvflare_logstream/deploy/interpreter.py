@@ -82,9 +82,11 @@ def _which(named: str, environment: dict[str, str]) -> str:
 
 def _process_of(place: Place) -> psutil.Process | None:
     """The process that runs in this place, however it was started; None if there is none."""
+    root = os.path.realpath(place.root)
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
         is_parent = any(_PARENT.fullmatch(word) for word in words)
-        if is_parent and any(word.startswith("/") and Path(word) == place.root for word in words):
+        # Older start scripts name it as <root>/startup/..
+        if is_parent and any(word.startswith("/") and os.path.realpath(word) == root for word in words):
             return process
     return None

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from nvflare_logstream import LogClient, LogQuery, SessionPort
+from nvflare_logstream import LogClient, LogQuery, SessionPort, __version__
 from nvflare_logstream.lab.federation import ADMIN
 
 from .lab import LOGS, SITES, Job, Lab, ended, wait_for
@@ -321,6 +321,21 @@ def test_the_server_tells_admins_how_it_is_doing_and_others_no_names(lab: Lab, j
         assert name not in lead.stdout
     member = lab.run("server", kit="member@nvidia.com")
     assert (member.returncode, member.stdout) == (2, "") and "the server's status" in member.stderr
+
+
+def test_the_doctor_asks_the_server_and_each_sites_own_python(lab: Lab, job: Job) -> None:
+    kits = [str(lab.federation.client_dir(site)) for site in ("site-1", "site-3", "site-4")]
+    run = lab.run("doctor", *kits, str(lab.federation.admin_dir()), "--format", "json")
+    findings = json.loads(run.stdout)["data"]["findings"]
+    found = {(row["place"], row["check"]): row for row in findings}
+    here = f"nvflare_logstream {__version__}, protocol 1, nvflare "
+    for check in ("package", "versions"):  # what is installed there, and what the site told the server
+        assert found["site-1", check]["text"].startswith(here), findings
+    assert found["site-1", "site"]["text"].startswith("heard of "), findings
+    assert found["site-3", "policy"]["severity"] == "warning"
+    assert found["site-4", "allow_list"]["severity"] == "error" and run.returncode == 1
+    errors = {(row["place"], row["check"]) for row in findings if row["severity"] == "error"}
+    assert {place for place, check in errors if check != "site"} == {"site-4"}, findings
 
 
 def test_export_and_verify(lab: Lab, job: Job, tmp_path: Path) -> None:

@@ -428,6 +428,12 @@ def test_the_process_that_runs_tells_which_python_it_is(running):
     assert find_interpreter(find_places(running.root)[0]).process is None
 
 
+def test_an_older_start_script_names_the_place_in_another_way(start, tmp_path):
+    root = make(tmp_path / "server", "server")
+    process = start(root / "startup" / "..", python_that(tmp_path, "exit 0"), "server.server_train")
+    assert find_interpreter(find_places(root)[0]).process.pid == process.pid
+
+
 def test_a_jobs_process_and_that_of_another_site_are_not_taken_for_the_sites(running, start, tmp_path):
     root = make(tmp_path / "site-2")
     start(root, running.python, "client.worker_process")

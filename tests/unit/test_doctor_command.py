@@ -146,6 +146,15 @@ def test_a_server_that_cannot_be_asked_is_a_warning_beside_other_findings_else_a
     assert code == 2 and not out and "no connection" in err
 
 
+def test_where_there_is_nothing_to_look_at_it_is_said_what_may_be_named(ask):
+    missing = RetrievalError(ErrorCode.STARTUP_KIT_MISSING, "no active kit", "run nvflare config")
+    code, out, err, _ = ask(answers={"": missing})
+    assert (code, out) == (2, "") and "nothing to look at: no DIR, and no active kit" in err
+    assert "Hint: Name a start-up kit's or workspace's directory" in err
+    code, _, err, _ = ask("--startup-kit", "x", answers={"x": missing})
+    assert code == 2 and "run nvflare config" in err
+
+
 def test_a_directory_that_is_no_kit_is_refused(tmp_path, ask):
     code, out, err, asked = ask(tmp_path)
     assert (code, out, asked) == (2, "", []) and "neither a start-up kit" in err
