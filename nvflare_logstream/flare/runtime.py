@@ -1,6 +1,6 @@
 """What differs between versions of the runtime; the other modules of this room ask here.
 
-What an admin's side needs of it stands in `runtime_admin`, its own log streaming in `runtime_stock`. Seen with
+What an admin's side needs stands in `runtime_admin`, its own log streaming in `runtime_stock`. Seen with
 nvflare 2.7.3, 2.8.3 and 2.9.0. Private names that are the same in all of them are used where they are needed.
 A job's process imports this module too, so what only a parent needs is imported inside its function.
 """
