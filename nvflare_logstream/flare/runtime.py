@@ -120,21 +120,6 @@ def job_handle(engine: Any, job_id: str) -> Any:
     return processes.get(job_id, {}).get(RunProcessKey.JOB_HANDLE)
 
 
-def describe_exit(handle: Any) -> str:
-    """How a job's process ended, in words: "exit code 0", "signal 9", or the launcher's own code."""
-    handle = getattr(handle, "_job_handle", handle)  # since 2.9 the runtime wraps the launcher's own handle
-    try:
-        # A handle's poll() reduces the code to a few kinds; the process behind it, where there is one, tells
-        # it all.
-        process = getattr(handle, "adapter", None) or getattr(handle, "process", None) or handle
-        code = process.poll() if process is not None else None
-    except Exception:  # a launcher of another kind: its handle may raise anything
-        code = None
-    if isinstance(code, int) and code < 0:
-        return f"signal {-code}"
-    return "exit code unknown" if code is None else f"exit code {code}"
-
-
 def running_jobs(job_ids: Iterable[str]) -> set[str]:
     """Those of `job_ids` that have a process on this machine, also one whose parent has died."""
     import psutil

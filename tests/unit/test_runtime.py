@@ -14,6 +14,7 @@ from nvflare.apis.workspace import Workspace
 
 from nvflare_logstream.flare import runtime
 from nvflare_logstream.flare.job_config import STREAMER_PATH
+from nvflare_logstream.flare.job_end import describe_exit
 
 
 def context(**props: object) -> FLContext:
@@ -164,4 +165,4 @@ class Wrapped:
     ],
 )
 def test_how_a_process_ended_is_told_in_words(handle, words):
-    assert runtime.describe_exit(handle) == words
+    assert describe_exit(handle) == words
