@@ -5,6 +5,8 @@ its directory may come back in an archive when the run is over, or never. Rules:
 
 * The copy goes on where the server stands, and only if the last bytes that the server has stand in it at the
   same place. So nothing comes twice, and a copy some lines short ends nothing early.
+* The times of files that were unpacked tell nothing of their order. Their numbers do, as the runtime and most
+  loggers give them: the lowest is the newest, and dates grow.
 * Such a stream is never closed as complete: what the job wrote after the copy was made stayed where it ran.
   It ends with a `Doubt`, which says so.
 """
@@ -14,9 +16,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nvflare_logstream.site.chain import holder, scan
+from nvflare_logstream.site.chain import FIRST_DATE, holder, scan
 from nvflare_logstream.site.cursor import Cursor
-from nvflare_logstream.site.plain import open_plainly
+from nvflare_logstream.site.plain import ChainFile, open_plainly
 from nvflare_logstream.site.source import Chunk
 from nvflare_logstream.site.tail import Tailer
 
@@ -60,3 +62,14 @@ class ReturnedCopy(Tailer):
     def read(self, limit: int) -> Chunk | None:
         """What follows in the copy, or None."""
         return super().read(limit) if self._goes_on else None
+
+    def _scan(self) -> list[ChainFile]:
+        chain = [file._replace(written=0, changed=0) for file in super()._scan()]
+        return sorted(chain, key=lambda file: (file.path == self._path, _age(file)))
+
+
+def _age(file: ChainFile) -> int:
+    """Orders rotated files, oldest first."""
+    suffix = file.path.name.rpartition(".")[2]
+    number = int(suffix) if suffix.isdecimal() else 0
+    return number if number >= FIRST_DATE else -number

@@ -10,7 +10,7 @@ from nvflare_logstream.site.endings import Doubt, Ending
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import State, StreamId, Verdict
 from nvflare_logstream.testing import FaultyLink
-from tests.unit.site_world import JOB, World
+from tests.unit.site_world import JOB, Changes, World
 
 LOG = StreamId(JOB, "log.txt")
 LINES = b"".join(b"line %d\n" % number for number in range(100))
@@ -23,6 +23,7 @@ def world(memory_path):
     world = World(memory_path)
     world.pod = memory_path / "pod"
     world.pod.mkdir()
+    world.changes = Changes()
     yield world
     world.close()
 
@@ -126,6 +127,23 @@ def test_a_copy_with_rotated_files_goes_on_across_them(world):
     stream_from_pod(world, LINES[:300], LINES[300:500], rotate=True)
     bring_back(world, LINES[:300], "log.txt.1")
     bring_back(world, LINES[300:])
+    end(world)
+    assert_ended(world, LINES)
+
+
+@pytest.mark.parametrize("sent", [0, 1, 150, 250])
+@pytest.mark.parametrize("unpacked", [(1, 2, 3, 0), (3, 2, 1, 0), (0, 2, 1, 3)])
+def test_the_times_of_unpacked_files_tell_nothing(world, unpacked, sent):
+    """They say in which order an archive was unpacked; the runtime's newest backup has the lowest number."""
+    if sent:
+        stream_from_pod(world, LINES[:sent] if sent < 200 else LINES[:200], LINES[200:sent], rotate=True)
+    pieces = [LINES[300:], LINES[200:300], LINES[100:200], LINES[:100]]
+    if sent:
+        pieces = [LINES[600:], LINES[400:600], LINES[200:400], LINES[:200]]
+    for number in unpacked:
+        name = f"log.txt.{number}" if number else "log.txt"
+        bring_back(world, pieces[number], name)
+        world.changes.happen_now(world.logs / name)
     end(world)
     assert_ended(world, LINES)
 
