@@ -104,5 +104,5 @@ def doubt_of(launcher: Launcher, directory: Path, launched: Launched) -> Doubt |
             f"the job ran in {launcher.place}: what it wrote after a copy of its logs was made stayed there"
         )
     else:
-        what = f"the job ran in {launcher.place}, and no copy of its logs came back"
-    return Doubt(launched.ended or time.time(), f"{what}: {launched.outcome}")
+        what = f"the job ran in {launcher.place}, and no copy of its logs came back: {launched.outcome}"
+    return Doubt(launched.ended or time.time(), what)
