@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,7 +49,20 @@ def start_lab(directory: Path) -> Lab:
 def lab(begun: Ahead) -> Iterator[Lab]:
     lab = begun.result(start_lab)
     yield lab
+    wait_for(lambda: all(map(archived, lab.jobs.values())), "the archives to be completed")
+    wait_for(lambda: not any(lab.store.glob(".archive-*")), "the server to be done with them")
     lab.end()
+
+
+def archived(job: Job) -> bool:
+    """Whether what came after the job was archived has been added, as `nvflare job download` brings it."""
+    path = job.lab.federation.server_dir / "jobs-storage" / job.id / "workspace"
+    if not path.exists():
+        return False
+    with zipfile.ZipFile(path) as archive:
+        held = {entry.filename: entry.file_size for entry in archive.infolist()}
+    streams = [stream for stream in job.lab.streams(job.id) if stream.site in job.sites and stream.end]
+    return all(held.get(f"{stream.site}/{stream.file}") == stream.end for stream in streams)
 
 
 def in_pod(job: Job, site: str) -> Path:
@@ -102,3 +116,25 @@ def test_jobs_that_die_bring_nothing_back(lab: Lab) -> None:
     stored = job.path(STREAMING_POD, "log.txt").read_bytes()
     assert b"line 49" in stored and (in_pod(job, STREAMING_POD) / "log.txt").read_bytes().startswith(stored)
     assert job.stream(PLAIN_POD).end == 0
+
+
+def test_a_pod_that_outlives_its_sites_parent(lab: Lab) -> None:
+    """The parent that is started again asks for the pod, and closes the logs when that is gone."""
+    job = lab.submit("outlives", [["lines", 50], ["wait_for", "go"]], sites=[STREAMING_POD])
+    lab.jobs["outlives"] = job
+    job.wait_live(STREAMING_POD, b"line 49")
+    lab.federation.kill(STREAMING_POD)
+    lab.federation.start_site(STREAMING_POD)
+    stream = job.wait_closed(STREAMING_POD)
+    assert (stream.verdict, stream.outcome) == (Verdict.PARTIAL, "not known: the site restarted")
+    assert "the job ran in a pod" in stream.verdict_reason
+    stored = job.path(STREAMING_POD, "log.txt").read_bytes()
+    assert (in_pod(job, STREAMING_POD) / "log.txt").read_bytes().startswith(stored)
+    lab.federation.wait_ready()
+    lab.federation.abort(job.id)
+    job.wait()
+    log = (lab.federation.client_dir(STREAMING_POD) / "log.txt").read_text()
+    assert f"job {job.id} still runs in a pod" in log
+    killed = lab.jobs["killed"].wait_closed(STREAMING_POD)
+    assert killed.outcome == "exit code 137 (OOMKilled)", "it is told as it was seen"
+    assert "no copy of its logs came back" in killed.verdict_reason
