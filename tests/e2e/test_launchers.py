@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from nvflare_logstream.lab.kits import SiteSetup
@@ -18,6 +19,7 @@ from .lab import LOGS, STREAMER, Job, Lab, wait_for
 pytestmark = pytest.mark.timeout(240)
 
 STREAMING_POD, PLAIN_POD, CONTAINER = SITES = ("site-1", "site-2", "site-3")
+UNTIL_TOLD = [["lines", 50], ["wait_for", "go"]]
 _LAUNCHERS = "tests.e2e.pod_launchers"
 
 
@@ -40,7 +42,8 @@ def start_lab(directory: Path) -> Lab:
     return lab.begin(
         lambda lab: {
             "ends": lab.submit("ends", [["lines", 300]], sites=SITES),
-            "killed": lab.submit("killed", [["lines", 50], ["wait_for", "go"], ["kill"]], sites=SITES),
+            "outlives": lab.submit("outlives", UNTIL_TOLD, sites=[STREAMING_POD]),
+            "killed": lab.submit("killed", [*UNTIL_TOLD, ["kill"]], sites=SITES),
         }
     )
 
@@ -120,11 +123,16 @@ def test_jobs_that_die_bring_nothing_back(lab: Lab) -> None:
 
 def test_a_pod_that_outlives_its_sites_parent(lab: Lab) -> None:
     """The parent that is started again asks for the pod, and closes the logs when that is gone."""
-    job = lab.submit("outlives", [["lines", 50], ["wait_for", "go"]], sites=[STREAMING_POD])
-    lab.jobs["outlives"] = job
+    job = lab.jobs["outlives"]
     job.wait_live(STREAMING_POD, b"line 49")
     lab.federation.kill(STREAMING_POD)
     lab.federation.start_site(STREAMING_POD)
+    log, told = lab.federation.client_dir(STREAMING_POD) / "log.txt", f"job {job.id} still runs in a pod"
+    wait_for(lambda: told in log.read_text(), told)
+    words = {job.id, str(in_pod(job, STREAMING_POD).parent)}
+    for process in psutil.process_iter(["cmdline"]):
+        if words <= set(process.info["cmdline"] or ()):
+            process.kill()
     stream = job.wait_closed(STREAMING_POD)
     assert (stream.verdict, stream.outcome) == (Verdict.PARTIAL, "not known: the site restarted")
     assert "the job ran in a pod" in stream.verdict_reason
@@ -133,8 +141,6 @@ def test_a_pod_that_outlives_its_sites_parent(lab: Lab) -> None:
     lab.federation.wait_ready()
     lab.federation.abort(job.id)
     job.wait()
-    log = (lab.federation.client_dir(STREAMING_POD) / "log.txt").read_text()
-    assert f"job {job.id} still runs in a pod" in log
     killed = lab.jobs["killed"].wait_closed(STREAMING_POD)
     assert killed.outcome == "exit code 137 (OOMKilled)", "it is told as it was seen"
     assert "no copy of its logs came back" in killed.verdict_reason
