@@ -162,14 +162,14 @@ def take_job_handle(engine: Any, job_id: str, take: Callable[[Any], None]) -> No
 
     Before 2.9 the runtime tells of the launch first and keeps the handle then: a thread looks out for it.
     """
-    handle = _job_handle(engine, job_id)
+    handle = job_handle(engine, job_id)
     if handle is not None:
         take(handle)
         return
 
     def look() -> None:
         deadline = time.monotonic() + _HANDLE_SECONDS
-        while (found := _job_handle(engine, job_id)) is None and time.monotonic() < deadline:
+        while (found := job_handle(engine, job_id)) is None and time.monotonic() < deadline:
             time.sleep(_HANDLE_INTERVAL)
         if found is not None:
             take(found)
@@ -178,24 +178,10 @@ def take_job_handle(engine: Any, job_id: str, take: Callable[[Any], None]) -> No
         threading.Thread(target=look, name="nvflare_logstream_launch", daemon=True).start()
 
 
-def _job_handle(engine: Any, job_id: str) -> Any:
+def job_handle(engine: Any, job_id: str) -> Any:
+    """The launcher's handle of a job's process; None if a client's engine has none (yet)."""
     processes = getattr(getattr(engine, "client_executor", None), "run_processes", {})
     return processes.get(job_id, {}).get(RunProcessKey.JOB_HANDLE)
-
-
-def describe_exit(handle: Any) -> str:
-    """How a job's process ended, in words: "exit code 0", "signal 9", or the launcher's own code."""
-    handle = getattr(handle, "_job_handle", handle)  # since 2.9 the runtime wraps the launcher's own handle
-    try:
-        # A handle's poll() reduces the code to a few kinds; the process behind it, where there is one, tells
-        # it all.
-        process = getattr(handle, "adapter", None) or getattr(handle, "process", None) or handle
-        code = process.poll() if process is not None else None
-    except Exception:  # a launcher of another kind: its handle may raise anything
-        code = None
-    if isinstance(code, int) and code < 0:
-        return f"signal {-code}"
-    return "exit code unknown" if code is None else f"exit code {code}"
 
 
 def running_jobs(job_ids: Iterable[str]) -> set[str]:

@@ -24,11 +24,13 @@ class SiteEntry(NamedTuple):
         log_files: names of the files to stream.
         poll_interval: seconds.
         liveness_interval: seconds.
+        job_has_package: the job's Python has this package; None: decide by the launcher.
     """
 
     log_files: tuple[str, ...]
     poll_interval: float
     liveness_interval: float
+    job_has_package: bool | None = None
 
 
 class SiteEntries:
@@ -68,6 +70,12 @@ class SiteEntries:
     def liveness_interval(self) -> float:
         """The shortest that an entry asks for, in seconds."""
         return min(entry.liveness_interval for entry in self._entries)
+
+    @property
+    def job_has_package(self) -> bool | None:
+        """What the entries say of the job's Python; a no counts."""
+        said = {entry.job_has_package for entry in self._entries}
+        return False if False in said else (True if True in said else None)
 
     def streamer_args(self) -> dict[str, Any]:
         """Arguments of the one JobLogStreamer that serves all entries."""

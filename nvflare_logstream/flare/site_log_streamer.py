@@ -14,18 +14,22 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.workspace import Workspace
 from nvflare.widgets.widget import Widget
 
-from nvflare_logstream.errors import LinkError, LogStreamError
+from nvflare_logstream.errors import ArgumentError, LinkError, LogStreamError
 from nvflare_logstream.flare import runtime, runtime_stock
 from nvflare_logstream.flare.cell_channel import CellLink
 from nvflare_logstream.flare.fallback import send_error_log
 from nvflare_logstream.flare.job_config import STREAMER_PATH, JobConfig
 from nvflare_logstream.flare.job_console import begin_console
+from nvflare_logstream.flare.job_end import describe_exit
 from nvflare_logstream.flare.job_log_streamer import DEFAULT_LIVENESS_INTERVAL, DEFAULT_POLL_INTERVAL
+from nvflare_logstream.flare.launched import Launched, doubt_of, why_not_injected
+from nvflare_logstream.flare.launchers import Launcher, launcher_of
 from nvflare_logstream.flare.restart import close_earlier, earlier_jobs
 from nvflare_logstream.flare.shared import SiteEntry, shared
 from nvflare_logstream.flare.site_policy import may_logs_leave, read_policy
 from nvflare_logstream.names import CONSOLE_FILE, DEFAULT_LOG_FILES, check_seconds, is_pattern, log_files_of
 from nvflare_logstream.site.console_copy import show_rest
+from nvflare_logstream.site.endings import Doubt
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import StreamId, Verdict, in_words
 from nvflare_logstream.wire.upload import RequestWriter
@@ -50,6 +54,9 @@ class SiteLogStreamer(Widget):
         poll_interval: most seconds until a new line is seen where the system does not tell of changes (0.01
             to 60).
         liveness_interval: seconds of silence after which a sign of life is sent (0.1 to 3600).
+        job_has_package: whether the Python that runs the jobs has this package: true, false, or null to
+            decide by the launcher (process: yes; container, Slurm, pod: not for certain). Where it has not,
+            this process follows the logs itself, as far as it can see them.
 
     Raises:
         ArgumentError: naming the argument, the value and what is allowed.
@@ -61,19 +68,27 @@ class SiteLogStreamer(Widget):
         log_files: list[str] | None = None,
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         liveness_interval: float = DEFAULT_LIVENESS_INTERVAL,
+        job_has_package: bool | None = None,
     ):
         super().__init__()
         self.log_files = log_files_of(log_files, log_file_name)
         self.poll_interval = check_seconds("poll_interval", poll_interval, 0.01, 60)
         self.liveness_interval = check_seconds("liveness_interval", liveness_interval, 0.1, 3600)
+        if not (job_has_package is None or isinstance(job_has_package, bool)):
+            raise ArgumentError("job_has_package", job_has_package, "true, false or null")
+        self.job_has_package = job_has_package
         self._handles: dict[str, Any] = {}  # by job id, of the processes that run now
-        self._over: dict[str, str] = {}  # how jobs ended, by id, that are not finished yet
+        self._launchers: dict[str, Launcher] = {}  # by job id, of the jobs that run now
+        # How jobs ended, by id, that are not finished yet.
+        self._over: dict[str, tuple[str, Doubt | None]] = {}
         self._retry: threading.Timer | None = None  # tries to finish them again
         self._sender: Sender | None = None
         self._link: CellLink | None = None
         self._lock = threading.RLock()  # events come from several threads
         # A job's process makes this component too, before the job's own: what the site wants holds there.
-        shared.site_entries.add(SiteEntry(self.log_files, self.poll_interval, self.liveness_interval))
+        shared.site_entries.add(
+            SiteEntry(self.log_files, self.poll_interval, self.liveness_interval, job_has_package)
+        )
         begin_console(self.log_files)
         runtime_stock.bound_stock_streamers(may_logs_leave)
         self.register_event_handler(EventType.SYSTEM_START, self._on_system_start)
@@ -100,8 +115,11 @@ class SiteLogStreamer(Widget):
             threading.Thread(target=self._ask, name="nvflare_logstream_ask", daemon=True).start()
         if job_ids:
             arguments = (sender, workspace, job_ids, shared.site_entries.log_files)
+            where = {"launcher": launcher_of(fl_ctx), "engine": fl_ctx.get_engine()}
             name = "nvflare_logstream_restart"
-            threading.Thread(target=close_earlier, args=arguments, name=name, daemon=True).start()
+            threading.Thread(
+                target=close_earlier, args=arguments, kwargs=where, name=name, daemon=True
+            ).start()
 
     def _on_before_job_launch(self, event_type: str, fl_ctx: FLContext) -> None:
         if not shared.site_entries.claim(self):
@@ -111,17 +129,35 @@ class SiteLogStreamer(Widget):
         if not policy.logs.allowed:
             self._keep_back(job_id, workspace, policy.logs.reason, fl_ctx)
             return
+        launcher = self._launchers[job_id] = launcher_of(fl_ctx)
         problem = "" if policy.job_class.allowed else policy.job_class.reason
         if not problem:
             try:
                 config = JobConfig(Path(workspace.get_app_config_dir(job_id)))
-                config.put_streamer(shared.site_entries.streamer_args())
+                said = shared.site_entries.job_has_package
+                problem = why_not_injected(launcher, said, bool(config.streamers()))
+                if not problem:
+                    config.put_streamer(shared.site_entries.streamer_args())
             except LogStreamError as error:
                 problem = str(error)
         if not problem:
             self.log_info(fl_ctx, f"job {job_id}: streamer is in the deployed config")
             return
-        # The job must neither fail nor lose its logs because of us: this process follows the files itself.
+        self._follow_from_here(job_id, launcher, problem, workspace, fl_ctx)
+
+    def _follow_from_here(
+        self, job_id: str, launcher: Launcher, problem: str, workspace: Workspace, fl_ctx: FLContext
+    ) -> None:
+        """The job must neither fail nor lose its logs because of us: follow the files from this process."""
+        with suppress(OSError):
+            Launched(shared.site_entries.log_files).write(Path(workspace.get_run_dir(job_id)))
+        if not launcher.sees_files:
+            self.log_warning(
+                fl_ctx,
+                f"job {job_id}: its logs are not streamed while it runs: this process cannot see files in "
+                f"{launcher.place}, and no streamer was put into the job's config ({problem})",
+            )
+            return
         self.log_warning(
             fl_ctx, f"job {job_id}: no streamer put into its config ({problem}); following its logs from here"
         )
@@ -160,9 +196,15 @@ class SiteLogStreamer(Widget):
         if not shared.site_entries.claim(self):
             return
         job_id, workspace = runtime.job_id_of(fl_ctx), runtime.workspace_of(fl_ctx)
-        outcome = runtime.describe_exit(self._handles.pop(job_id, None))
+        outcome = describe_exit(self._handles.pop(job_id, None))
+        let_out = self._launchers.pop(job_id, None)
+        ended = Launched(shared.site_entries.log_files, outcome, time.time())
+        doubt = doubt_of(let_out or launcher_of(fl_ctx), Path(workspace.get_log_root(job_id)), ended)
+        if doubt and let_out:
+            with suppress(OSError):  # a later life then says that it did not see the end
+                ended.write(Path(workspace.get_run_dir(job_id)))
         with self._lock:
-            self._over[job_id] = outcome
+            self._over[job_id] = (outcome, doubt)
         self._finish_jobs(workspace, fl_ctx)
         if CONSOLE_FILE in shared.site_entries.log_files:
             show_rest(Path(workspace.get_log_root(job_id)) / CONSOLE_FILE)
@@ -184,9 +226,9 @@ class SiteLogStreamer(Widget):
             over, self._over = self._over, {}
         if sender is None:
             return
-        for job_id, outcome in over.items():
+        for job_id, (outcome, doubt) in over.items():
             directory, files = Path(workspace.get_log_root(job_id)), shared.site_entries.log_files
-            sender.finish(job_id, directory, files, outcome)
+            sender.finish(job_id, directory, files, outcome, doubt=doubt)
             if self._link and self._link.has_receiver is False:
                 send_error_log(fl_ctx.get_engine(), job_id, files)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
+from nvflare_logstream.site.endings import Doubt
 from nvflare_logstream.site.followed import FollowedStream, Phase
 from nvflare_logstream.site.orders import FinishJob
 from nvflare_logstream.streams import StreamId
-from nvflare_logstream.wire.upload import MAX_FRAME, Close, Frame, RequestWriter
+from nvflare_logstream.wire.upload import MAX_FRAME, Close, Frame, RequestWriter, Unreadable
 
 # Bytes of a batch as it travels. With the one prepared meanwhile, this bounds the memory taken from the job.
 _MOST_SENT = 768 << 10
@@ -60,6 +61,12 @@ class Batch:
             if log.outcome is not None:
                 self.given_up.add(log.stream)
 
+    def _give_up(self, stream: FollowedStream, doubt: Doubt) -> None:
+        """Say that there may be more which nobody can read; a receiver without what is sent takes no such."""
+        self.writer.unreadable(Unreadable(stream.id, doubt.since, doubt.reason, stream.outcome))
+        self.given_up.add(stream.id)
+        self.sent.add(stream.id)
+
     def add(self, stream: FollowedStream, streams_left: int) -> None:
         """Add what follows in one stream, up to its share of the room; at its end also its close.
 
@@ -79,7 +86,9 @@ class Batch:
                 writer.full = True
                 return
             chunk = source.read(room)
-            if chunk is None and stream.phase is Phase.CLOSING:
+            if chunk is None and stream.phase is Phase.CLOSING and stream.doubt:
+                self._give_up(stream, stream.doubt)
+            elif chunk is None and stream.phase is Phase.CLOSING:
                 digest, begins = source.digest()
                 chunk = source.read(room)  # what the digest found missing, or a last line
                 if chunk is None:

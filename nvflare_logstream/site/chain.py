@@ -14,7 +14,7 @@ from nvflare_logstream.site.plain import ChainFile, head_of, look, owners
 MOST_FILES = 200  # rotated files of one log that are looked into; the runtime keeps 10
 MOST_NAMES = 200_000  # names of a directory that are looked at
 _MOST_LOOKS = 3  # looks until two agree: a rotation of a few files is over before
-_DATE = 100_000  # a number from here on is a date, such as 20261121
+FIRST_DATE = 100_000  # a number from here on is a date, such as 20261121
 COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
 
 
@@ -79,7 +79,7 @@ def _number(file: ChainFile) -> int:
 
 def _newest_is_highest(numbered: list[ChainFile], known: Sequence[Segment]) -> bool:
     """Whether the newest of some files, in the order of their numbers, is the last one."""
-    if numbered and _number(numbered[-1]) >= _DATE:
+    if numbered and _number(numbered[-1]) >= FIRST_DATE:
         return True
     # What was read says more than times, which a late line turns round: it was read in order, and comes
     # before what was not read.
@@ -109,7 +109,7 @@ def is_order_doubtful(files: list[ChainFile]) -> bool:
     A rotation renames its files from the oldest to the newest, and mostly at one time. So a file that was
     written to last, and not renamed last, got a line too late, or no rotation changed the files.
     """
-    numbered = sorted((file for file in files if file.size and 0 <= _number(file) < _DATE), key=_number)
+    numbered = sorted((file for file in files if file.size and 0 <= _number(file) < FIRST_DATE), key=_number)
     written, changed = _rising(numbered)
     return written * changed < 0 or written > 0 == changed
 

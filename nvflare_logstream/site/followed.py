@@ -15,6 +15,7 @@ from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
+from nvflare_logstream.site.endings import Doubt
 from nvflare_logstream.site.progress import Progress, PutOff
 from nvflare_logstream.site.source import Source
 from nvflare_logstream.streams import StreamId, Verdict
@@ -91,6 +92,7 @@ class FollowedStream:
     Attributes:
         phase: what there is to do for it.
         outcome: how the job's process ended, once it has; the close carries it.
+        doubt: why the log may be more than what is read of it; None if it is all.
         held_until: monotonic time in seconds before which nothing is tried for it.
         trouble: why the log cannot be read; empty if it could be the last time.
         told: the receiver knows of the trouble.
@@ -103,6 +105,7 @@ class FollowedStream:
         self.id, self.directory, self.source, self._liveness = stream, directory, source, liveness
         self.phase = Phase.ASKING
         self.outcome = ""
+        self.doubt: Doubt | None = None
         self.held_until = 0.0
         self._put_off = PutOff()
         self.trouble = ""
@@ -171,6 +174,11 @@ class FollowedStream:
         self.held_until = now + (_RETRY_SOON if now - self._since < _RETRY_LATER else _RETRY_LATER)
         return is_new
 
+    @property
+    def why_given_up(self) -> str:
+        """Why the stream ends without a close."""
+        return self.doubt.reason if self.doubt else f"cannot be read: {self.trouble}"
+
     def could_read(self) -> None:
         """Note that the log can be read."""
         self.trouble = ""
@@ -195,9 +203,9 @@ class FollowedStream:
         """Whether the receiver was told nothing of it for so long that it would count as silent."""
         return self.placed and now - self.last_said >= self._liveness
 
-    def job_is_over(self, outcome: str, now: float) -> None:
-        """Send the rest and close, with `outcome`."""
-        self.outcome, self._over_since = outcome, now
+    def job_is_over(self, outcome: str, now: float, doubt: Doubt | None = None) -> None:
+        """Send the rest and close with `outcome`, or end with `doubt`."""
+        self.outcome, self._over_since, self.doubt = outcome, now, doubt
         self._happen(Event.JOB_OVER)
 
     def end(self) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from nvflare_logstream.site.endings import Doubt
 from nvflare_logstream.streams import StreamId
 from nvflare_logstream.wire.upload import Refusal
 
@@ -32,6 +33,7 @@ class FinishJob(NamedTuple):
         files: logs that are to be closed even if nobody has seen them yet.
         outcome: how the job's process ended.
         only_unclosed: leave streams alone that the receiver holds as closed.
+        doubt: why the logs may be more than the site can read; None if it can read all of them.
     """
 
     job_id: str
@@ -39,6 +41,7 @@ class FinishJob(NamedTuple):
     files: tuple[str, ...]
     outcome: str
     only_unclosed: bool
+    doubt: Doubt | None = None
 
 
 class RefuseLogs(NamedTuple):

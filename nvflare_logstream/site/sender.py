@@ -23,6 +23,7 @@ from nvflare_logstream.errors import LinkError, NoReceiverError, WireError
 from nvflare_logstream.site.appearing import Directory
 from nvflare_logstream.site.batch import Batch
 from nvflare_logstream.site.console_tail import source_of
+from nvflare_logstream.site.endings import Doubt
 from nvflare_logstream.site.exchange import Step
 from nvflare_logstream.site.followed import Ended, FollowedStream
 from nvflare_logstream.site.link import Link
@@ -101,7 +102,14 @@ class Sender:
         self._orders.give(FollowLog(StreamId(job_id, file), Path(directory)))
 
     def finish(
-        self, job_id: str, directory: Path, files: Iterable[str], outcome: str, *, only_unclosed: bool = False
+        self,
+        job_id: str,
+        directory: Path,
+        files: Iterable[str],
+        outcome: str,
+        *,
+        only_unclosed: bool = False,
+        doubt: Doubt | None = None,
     ) -> None:
         """Send the rest of a job's logs and close them: those given and those followed.
 
@@ -112,8 +120,9 @@ class Sender:
                 that the receiver knows are not touched: it cannot ask for a file.
             outcome: how the job's process ended.
             only_unclosed: leave streams alone that the receiver holds as closed.
+            doubt: the job ran where the site could not see its logs; they end as partial, and this says why.
         """
-        self._orders.give(FinishJob(job_id, Path(directory), tuple(files), outcome, only_unclosed))
+        self._orders.give(FinishJob(job_id, Path(directory), tuple(files), outcome, only_unclosed, doubt))
 
     def refuse(self, job_id: str, files: Iterable[str], reason: str) -> None:
         """Tell the receiver that the site's policy keeps these logs back."""

@@ -18,6 +18,7 @@ from nvflare_logstream.site.followed import Ended, FollowedStream
 from nvflare_logstream.site.orders import FinishJob, FollowLog, Order
 from nvflare_logstream.site.progress import RETRY_WAITS, SETBACK_WAITS, Waits
 from nvflare_logstream.site.questions import Questions
+from nvflare_logstream.site.returned import ReturnedCopy
 from nvflare_logstream.site.source import SourceFactory
 from nvflare_logstream.streams import StreamId, Verdict
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply
@@ -68,15 +69,15 @@ class SenderState:
         elif is_pattern(order.stream.file):
             self.appearing.add(order)
         elif order.stream not in self.streams:
-            self._follow(order.stream, order.directory)
+            self._follow(order.stream, order.directory, self._source)
 
     def follow_new(self, now: float, at_once: bool) -> None:
         """Follow logs that have appeared, see `Appearing.look`."""
         for order in self.appearing.look(now, self.streams, at_once):
             self.obey(order)
 
-    def _follow(self, stream: StreamId, directory: Path) -> FollowedStream:
-        followed = FollowedStream(stream, directory, self._source(directory, stream.file), self._liveness)
+    def _follow(self, stream: StreamId, directory: Path, source: SourceFactory) -> FollowedStream:
+        followed = FollowedStream(stream, directory, source(directory, stream.file), self._liveness)
         self.streams[stream] = followed
         followed.open()
         return followed
@@ -152,7 +153,7 @@ class SenderState:
         self.look_at_once = False
         batch = Batch(wall_time, [], self._runtime)
         for stream, streams_left in self._ready(now):
-            if stream.placed and stream.id not in under_way.closing:
+            if stream.placed and stream.id not in under_way.closing | under_way.given_up:
                 self._add(stream, batch, streams_left, now)
         if batch.writer.full:
             self._rotate_turns()
@@ -222,9 +223,9 @@ class SenderState:
             if stream is not None and not self._take_row(stream, row, batch, now, ended):
                 self.drop_requests()
                 return ended
-        later = {row.stream for row in reply.streams if row.status is Status.LATER}
-        for stream in filter(None, map(self.streams.get, batch.given_up - later)):
-            ended.append(self._end(stream, Verdict.PARTIAL, f"cannot be read: {stream.trouble}"))
+        again = {row.stream for row in reply.streams if row.status is not Status.OK}
+        for stream in filter(None, map(self.streams.get, batch.given_up - again)):
+            ended.append(self._end(stream, Verdict.PARTIAL, stream.why_given_up))
         for job in batch.jobs:
             if job.job_id not in reply.jobs_later:
                 self._take_known(job, reply, now)
@@ -288,10 +289,10 @@ class SenderState:
                 continue
             stream = self.streams.get(stream_id)
             if stream is None:
-                stream = self._follow(stream_id, job.directory)
+                stream = self._follow(stream_id, job.directory, ReturnedCopy if job.doubt else self._source)
                 if row and row.status is Status.OK and row.end:  # what is only expected is opened first
                     self._go_to(stream, row, now)
-            stream.job_is_over(job.outcome, now)
+            stream.job_is_over(job.outcome, now, job.doubt)
 
     def _end(self, stream: FollowedStream, verdict: Verdict, reason: str) -> Ended:
         del self.streams[stream.id]

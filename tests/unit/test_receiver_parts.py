@@ -238,8 +238,8 @@ class Sender:
     def __init__(self):
         self.closed = []
 
-    def finish(self, job_id, directory, files, outcome, *, only_unclosed=False):
-        assert only_unclosed and outcome == "not known: the site restarted"
+    def finish(self, job_id, directory, files, outcome, *, only_unclosed=False, doubt=None):
+        assert only_unclosed and doubt is None and outcome == "not known: the site restarted"
         self.closed.append((job_id, directory, tuple(files)))
 
 

@@ -15,6 +15,7 @@ from nvflare.apis.workspace import Workspace
 
 from nvflare_logstream.flare import runtime
 from nvflare_logstream.flare.job_config import STREAMER_PATH
+from nvflare_logstream.flare.job_end import describe_exit
 from tests.unit.conftest import wait_for
 
 
@@ -198,4 +199,4 @@ class Wrapped:
     ],
 )
 def test_how_a_process_ended_is_told_in_words(handle, words):
-    assert runtime.describe_exit(handle) == words
+    assert describe_exit(handle) == words
