@@ -14,8 +14,8 @@ from nvflare_logstream.flare.runtime import running_jobs
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import END_UNSEEN
 
-_ORPHAN_WAIT = 60.0  # seconds a job process may outlive its parent; the runtime ends it within a few
-_LOOK_INTERVAL = 1.0  # seconds
+_SOON = 60.0  # seconds; the runtime ends a job's process within a few after its parent
+_LOOK_INTERVAL, _LATER_INTERVAL = 1.0, 10.0  # seconds; each look is at all processes of the machine
 _OUTCOME = f"{END_UNSEEN}the site restarted"
 
 
@@ -51,7 +51,7 @@ def close_earlier(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Close the streams of jobs whose process is gone; one that outlived its parent gets some time to end.
+    """Close the streams of jobs whose process is gone; one that outlived its parent may still write.
 
     Args:
         sender: sends the rest and closes.
@@ -62,13 +62,13 @@ def close_earlier(
         clock: gives the time in seconds, from any beginning.
         sleep: waits some seconds.
     """
-    deadline, waiting = clock() + _ORPHAN_WAIT, set(job_ids)
+    began, waiting = clock(), set(job_ids)
     while waiting:
-        alive = running(waiting) if clock() < deadline else set()
+        alive = running(waiting)
         for job_id in sorted(waiting - alive):
             directory = Path(workspace.get_log_root(job_id))
             files = dict.fromkeys((*log_files, *_files_of(workspace, job_id)))
             sender.finish(job_id, directory, files, _OUTCOME, only_unclosed=True)
         waiting = alive
         if waiting:
-            sleep(_LOOK_INTERVAL)
+            sleep(_LOOK_INTERVAL if clock() - began < _SOON else _LATER_INTERVAL)
