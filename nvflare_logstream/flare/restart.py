@@ -21,9 +21,10 @@ from nvflare_logstream.flare.runtime import running_jobs
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import END_UNSEEN
 
-_ORPHAN_WAIT = 60.0  # seconds a job process may outlive its parent; the runtime ends it within a few
-_LOOK_INTERVAL = 1.0  # seconds
+_SOON = 60.0  # seconds; the runtime ends a job's process within a few after its parent
+_LOOK_INTERVAL, _LATER_INTERVAL = 1.0, 10.0  # seconds; each look is at all processes of the machine
 _ASK_INTERVAL = 5.0  # seconds between two questions to a launcher
+_QUIET = 60.0  # seconds without a new byte after which a job is over, where nobody can say
 _MOST_ENTRIES = 1000  # of a log directory that are looked at
 _OUTCOME = f"{END_UNSEEN}the site restarted"
 
@@ -67,10 +68,10 @@ def close_earlier(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Close the streams of jobs that are over; one that outlived its parent gets time to end.
+    """Close the streams of jobs that are over; one that outlived its parent may still write.
 
-    A process of this machine gets a minute: the runtime ends it within a few seconds. A job elsewhere may run
-    on, so its launcher is asked; where nobody can say, it is over when its logs have not grown for a minute.
+    Processes of this machine are looked for. A job elsewhere is asked of its launcher; where nobody can say,
+    it is over when its logs have not grown for a minute.
 
     Args:
         sender: sends the rest and closes.
@@ -83,14 +84,14 @@ def close_earlier(
         clock: gives the time in seconds, from any beginning.
         sleep: waits some seconds.
     """
-    deadline, waiting = clock() + _ORPHAN_WAIT, set(job_ids)
+    began, waiting = clock(), set(job_ids)
     elsewhere = None if launcher.starts_here else _Elsewhere(launcher, engine, workspace, clock)
     followed = set[str]()
     while waiting:
         if elsewhere:
             alive = {job_id for job_id in sorted(waiting) if elsewhere.is_alive(job_id)}
         else:
-            alive = running(waiting) if clock() < deadline else set()
+            alive = running(waiting)
         for job_id in sorted(waiting - alive):
             _close(sender, workspace, job_id, log_files, launcher)
         waiting = alive
@@ -99,7 +100,8 @@ def close_earlier(
             for file in _all_files(workspace, job_id, log_files):
                 sender.follow(job_id, Path(workspace.get_log_root(job_id)), file)
         if waiting:
-            sleep(_ASK_INTERVAL if elsewhere else _LOOK_INTERVAL)
+            look_interval = _LOOK_INTERVAL if clock() - began < _SOON else _LATER_INTERVAL
+            sleep(_ASK_INTERVAL if elsewhere else look_interval)
 
 
 def _all_files(workspace: Workspace, job_id: str, log_files: tuple[str, ...]) -> tuple[str, ...]:
@@ -145,7 +147,7 @@ class _Elsewhere:
                     "grown for %g s",
                     job_id,
                     place,
-                    _ORPHAN_WAIT,
+                    _QUIET,
                 )
         return alive
 
@@ -156,4 +158,4 @@ class _Elsewhere:
         known = self._grew.get(job_id)
         if known is None or known[0] != size:
             known = self._grew[job_id] = (size, now)
-        return now - known[1] < _ORPHAN_WAIT
+        return now - known[1] < _QUIET

@@ -458,7 +458,7 @@ def test_where_nobody_can_say_a_job_is_over_when_its_logs_grow_no_more(memory_pa
             with site.log.open("ab") as log:
                 log.write(b"more\n")
 
-    assert site.close(write) == 20 * 5.0 + restart._ORPHAN_WAIT
+    assert site.close(write) == 20 * 5.0 + restart._QUIET
     assert "nobody can say whether job job-1 still runs in" in caplog.text
     assert site.sender.followed == ([] if kind == POD else [(JOB, "log.txt")])
 
