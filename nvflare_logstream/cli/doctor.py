@@ -61,15 +61,19 @@ def doctor(
 
     places = _places(directory or ())
     findings = diagnose(places)
-    if kit_id or startup_kit or not places:
-        with _explained(bool(kit_id or startup_kit)):
+    named, kits = kit_id or startup_kit, _admins(places)
+    if not places:
+        with _explained(bool(named)):
             findings += _ask_server([Access("default", kit_id, startup_kit, connect_timeout)])
-    elif kits := _admins(places):
-        accesses = [Access("default", None, str(kit.root), connect_timeout) for kit in kits]
+    elif named or kits:
+        roots = [startup_kit] if named else [str(kit.root) for kit in kits]
+        accesses = [Access("default", kit_id, root, connect_timeout) for root in roots]
         try:
             findings += _ask_server(accesses)
-        except RetrievalError as error:
-            findings.append(_not_asked(kits[0].name, error, alone=len(kits) == len(places)))
+        except RetrievalError as error:  # what was found in the directories is shown all the same
+            who = Path(named).name if named else kits[0].name
+            wanted = bool(named) or len(kits) == len(places)
+            findings.append(_not_asked(who, error, wanted))
     errors, warnings = (count(findings, severity) for severity in (Severity.ERROR, Severity.WARNING))
     code = REFUSED if errors else OK
     if form is AnswerFormat.JSON:
@@ -136,9 +140,9 @@ def _ask_server(accesses: Sequence[Access]) -> list[Finding]:
     return [finding for report in reports for finding in report.findings]
 
 
-def _not_asked(admin: str, error: RetrievalError, alone: bool) -> Finding:
-    """That the server could not be asked: of a federation that is not started yet it is no error."""
+def _not_asked(admin: str, error: RetrievalError, wanted: bool) -> Finding:
+    """That the server could not be asked: no error unless `wanted`, it may not run yet."""
     from nvflare_logstream.deploy.findings import Finding, Severity
 
-    severity = Severity.ERROR if alone else Severity.WARNING
+    severity = Severity.ERROR if wanted else Severity.WARNING
     return Finding(admin, "server", severity, f"the server could not be asked: {error}", error.hint)

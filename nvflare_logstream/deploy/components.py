@@ -12,6 +12,7 @@ COMPONENTS = {
     Role.CLIENT: ("site_log_streamer", "SiteLogStreamer"),
     Role.SERVER: ("log_receiver", "JobLogReceiver"),
 }
+DISABLED = "disabled"  # in an entry: with true, the runtime makes no component of it
 _STOCK_PREFIX = "nvflare.app_common.logging."
 
 
@@ -33,6 +34,11 @@ def is_ours(entry: object, role: Role) -> bool:
     """Whether a component is the one of this package that belongs to `role`."""
     name = class_of(entry)
     return name.startswith(PACKAGE) and name.rpartition(".")[2] == COMPONENTS[role][1]
+
+
+def is_disabled(entry: dict[str, Any]) -> bool:
+    """Whether the runtime passes an entry over."""
+    return entry.get(DISABLED) is True
 
 
 def entry_of(role: Role, arguments: dict[str, Any], taken: Iterable[str]) -> dict[str, Any]:

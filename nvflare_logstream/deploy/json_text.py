@@ -6,7 +6,6 @@ hold exactly what was meant, in the same order.
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -173,7 +172,7 @@ class JsonText:
 
     def _checked(self, text: str, path: Path, *value: object) -> JsonText:
         """The new text, if it holds what was meant: the old value with `value` at `path`, or without it."""
-        meant = copy.deepcopy(self.value)
+        meant = json.loads(self.text)  # a copy
         parent = meant
         for key in path[:-1]:
             parent = parent[key]

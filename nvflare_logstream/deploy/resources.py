@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from nvflare_logstream.deploy.components import (
     COMPONENTS,
+    DISABLED,
     class_of,
     entry_of,
     free_id,
+    is_disabled,
     is_ours,
     is_stock,
 )
@@ -85,9 +86,10 @@ def set_up(role: Role, text: str, choices: Choices) -> Edited:
     if ours[1:]:
         raise KitError(f"it lists {COMPONENTS[role][1]} of this package {len(ours)} times; leave one of them")
     arguments = _arguments(role, choices, fresh=True)
-    notes = list(_newly_leaving(entries, stock, choices)) if role is Role.CLIENT and not ours else []
     if ours:
         document = _with_arguments(document, ours[0], role, choices)
+        if is_disabled(entries[ours[0]]):
+            document = document.removed((_COMPONENTS, ours[0], DISABLED))
     elif stock:
         taken = {str(entry.get("id")) for number, entry in enumerate(entries) if number not in stock}
         document = _in_the_place_of(document, stock.pop(0), entry_of(role, arguments, taken))
@@ -98,6 +100,8 @@ def set_up(role: Role, text: str, choices: Choices) -> Edited:
         document = document.added((_COMPONENTS, len(entries)), entry_of(role, arguments, taken))
     for number in reversed(stock):
         document = document.removed((_COMPONENTS, number))
+    new = _newly_leaving(entries, _entries(document)) if role is Role.CLIENT else ""
+    notes = [f"{new} of every job will leave this site (--files chooses others)"] if new else []
     document = _listed(document, notes)
     if role is Role.CLIENT:
         document = _opted_out(document, choices)
@@ -124,6 +128,7 @@ def take_out(role: Role, text: str, earlier: str | None) -> Edited:
     ours = [number for number, entry in enumerate(entries) if is_ours(entry, role)]
     if not ours:
         return Edited(text)
+    ruled = any("release" in (entries[number].get("args") or {}) for number in ours)
     there = any(map(is_stock, entries))
     back = [entry for entry in _entries(before) if is_stock(entry) and not there]
     kept = {str(entry.get("id")) for number, entry in enumerate(entries) if number not in ours}
@@ -137,7 +142,10 @@ def take_out(role: Role, text: str, earlier: str | None) -> Edited:
     if LIST_ENTRY not in _list_of(before):
         for number in reversed([at for at, name in enumerate(_list_of(document)) if name == LIST_ENTRY]):
             document = document.removed((LIST_KEY, number))
-    notes = []
+    new = _newly_leaving(entries, _entries(document)) if role is Role.CLIENT else ""
+    notes = [f"{new} of every job will leave this site by the runtime's own streamer"] if new else []
+    if role is Role.CLIENT and ruled:
+        notes.append('the rules in "release" go: the runtime\'s own streamer sends all lines as they are')
     if document.value.get(ALLOW_KEY, True) is not True and role is Role.CLIENT:
         notes = [f"{ALLOW_KEY} stays as it is: no log leaves this site until you set it to true"]
     return Edited(document.text, tuple(notes))
@@ -220,17 +228,23 @@ def _with_arguments(document: JsonText, number: int, role: Role, choices: Choice
     return document
 
 
-def _newly_leaving(entries: list[dict[str, Any]], stock: list[int], choices: Choices) -> Iterator[str]:
-    """Say which logs leave the site from now on that the runtime's own streamer kept there."""
-    streamers = [entries[number] for number in stock if class_of(entries[number]).endswith("SiteLogStreamer")]
-    arguments = [entry.get("args") for entry in streamers]
-    before = {
-        str(values.get(_STOCK_FILE_ARGUMENT, _STOCK_FILE)) if isinstance(values, dict) else _STOCK_FILE
-        for values in arguments
-    }
-    new = [name for name in choices.files or DEFAULT_LOG_FILES if name not in before]
-    if new and not choices.opt_out:
-        yield f"{', '.join(new)} of every job will leave this site (--files chooses others)"
+def _newly_leaving(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> str:
+    """The logs that leave a site with the components `after`, and did not with those `before`."""
+    left = {name for entry in before for name in _leaving(entry)}
+    return ", ".join(dict.fromkeys(name for entry in after for name in _leaving(entry) if name not in left))
+
+
+def _leaving(entry: dict[str, Any]) -> list[str]:
+    """The logs that a component of a site lets out."""
+    stock = is_stock(entry) and class_of(entry).endswith("SiteLogStreamer")
+    if is_disabled(entry) or not (stock or is_ours(entry, Role.CLIENT)):
+        return []
+    args = entry.get("args")
+    args = args if isinstance(args, dict) else {}
+    if isinstance(files := args.get("log_files"), list):
+        return [str(name) for name in files]
+    usual = [_STOCK_FILE] if stock else list(DEFAULT_LOG_FILES)
+    return [str(args[_STOCK_FILE_ARGUMENT])] if _STOCK_FILE_ARGUMENT in args else usual
 
 
 def _list_of(document: JsonText) -> list[Any]:

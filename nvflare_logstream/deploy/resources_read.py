@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nvflare_logstream.deploy.components import PACKAGE, class_of, is_stock
+from nvflare_logstream.deploy.components import PACKAGE, class_of, is_disabled, is_stock
 from nvflare_logstream.deploy.kits import Place
 from nvflare_logstream.deploy.reading import read_file
 
@@ -104,6 +104,6 @@ def _read(path: Path, resources: Resources) -> dict[str, Any]:
         resources.problems.append(f"{path.name}: components: a list is wanted")
         return values
     for entry in entries:
-        if isinstance(entry, dict) and entry.get("disabled") is not True:
+        if isinstance(entry, dict) and not is_disabled(entry):
             resources.components.append(Component(path.name, class_of(entry), entry))
     return values

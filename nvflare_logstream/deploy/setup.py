@@ -130,6 +130,8 @@ def _planned(place: Place, choices: Choices | None) -> Plan:
             found = _set_up(place, before, choices) if choices else _undone(place, before)
         except KitError as error:
             raise KitError(f"{place.resources}: {error}") from error
+        except RecursionError as error:
+            raise KitError(f"{place.resources}: it is nested too deeply") from error
         return replace(found, notes=(*found.notes, *_warnings(found)))
     except KitError as error:
         return Plan(place, Status.FAILED, problem=str(error))
@@ -152,8 +154,9 @@ def _undone(place: Place, before: Found) -> Plan:
         with suppress(KitError):  # a default file that is gone or damaged since
             now = files.read(place.local / files.name_of(first.path)).text if made else first.text
             opened = resources.may_logs_leave(now) and not resources.may_logs_leave(before.text)
-            # What was said before a later no does not come back by itself.
-            if not (opened and place.role is Role.CLIENT):
+            # What was said before a later no does not come back by itself, and where somebody edited the file
+            # between two set-ups, what was kept is a set-up too.
+            if not (opened and place.role is Role.CLIENT) and not resources.lists_ours(now, place.role):
                 return Plan(place, Status.TO_DO, before, None if made else now, spent)
     edited = resources.take_out(place.role, before.text, _earlier(place))
     return Plan(place, Status.TO_DO, before, edited.text, notes=edited.notes)

@@ -51,6 +51,7 @@ def __getattr__(name: str) -> Any:
         problem = runtime.unsupported()
         if not problem:
             return getattr(import_module(f"nvflare_logstream.flare.{_MODULES[name]}"), name)
-    except ImportError as error:  # a library is missing, or the runtime is another than it says
-        problem = f"{name} cannot be loaded ({error}); install nvflare-logstream with its dependencies"
+    except Exception as error:  # a library is missing or broken, or the runtime is another than it says
+        why = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        problem = f"{name} cannot be loaded ({why}); install nvflare-logstream with its dependencies"
     return type(name, (StandIn,), {"problem": problem})

@@ -146,6 +146,17 @@ def test_a_server_that_cannot_be_asked_is_a_warning_beside_other_findings_else_a
     assert code == 2 and not out and "no connection" in err
 
 
+@pytest.mark.parametrize("option", ["--startup-kit", "--kit-id"])
+def test_what_was_found_is_shown_also_if_the_server_named_by_an_option_cannot_be_asked(tmp_path, ask, option):
+    make(tmp_path / "site-1", "client", STOCK)
+    gone = LostContactError(ErrorCode.CONNECTION_FAILED, "no connection", "Is the server up?")
+    kit = "admin@x" if option == "--startup-kit" else ""
+    code, out, err, asked = ask(tmp_path, option, "admin@x", answers={kit: gone})
+    assert (code, err, asked) == (1, "", [kit])
+    assert "no component is nvflare_logstream.SiteLogStreamer" in out
+    assert "✗ admin@x\n  ✗ the server could not be asked: no connection" in out
+
+
 def test_where_there_is_nothing_to_look_at_it_is_said_what_may_be_named(ask):
     missing = RetrievalError(ErrorCode.STARTUP_KIT_MISSING, "no active kit", "run nvflare config")
     code, out, err, _ = ask(answers={"": missing})

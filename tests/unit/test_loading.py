@@ -101,6 +101,18 @@ def test_a_component_whose_library_is_missing_fails_neither_its_site_nor_its_job
     assert "SiteLogStreamer cannot be loaded (No module named 'msgpack')" in said and "install" in said
 
 
+def test_a_component_whose_library_breaks_while_it_loads_fails_neither_its_site_nor_its_job(
+    reload, tmp_path, caplog
+):
+    def broken(name):
+        raise RuntimeError("a library was built for another Python")
+
+    reload.setattr(loading, "import_module", broken)
+    component = nvflare_logstream.SiteLogStreamer(log_files=["log.txt"])
+    (said,) = lines_of(caplog, component, EventType.SYSTEM_START, Engine(tmp_path))
+    assert "SiteLogStreamer cannot be loaded (RuntimeError: a library was built for another Python)" in said
+
+
 def test_a_name_that_is_no_component_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'LogServer'"):
         _ = loading.LogServer

@@ -167,6 +167,31 @@ def test_what_else_lists_stock_components_or_is_signed_is_said(tmp_path):
     assert f"x__p_resources.json also lists {STOCK}: take it out by hand" in text and "is signed" in text
 
 
+def test_a_component_that_is_switched_off_is_switched_on(tmp_path):
+    entry = {"id": "mine", "path": "nvflare_logstream.SiteLogStreamer", "disabled": True}
+    values = {"class_allow_list": ["nvflare_logstream."], "components": [entry]}
+    local = write_site(tmp_path, json.dumps(values, indent=2), own=True)
+    found = done(tmp_path)
+    assert components(local) == [{"id": "mine", "path": "nvflare_logstream.SiteLogStreamer"}]
+    assert found.notes == (
+        "log.txt, error_log.txt of every job will leave this site (--files chooses others)",
+    )
+    assert planned(tmp_path).status is Status.UNCHANGED
+
+
+def test_what_a_streamer_that_was_switched_off_kept_at_the_site_is_said_to_leave(tmp_path):
+    off = CLIENT_RESOURCES.replace(f'"{STOCK}",', f'"{STOCK}", "disabled": true,')
+    write_site(tmp_path, off)
+    assert planned(tmp_path).notes[0].startswith("log.txt, error_log.txt of every job will leave this site")
+
+
+def test_further_files_of_a_later_set_up_are_said_to_leave(tmp_path):
+    write_site(tmp_path)
+    done(tmp_path)
+    (note,) = planned(tmp_path, Choices(files=("log.txt", "log.json"))).notes
+    assert note.startswith("log.json of every job will leave this site")
+
+
 # -- the way back --------------------------------------------------------------------------------------------
 
 
@@ -190,6 +215,27 @@ def test_what_was_edited_since_keeps_the_edit(tmp_path):
     done(tmp_path, None)
     assert path.read_text() == CLIENT_RESOURCES.replace('"num_of_gpus": 0', '"num_of_gpus": 8')
     assert planned(tmp_path, None).status is Status.UNCHANGED
+
+
+def test_an_edit_between_two_set_ups_does_not_bring_the_first_one_back(tmp_path):
+    local = write_site(tmp_path)
+    path = local / "resources.json"
+    done(tmp_path)
+    path.write_text(path.read_text().replace('"num_of_gpus": 0', '"num_of_gpus": 8'))
+    done(tmp_path, Choices(files=("log.json",)))
+    done(tmp_path, None)
+    assert [entry["path"] for entry in components(local)][1:] == [STOCK]
+    assert '"num_of_gpus": 8' in path.read_text()
+    assert planned(tmp_path, None).status is Status.UNCHANGED
+
+
+def test_it_is_said_what_leaves_the_site_when_the_rules_go(tmp_path):
+    local = write_site(tmp_path)
+    path = local / "resources.json"
+    done(tmp_path, Choices(files=("log.json",)))
+    path.write_text(path.read_text().replace('["log.json"]', '["log.json"], "release": {"level": "errors"}'))
+    text = " ".join(planned(tmp_path, None).notes)
+    assert "error_log.txt of every job will leave this site" in text and 'the rules in "release" go' in text
 
 
 def test_a_set_up_made_by_hand_is_undone_with_what_the_default_file_has(tmp_path):
@@ -258,6 +304,13 @@ def test_a_file_that_is_not_as_the_runtime_has_it_is_left_alone(tmp_path, data, 
     problem = refused(tmp_path)
     assert problem.startswith(str(local / "resources.json"))
     assert re.search(reason, problem), problem
+
+
+@pytest.mark.parametrize("depth", [500, 900, 985, 993])
+def test_a_file_that_is_nested_as_deeply_as_can_be_read_is_set_up_or_left_alone(tmp_path, depth):
+    write_site(tmp_path, f'{{"components": [], "a": {"[" * depth}{"]" * depth}}}')
+    found = planned(tmp_path)
+    assert found.status is Status.TO_DO or "nested too deeply" in found.problem
 
 
 def test_arguments_that_are_no_object_are_left_alone(tmp_path):
