@@ -2,9 +2,10 @@
 
 Not every file that matches is a log:
 
-* A rotated or compressed backup (`train.log.1`, `train.log-20261121.gz`) belongs to the stream of its log.
+* A rotated or compressed backup (`train.log.1`, `train.log-20261121.gz`) belongs to the stream of its log. If
+  that is followed by nobody, because no pattern means it or it is a directory, it is no backup but a log.
 * The runtime's own records of a job are no logs, and the site's audit log least of all: a pattern never finds
-  them, whoever wants one names it.
+  them or their backups, whoever wants one names it.
 * A file that is still being made (`x.tmp`, `x.part`) is found only by a pattern with the same ending.
 * Links, pipes, directories and files of strangers are passed over, as are names that no stream may have.
 
@@ -60,32 +61,36 @@ class Found(NamedTuple):
     refused: str = ""
 
 
-def matches(name: str, patterns: Iterable[str], beside: Collection[str]) -> bool:
+def matches(name: str, patterns: Iterable[str], logs: Collection[str]) -> bool:
     """Whether a file of this name is a log that the patterns mean.
 
     Args:
         name: the file's name.
         patterns: as `names.is_pattern` allows them.
-        beside: names in the same directory, and of logs that are followed.
+        logs: names of the logs in the same directory, whose backups are no logs.
     """
-    if not is_name(name) or name in _NO_LOGS or _is_backup(name, beside):
+    return _is_meant(name, patterns) and not _is_backup(name, logs)
+
+
+def _is_meant(name: str, patterns: Iterable[str]) -> bool:
+    if not is_name(name) or name in _NO_LOGS or _is_backup(name, _NO_LOGS):
         return False
     ending = next((ending for ending in _IN_THE_MAKING if name.endswith(ending)), "")
     return any(fnmatch.fnmatchcase(name, pattern) and pattern.endswith(ending) for pattern in patterns)
 
 
-def _is_backup(name: str, beside: Collection[str]) -> bool:
-    """Whether a name is that of another file with what a rotation or compression adds."""
+def _is_backup(name: str, logs: Collection[str]) -> bool:
+    """Whether a name is that of a log with what a rotation or compression adds."""
     for ending in COMPRESSED:
         if name.endswith(ending):
             name = name.removesuffix(ending)
-            if name in beside:
+            if name in logs:
                 return True
     for place, letter in enumerate(name):
         suffix = name[place + 1 :]
         is_added = letter == "." and is_number_or_date(suffix)
         is_added |= letter == "-" and len(suffix) >= _DATE and is_number_or_date(suffix)
-        if is_added and name[:place] in beside:
+        if is_added and name[:place] in logs:
             return True
     return False
 
@@ -119,18 +124,18 @@ class Directory:
         if self._is_full or (now < self._next and not at_once):
             return Found()
         began = time.perf_counter()
-        names = self._candidates(self._names(), followed, followed)
+        new = self._meant(followed)
+        logs = {*new, *followed, *self._known}
+        names = [name for name in new if not _is_backup(name, logs)]
         self._next = now + max(_LOOK_INTERVAL, _REST * (time.perf_counter() - began))
         return self._take(names)
 
     def last_look(self, followed: Collection[str], stored: Collection[str]) -> Found:
         """Look at the job's end, also for logs that the server has `stored`: their files may be gone."""
-        there = self._names()
-        beside = {*there, *followed, *stored}
-        earlier = self._take(
-            [name for name in stored if matches(name, self.patterns, beside)], is_stored=True
-        )
-        names, refused = self._take(self._candidates(there, followed, beside))
+        new = self._meant(followed)
+        logs = {*new, *followed, *stored, *self._known}
+        earlier = self._take([name for name in stored if matches(name, self.patterns, logs)], is_stored=True)
+        names, refused = self._take([name for name in new if not _is_backup(name, logs)])
         return Found((*earlier.names, *names), refused)
 
     def _names(self) -> set[str]:
@@ -148,13 +153,11 @@ class Directory:
         self._is_unreadable = False
         return names
 
-    def _candidates(self, there: set[str], followed: Collection[str], others: Collection[str]) -> list[str]:
-        beside, users = there.union(others, self._known), owners(self.path)
-        return [
-            name
-            for name in there.difference(followed, self._known)
-            if matches(name, self.patterns, beside) and self._is_plain(name, users)
-        ]
+    def _meant(self, followed: Collection[str]) -> list[str]:
+        """Plain files there that the patterns mean and that were not found before; some may be backups."""
+        users = owners(self.path)
+        names = self._names().difference(followed, self._known)
+        return [name for name in names if _is_meant(name, self.patterns) and self._is_plain(name, users)]
 
     def _is_plain(self, name: str, users: Collection[int]) -> bool:
         try:

@@ -27,7 +27,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from nvflare_logstream.site.console_copy import ConsoleCopy, identity, note_of
+from nvflare_logstream.site.console_copy import AT_END, ConsoleCopy, identity, note_of, open_unblocked
 from nvflare_logstream.site.holes import STEP, can_make_holes, end_of_hole, make_hole
 from nvflare_logstream.site.plain import check_plain, open_plainly
 
@@ -90,7 +90,9 @@ class Console:
             raise OSError(errno.ENOSPC, "the disk is nearly full")
         others = [fd for fd in saved if fd is not None and identity(fd) != self._log_is]
         self._console, self._is_taken = next(iter(others), None), False
-        self._copy = ConsoleCopy(self._reader, self._console, os.fstat(self._reader).st_size)
+        unblocked = None if self._console is None else open_unblocked(self._console)
+        copied_to = self._console if unblocked is None else self._keep_open(unblocked)
+        self._copy = ConsoleCopy(self._reader, copied_to, os.fstat(self._reader).st_size)
 
     def _take_over(self) -> None:
         """What is printed goes to the log from now on."""
@@ -121,26 +123,29 @@ class Console:
     # -- the thread ------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        is_told = False  # once: the lines go into this very log
         while not self._over:
             pause = _PAUSE
             try:
                 self.turn()
             except Exception:  # whatever it is, the job goes on
-                if self._are_ours():
+                if self._are_ours() and not is_told:
                     _logger.exception("what the job prints is not copied to the site's console now")
+                    is_told = True
                 pause = _AFTER_ERROR
             time.sleep(pause)
         _logger.warning("the job has closed our files: what it prints is not copied to the site's console")
 
     def turn(self) -> None:
-        """Copy a part of what is new, and bound the log."""
+        """Bound the log, and copy a part of what is new."""
         with self._lock:
             if self._are_ours():
-                self._copy.turn()
-                self._write_note()
-                self._bound(os.fstat(self._reader).st_size)
+                # What the job could fail by comes first, whatever goes wrong with the rest.
                 if self._is_taken and not self._is_space_left():
                     self._give_back()
+                self._bound(os.fstat(self._reader).st_size)
+                self._copy.turn()
+                self._write_note()
 
     def _are_ours(self) -> bool:
         logs, note = {identity(self._writer), identity(self._reader)}, identity(self._shown)
@@ -148,7 +153,8 @@ class Console:
         return not self._over
 
     def _write_note(self) -> None:
-        os.pwrite(self._shown, b"%20d" % self._copy.position, 0)
+        with suppress(OSError):  # a full disk; the parent process may then show a part again
+            os.pwrite(self._shown, b"%20d" % self._copy.position, 0)
 
     def _bound(self, size: int) -> None:
         """Let go of the oldest bytes where more than is kept lies there."""
@@ -170,23 +176,26 @@ class Console:
     def _give_back(self) -> None:
         """Print where this process did before; its children keep what they have."""
         self._is_taken = False
+        _logger.warning(  # while it still goes into the log, whose readers have to know
+            "the disk is nearly full: what the job's process prints from now on is on the site's console only"
+        )
         if self._console is not None:
             for number in (1, 2):
                 if identity(number) == self._log_is:  # else the job has pointed it elsewhere
                     os.dup2(self._console, number)
-        _logger.warning(
-            "the disk is nearly full: what the job's process prints from now on is on the site's console only"
-        )
 
     def finish(self) -> None:
         """The process ends: copy the rest to the site's console, as far as it takes that soon."""
         if os.getpid() != self._pid:  # a child that was forked
             return
         _flush()
-        with self._lock, suppress(OSError):
+        if not self._lock.acquire(timeout=AT_END):  # the thread stands still: the console blocks it
+            return
+        with suppress(OSError):
             if self._are_ours():
                 self._copy.finish()
                 self._write_note()
+        self._lock.release()
 
 
 def _fill_standard() -> None:

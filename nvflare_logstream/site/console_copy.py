@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from nvflare_logstream.site.plain import open_plainly
 
 _PIECE = 4096  # bytes that a pipe or a terminal with room takes at once
 _MOST = 1 << 20  # bytes a turn, so that the training keeps its core whatever is printed
-_AT_END = 1.0  # seconds for which the end of a process or of a job waits for the site's console
+AT_END = 1.0  # seconds for which the end of a process or of a job waits for the site's console
 _LOOK = 0.01  # seconds between two turns then
 
 
@@ -28,6 +29,19 @@ def identity(descriptor: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def open_unblocked(console: int) -> int | None:
+    """Open a pipe or a terminal once more so that no write to it waits; None where that cannot be.
+
+    It may be full as soon as we have seen room there: other processes write to it too. To set the descriptor
+    itself would set theirs.
+    """
+    with suppress(OSError):
+        mode = os.fstat(console).st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+            return os.open(f"/proc/self/fd/{console}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    return None
 
 
 class ConsoleCopy:
@@ -58,33 +72,38 @@ class ConsoleCopy:
                 self._console, self.position = None, size
             elif STEP <= self.position < (hole := end_of_hole(self._log)):
                 self.position = hole  # the console was too slow for it
-            elif not _has_room(self._console):
+            elif not self._write(
+                self._console, os.pread(self._log, min(_PIECE, end - self.position), self.position)
+            ):
                 break
-            else:
-                self._write(
-                    self._console, os.pread(self._log, min(_PIECE, end - self.position), self.position)
-                )
         return self.position < size
 
-    def _write(self, console: int, data: bytes) -> None:
+    def _write(self, console: int, data: bytes) -> bool:
+        """Write a piece; returns whether to go on."""
+        events = _room(console)
         try:
-            self.position += os.write(console, data)
+            if events & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
+                self._console = None  # nobody reads it any more; to write to it may kill the process
+            elif events:
+                self.position += os.write(console, data)
         except BlockingIOError:
-            pass
-        except OSError:  # nobody reads it any more
+            return False
+        except OSError:
             self._console = None
+        return bool(events)
 
     def finish(self) -> None:
         """Copy the rest, as far as the console takes it soon."""
-        deadline = time.monotonic() + _AT_END
+        deadline = time.monotonic() + AT_END
         while self.turn() and time.monotonic() < deadline:
             time.sleep(_LOOK)
 
 
-def _has_room(descriptor: int) -> bool:
+def _room(descriptor: int) -> int:
+    """What poll(2) says of a descriptor that is to be written to; 0 if it has no room."""
     poller = select.poll()
     poller.register(descriptor, select.POLLOUT)
-    return bool(poller.poll(0))
+    return next((events for _, events in poller.poll(0)), 0)
 
 
 def note_of(log: Path) -> Path:
@@ -105,11 +124,15 @@ def show_rest(log: Path, console: int = 1) -> None:
         note.unlink()
         descriptor = open_plainly(log)
         if descriptor is not None:
+            unblocked = open_unblocked(console)
             try:
                 end = os.fstat(descriptor).st_size
-                ConsoleCopy(descriptor, console, max(shown, end - _MOST)).finish()
+                copied_to = console if unblocked is None else unblocked
+                ConsoleCopy(descriptor, copied_to, max(shown, end - _MOST)).finish()
             finally:
                 os.close(descriptor)
+                if unblocked is not None:
+                    os.close(unblocked)
 
 
 def _read(note: Path) -> int:

@@ -84,6 +84,10 @@ def test_a_file_that_is_meant(name: str, pattern: str, beside: tuple[str, ...]) 
         ("train.log.2.gz", "*", ("train.log",)),
         ("train.log.gz", "*", ("train.log",)),
         ("audit.log", "*.log", ()),
+        ("audit.log.1", "*", ()),  # the record itself may just have been moved away
+        ("audit.log-20261121", "audit*", ()),
+        ("audit.log.2.gz", "*.gz", ()),
+        ("audit.log.gz", "*", ("audit.log",)),
         ("meta.json", "*.json", ()),
         ("_process_rc.txt", "*.txt", ()),
         ("stats_pool_summary.json", "*", ()),
@@ -108,6 +112,32 @@ def test_only_plain_files_of_known_owners_are_found(tmp_path: Path) -> None:
     directory = Directory(tmp_path)
     directory.patterns.add("*.log")
     assert directory.look(0.0, ()).names == ("a.log",)
+
+
+@pytest.mark.parametrize("pattern", ["rank.*", "rank*"])
+@pytest.mark.parametrize("kind", ["directory", "link"])
+def test_a_numbered_log_beside_what_is_no_log(tmp_path: Path, pattern: str, kind: str) -> None:
+    """Only the backup of a log belongs to another stream: here nobody else would send these."""
+    other = tmp_path / "rank"
+    other.mkdir() if kind == "directory" else other.symlink_to(tmp_path / "rank.0")
+    for name in ("rank.0", "rank.1", "rank-20261121"):
+        (tmp_path / name).touch()
+    directory = Directory(tmp_path)
+    directory.patterns.update({pattern, "rank-*"})
+    expected = ("rank-20261121", "rank.0", "rank.1")
+    assert directory.look(0.0, ()).names == expected
+    again = Directory(tmp_path)
+    again.patterns.update({pattern, "rank-*"})
+    assert tuple(sorted(again.last_look((), ("rank.0",)).names)) == expected
+
+
+def test_a_backup_of_a_log_that_no_pattern_means(tmp_path: Path) -> None:
+    """A site that names only `train.log.*` gets these: nobody follows `train.log`."""
+    for name in ("train.log", "train.log.1", "other.log", "other.log.1", "other.log.1.gz"):
+        (tmp_path / name).touch()
+    directory = Directory(tmp_path)
+    directory.patterns.update({"train.log.*", "other*"})
+    assert directory.look(0.0, ()).names == ("other.log", "train.log.1")
 
 
 def test_a_directory_that_is_not_there_or_cannot_be_read(

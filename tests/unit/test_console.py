@@ -127,6 +127,40 @@ def test_a_console_that_takes_nothing_blocks_nobody(log: Path) -> None:
     assert log.stat().st_size == 300_000
 
 
+@pytest.mark.parametrize("kind", ["a pipe", "a terminal"])
+def test_a_console_that_another_process_fills_at_the_same_moment_blocks_nobody(log: Path, kind: str) -> None:
+    """Its last room is taken between our look and our write: two jobs share it, and nobody reads."""
+    read, write = os.pipe() if kind == "a pipe" else os.openpty()
+    code = """
+        def has_room(*anything):
+            os.set_blocking(shared_with, False)
+            try:
+                while True:
+                    os.write(shared_with, b"y" * 512)
+            except BlockingIOError:
+                os.set_blocking(shared_with, True)
+            return select.POLLOUT
+        console_copy._room = has_room
+        print("x" * 5000)
+        time.sleep(0.3)
+    """
+    begin = "import select; shared_with = os.dup(1); own = console.Console(log)"
+    try:
+        ended = run(log, code, begin=begin, stdout=write, stderr=subprocess.PIPE)
+    finally:
+        os.close(write)
+        os.close(read)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert log.read_bytes() == b"x" * 5000 + b"\n"
+
+
+def test_the_end_of_a_job_does_not_wait_for_a_console_that_blocks(log: Path) -> None:
+    """A socket, say, or a terminal of another user: it cannot be opened so that it never blocks."""
+    code = "console_copy.os.write = lambda *given: threading.Event().wait()\nprint('words')\ntime.sleep(0.3)"
+    assert run(log, code).returncode == 0
+    assert log.read_bytes() == b"words\n"
+
+
 def test_a_console_that_nobody_reads_any_more(log: Path) -> None:
     read, write = os.pipe()
     os.close(read)
@@ -137,6 +171,17 @@ def test_a_console_that_nobody_reads_any_more(log: Path) -> None:
         os.close(write)
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert log.read_bytes().endswith(b"words\nmore\n")
+
+
+def test_a_job_that_a_broken_pipe_would_kill_outlives_its_console(log: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    begin = "import signal; own = console.Console(log); signal.signal(signal.SIGPIPE, signal.SIG_DFL)"
+    try:
+        ended = run(log, "print('words')\nown.turn()", begin=begin, stdout=write, stderr=subprocess.PIPE)
+    finally:
+        os.close(write)
+    assert ended.returncode == 0 and log.read_bytes().endswith(b"words\n")
 
 
 def test_a_process_without_standard_output(log: Path) -> None:
@@ -206,10 +251,47 @@ def test_a_disk_that_is_nearly_full_fails_nobody(log: Path) -> None:
         print("there is none")
         """,
     )
-    assert log.read_bytes() == b"there is room\n"
+    assert log.read_text() == (
+        "there is room\nthe disk is nearly full: "
+        "what the job's process prints from now on is on the site's console only\n"
+    )
     assert b"there is room\n" in ended.stdout and b"there is none\n" in ended.stdout
     assert b"the disk is nearly full" in ended.stdout
     assert "nearly full" in refused(log, "console._LEAST_FREE = 1 << 62")
+
+
+def test_a_disk_so_full_that_nothing_of_ours_can_be_written(log: Path) -> None:
+    """The job prints where it did before all the same, and its log stays bounded."""
+    ended = run(
+        log,
+        """
+        own._shown = os.open("/dev/full", os.O_WRONLY)
+        own._note_is = console.identity(own._shown)
+        own.turn()
+        subprocess.run([sys.executable, "-c", "for i in range(300_000): print('%063d' % i)"])
+        own.turn()
+        console._LEAST_FREE = 1 << 62
+        own.turn()
+        print("there is none")
+        """,
+        begin="own = console.Console(log, kept=3 << 20)",
+    )
+    assert ended.returncode == 0 and b"Traceback" not in ended.stdout
+    assert b"there is none\n" in ended.stdout and b"there is none\n" not in log.read_bytes()
+    assert log.stat().st_blocks * 512 <= 6 << 20
+
+
+def test_what_goes_wrong_again_and_again_is_told_once(log: Path) -> None:
+    ended = run(
+        log,
+        """
+        console._PAUSE = console._AFTER_ERROR = 0.01
+        def turn(): calls.append(1); raise OSError(5, "no such luck")
+        calls, own.turn = [], turn
+        while len(calls) < 5: time.sleep(0.01)
+        """,
+    )
+    assert ended.returncode == 0 and log.read_bytes().count(b"no such luck\n") == 1
 
 
 # -- its size ------------------------------------------------------------------------------------------------
