@@ -19,6 +19,7 @@ from nvflare.private.event import fire_event
 
 from nvflare_logstream.flare import runtime_stock
 from nvflare_logstream.flare.site_policy import may_logs_leave
+from nvflare_logstream.names import is_pattern
 
 _ASK_SECONDS = 5.0  # that the server has to answer whether it takes what the runtime's own streamers send
 _logger = logging.getLogger(__name__)
@@ -39,10 +40,14 @@ class JobFallback:
         self._is_received = False  # whether the server has the runtime's own receiver
 
     def prepare(self, engine: Any, files: Iterable[str]) -> None:
-        """Name the files that are to be sent; called at the start of the run."""
+        """Name the files that are to be sent, patterns aside: the runtime's own streamers know none.
+
+        Called at the start of the run.
+        """
         with self._lock:
             self._engine = engine
-            self._streamers.update({file: None for file in files if file not in self._streamers})
+            named = [file for file in files if not is_pattern(file) and file not in self._streamers]
+            self._streamers.update(dict.fromkeys(named))
             if self._is_absent:
                 self._start()
 

@@ -21,9 +21,9 @@ from nvflare_logstream.errors import JobConfigError
 from nvflare_logstream.names import is_name, is_pattern
 
 STREAMER_PATH = "nvflare_logstream.JobLogStreamer"
+STOCK_PATH = "nvflare.app_common.logging.job_log_streamer.JobLogStreamer"
 # Any module of a package that imports a class gives it another path. A bare name is the runtime's own class.
 _PACKAGE, _STOCK_PACKAGE, _CLASS = "nvflare_logstream", "nvflare", "JobLogStreamer"
-_STOCK_PATH = "nvflare.app_common.logging.job_log_streamer.JobLogStreamer"
 _JOBS_OWN_ARGUMENTS = ("drain_timeout",)  # it is the job's end that waits so long
 _COMPONENT_ID = "logstream_job_log_streamer"
 _BASENAME = "config_fed_client.json"
@@ -105,6 +105,8 @@ class JobConfig:
     def put_stock(self, files: Iterable[str]) -> None:
         """Add the runtime's own streamers where the job has none, for a server without a receiver of ours.
 
+        They know no patterns of names.
+
         Raises:
             JobConfigError: if the file cannot be written; the deployed config is then as it was.
         """
@@ -113,10 +115,11 @@ class JobConfig:
         entries = [
             {
                 "id": self._free_id(f"{_COMPONENT_ID}_{file}"),
-                "path": _STOCK_PATH,
+                "path": STOCK_PATH,
                 "args": {"log_file_name": file, "target_parent_server": True},
             }
             for file in files
+            if not is_pattern(file)
         ]
         self._config["components"] = [*self._components, *entries]
         self._write()

@@ -19,6 +19,7 @@ from nvflare_logstream.flare.receiver_settings import ReceiverSettings
 from nvflare_logstream.flare.runtime import goes_on, job_id_of, started_jobs, versions
 from nvflare_logstream.flare.server_process import ServerProcess
 from nvflare_logstream.flare.site_policy import read_policy
+from nvflare_logstream.flare.stock_channel import ComingReceiver, serve_stock
 from nvflare_logstream.names import check_seconds
 from nvflare_logstream.server.following import Push
 from nvflare_logstream.store.store import Quotas
@@ -163,11 +164,20 @@ class JobLogReceiver(Widget):
     # -- in a job's server process ---------------------------------------------------------------------------
 
     def _on_start_run(self, event_type: str, fl_ctx: FLContext) -> None:
-        engine = fl_ctx.get_engine()
+        coming = ComingReceiver()
+        # Before all else: the sites' streamers do not wait until the store is open.
+        serve_stock(fl_ctx.get_engine().get_cell(), coming.get)
+        try:
+            self._job = self._start_job(fl_ctx.get_engine(), fl_ctx)
+        finally:
+            coming.decide(self._job.unchecked if self._job else None)
+
+    def _start_job(self, engine: Any, fl_ctx: FLContext) -> JobProcess | None:
+        """The receiver of this job, started; None if there is to be none, which is said."""
         if server_receives(engine.get_cell()):
             idle = "the server receives job logs itself; this job's own receiver has nothing to do"
             self.log_info(fl_ctx, f"{idle} ({versions()})")
-            return
+            return None
         run_directory = Path(engine.get_workspace().get_run_dir(fl_ctx.get_job_id()))
         settings, problems = self._settings.within_job(run_directory)
         for problem in problems:
@@ -176,10 +186,10 @@ class JobLogReceiver(Widget):
             job = JobProcess(engine, fl_ctx.get_job_id(), settings)
         except (StoreError, OSError) as error:
             self._cannot_start(error, fl_ctx)
-            return
+            return None
         job.start()
-        self._job = job
         self.log_info(fl_ctx, f"receiving this job's logs into {job.store.root} ({versions()})")
+        return job
 
     def _on_end_run(self, event_type: str, fl_ctx: FLContext) -> None:
         if self._job:

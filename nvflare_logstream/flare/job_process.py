@@ -12,7 +12,6 @@ from nvflare_logstream.flare.log_directory import own_log_directory
 from nvflare_logstream.flare.receiver_settings import ReceiverSettings
 from nvflare_logstream.flare.run_directory import RunDirectories
 from nvflare_logstream.flare.server_logs import ServerLogs
-from nvflare_logstream.flare.stock_channel import serve_stock
 from nvflare_logstream.names import SERVER_SITE
 from nvflare_logstream.server.admission import Admission
 from nvflare_logstream.server.receiver import Receiver
@@ -47,8 +46,8 @@ class JobProcess:
         self.store = settings.open_store(workspace)
         self._run_directories = RunDirectories(self.store, workspace)
         self._server_logs = ServerLogs(self.store, workspace, own_log_directory(workspace, job_id))
-        self._unchecked = UncheckedReceiver(self.store, self._admit, self._run_directories.show)
-        self._keeper = Keeper([self.store.commit, self._unchecked.turn], [self._sweep])
+        self.unchecked = UncheckedReceiver(self.store, self._admit, self._run_directories.show)
+        self._keeper = Keeper([self.store.commit, self.unchecked.turn], [self._sweep])
 
     def start(self) -> None:
         """Take requests from now on, and follow this process's own logs.
@@ -56,9 +55,8 @@ class JobProcess:
         No other process looks after this store, so logs of earlier jobs that are too old go now.
         """
         self._sweep()
-        self._unchecked.end_earlier()
+        self.unchecked.end_earlier()
         serve(self._engine.get_cell(), Receiver(self.store, self._admit, self._run_directories.show).handle)
-        serve_stock(self._engine.get_cell(), self._unchecked)
         self._server_logs.start()
         self._server_logs.follow(self._job_id)
         self._keeper.start()

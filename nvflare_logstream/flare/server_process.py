@@ -86,7 +86,7 @@ class ServerProcess:
         )
         self._unchecked.end_earlier()
         serve(self._engine.get_cell(), receiver.handle)
-        serve_stock(self._engine.get_cell(), self._unchecked)
+        serve_stock(self._engine.get_cell(), lambda: self._unchecked)
         self._server_logs.start()
         self._server_logs.close_earlier()
         for keeper in self._keepers:

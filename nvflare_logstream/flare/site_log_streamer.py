@@ -18,7 +18,7 @@ from nvflare_logstream.errors import ArgumentError, LinkError, LogStreamError
 from nvflare_logstream.flare import runtime, runtime_stock
 from nvflare_logstream.flare.cell_channel import CellLink
 from nvflare_logstream.flare.fallback import send_error_log
-from nvflare_logstream.flare.job_config import STREAMER_PATH, JobConfig
+from nvflare_logstream.flare.job_config import STOCK_PATH, STREAMER_PATH, JobConfig
 from nvflare_logstream.flare.job_console import begin_console
 from nvflare_logstream.flare.job_end import describe_exit
 from nvflare_logstream.flare.job_log_streamer import DEFAULT_LIVENESS_INTERVAL, DEFAULT_POLL_INTERVAL
@@ -162,8 +162,7 @@ class SiteLogStreamer(Widget):
             fl_ctx, f"job {job_id}: no streamer put into its config ({problem}); following its logs from here"
         )
         if self._link and self._link.has_receiver is False:
-            with suppress(LogStreamError):  # where the config cannot be read, the runtime's own cannot go in
-                JobConfig(Path(workspace.get_app_config_dir(job_id))).put_stock(shared.site_entries.log_files)
+            self._put_stock(job_id, workspace, fl_ctx)
         try:
             sender, directory = self._own_sender(fl_ctx), Path(workspace.get_log_root(job_id))
         except _NOTHING_LEFT as error:
@@ -171,6 +170,14 @@ class SiteLogStreamer(Widget):
             return
         for file in shared.site_entries.log_files:
             sender.follow(job_id, directory, file)
+
+    def _put_stock(self, job_id: str, workspace: Workspace, fl_ctx: FLContext) -> None:
+        """Put the runtime's own streamers into a job, if it can load them: else it would fail."""
+        job_class = "" if runtime.has_custom_code(fl_ctx) else STOCK_PATH
+        if runtime_stock.stock_names() is None or not read_policy(workspace, job_class).job_class.allowed:
+            return
+        with suppress(LogStreamError):  # where the config cannot be read, they cannot go in
+            JobConfig(Path(workspace.get_app_config_dir(job_id))).put_stock(shared.site_entries.log_files)
 
     def _keep_back(self, job_id: str, workspace: Workspace, reason: str, fl_ctx: FLContext) -> None:
         """The site keeps its logs: take streamers out of the job's config, and tell the server why."""

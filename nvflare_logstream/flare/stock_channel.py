@@ -7,6 +7,7 @@ logs are taken where that message comes in; all else that comes there goes on to
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -28,10 +29,44 @@ _ANSWERS = {
     Outcome.LATER: ReturnCode.EXECUTION_EXCEPTION,  # what a streamer's first part may be answered a few times
     Outcome.REFUSED: ReturnCode.TASK_ABORTED,
 }
+_MOST_WAITING = 48  # messages; the runtime has 64 threads for them
+_WAIT_SECONDS = 4.0  # the runtime's own streamer waits 5 s for its answer
 
 
-def serve_stock(cell: Any, receiver: UncheckedReceiver) -> None:
-    """Have `receiver` take what the runtime's own streamers send to this cell, if the runtime has any."""
+class ComingReceiver:
+    """A receiver that is still being started.
+
+    A streamer whose first part nobody takes gives the log up: only that part names it. So what comes
+    meanwhile waits.
+    """
+
+    def __init__(self) -> None:
+        self._receiver: UncheckedReceiver | None = None
+        self._is_decided = threading.Event()
+        self._places = threading.Semaphore(_MOST_WAITING)
+
+    def decide(self, receiver: UncheckedReceiver | None) -> None:
+        """Here it is; None if there will be none."""
+        self._receiver = receiver
+        self._is_decided.set()
+
+    def get(self) -> UncheckedReceiver | None:
+        """The receiver, after a wait if need be; None if there is none."""
+        if not self._is_decided.is_set() and self._places.acquire(blocking=False):
+            try:
+                self._is_decided.wait(_WAIT_SECONDS)
+            finally:
+                self._places.release()
+        return self._receiver
+
+
+def serve_stock(cell: Any, find: Callable[[], UncheckedReceiver | None]) -> None:
+    """Have a receiver take what the runtime's own streamers send to this cell, if the runtime has any.
+
+    Args:
+        cell: the runtime's cell of this process.
+        find: gives the receiver; where there is none, the runtime gets what came.
+    """
     names = stock_names()
     if names is None:
         return
@@ -45,7 +80,8 @@ def serve_stock(cell: Any, receiver: UncheckedReceiver) -> None:
 
     def answer(request: Message) -> Message:
         read = _read(request.payload, names)
-        if read is None:
+        receiver = find() if read else None
+        if read is None or receiver is None:
             return go_on(request)
         outcome = receiver.take(read, _peer(request))
         reply = Message(payload=make_reply(_ANSWERS[outcome]))
@@ -54,8 +90,8 @@ def serve_stock(cell: Any, receiver: UncheckedReceiver) -> None:
 
     def answer_abort(request: Message) -> Message:
         upload_id = _header(request.payload, names.upload_id)
-        peer = _peer(request)
-        if not isinstance(upload_id, str) or not receiver.knows(upload_id, peer):
+        receiver, peer = find(), _peer(request)
+        if receiver is None or not isinstance(upload_id, str) or not receiver.knows(upload_id, peer):
             return go_on(request)
         receiver.give_up(upload_id, peer)
         return Message(payload=make_reply(ReturnCode.OK))

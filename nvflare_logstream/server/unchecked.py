@@ -32,6 +32,7 @@ _MOST_UPLOADS = 256  # of a site at a time
 _MOST_PART = 1 << 20  # bytes; the runtime's own streamer sends 64 KiB at most
 _LONGEST_ID = 64  # characters
 _IDLE_SECONDS = 30.0  # without a part or a sign of life; the runtime's own receiver waits as long
+_REST_SECONDS = 12.0  # the same when the job is over; a streamer gives a sign of life every 10 s
 _RESTARTED = "broken off: the server was restarted"
 _logger = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class _Upload:
         self.number = self.end = 0  # the next part's number, and the place where its bytes belong
         self.is_admitted = False
         self.is_wanted = True  # False: the log is there already, or another copy of it
+        self.is_job_over = False
 
 
 class UncheckedReceiver:
@@ -130,14 +132,21 @@ class UncheckedReceiver:
             self._end((peer.site, upload_id), upload, "broken off: the site gave it up")
 
     def job_over(self, job_id: str) -> None:
-        """The processes of a job have ended: they send no more."""
-        self._end_all(lambda upload: upload.peer.job_id == job_id, "broken off: the job's process ended")
+        """The server's process of a job has ended; the sites' own may still send their rest."""
+        with self._lock:
+            for upload in self._uploads.values():
+                upload.is_job_over |= upload.peer.job_id == job_id
 
     def turn(self) -> None:
         """End what nothing was heard of for long."""
-        before = self._clock() - _IDLE_SECONDS
+        now = self._clock()
         self._end_all(
-            lambda upload: upload.heard < before, f"broken off: nothing came for {_IDLE_SECONDS:g} s"
+            lambda upload: upload.is_job_over and upload.heard < now - _REST_SECONDS,
+            "broken off: the job's process ended",
+        )
+        self._end_all(
+            lambda upload: upload.heard < now - _IDLE_SECONDS,
+            f"broken off: nothing came for {_IDLE_SECONDS:g} s",
         )
 
     def end_earlier(self) -> None:
@@ -198,7 +207,11 @@ class UncheckedReceiver:
             raise RefusedError(admission.reason)
         if admission.status is Status.OK and not upload.is_admitted:
             upload.is_admitted = True
-            _logger.info("%s is sent by the runtime's own streamer: it is kept, and not checked", upload.key)
+            known = self._store.info(upload.key)
+            if known is None or known.state is State.EXPECTED:  # once a log, however often it is begun
+                _logger.info(
+                    "%s is sent by the runtime's own streamer: it is kept, and not checked", upload.key
+                )
         return upload.is_admitted
 
     def _store_part(self, upload: _Upload, data: bytes) -> None:

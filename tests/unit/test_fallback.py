@@ -232,7 +232,8 @@ def test_when_the_server_has_changed_over_earlier_jobs_are_complete(federation, 
 
 def test_where_ours_cannot_go_into_a_job_the_runtimes_own_does(federation):
     answer_without_receiver(federation)
-    federation.start_site({"class_allow_list": []})
+    files = ["log.txt", "*.csv", "error_log.txt"]  # the runtime's own would wait for a file named "*.csv"
+    federation.start_site({"class_allow_list": ["nvflare."]}, log_files=files)
     wait_for(lambda: federation.site._link.has_receiver is False)
     federation.site_event(EventType.BEFORE_JOB_LAUNCH)
     federation.site_event(EventType.BEFORE_JOB_LAUNCH)
@@ -244,6 +245,28 @@ def test_where_ours_cannot_go_into_a_job_the_runtimes_own_does(federation):
         runtime_stock.stock_job_streamer("x").__class__.__module__ + ".JobLogStreamer"
     }
     assert len({entry["id"] for entry in entries}) == 2
+
+
+@pytest.mark.parametrize("lacks", ["rights", "streamers"])
+def test_what_the_job_could_not_load_does_not_go_into_it(federation, monkeypatch, lacks):
+    """The job would fail."""
+    answer_without_receiver(federation)
+    if lacks == "streamers":
+        monkeypatch.setattr(runtime_stock, "stock_names", lambda: None)
+    federation.start_site({"class_allow_list": ["nvflare."] if lacks == "streamers" else []})
+    wait_for(lambda: federation.site._link.has_receiver is False)
+    before = federation.config.read_bytes()
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    assert federation.config.read_bytes() == before
+
+
+def test_a_pattern_is_no_file_for_the_runtimes_own_streamer(federation, stock, caplog):
+    answer_without_receiver(federation)
+    streamer, engine = start_job(federation, "*.csv", "log.txt")
+    wait_for(lambda: stock.job)
+    end_job(streamer, engine)
+    assert [component.file for component in stock.job] == ["log.txt"]
+    assert "streamer sends log.txt to it" in caplog.text
 
 
 def test_no_launch_waits_for_an_answer(federation, monkeypatch):

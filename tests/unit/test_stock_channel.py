@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import ReservedKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReturnCode, Shareable, make_reply
@@ -18,15 +19,19 @@ from nvflare.fuel.f3.message import Message
 from nvflare.private.aux_runner import AuxMsgTarget
 from nvflare.private.stream_runner import HeaderKey, ObjectStreamer
 
+from nvflare_logstream import JobLogReceiver
+from nvflare_logstream.errors import StoreError
 from nvflare_logstream.flare import stock_channel
 from nvflare_logstream.flare.fallback import stock_receives
+from nvflare_logstream.flare.receiver_settings import ReceiverSettings
 from nvflare_logstream.flare.stock_channel import serve_stock
 from nvflare_logstream.server.admission import Admission
 from nvflare_logstream.server.unchecked import UncheckedReceiver
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, StreamKey
 from nvflare_logstream.wire.upload_reply import Status
-from tests.unit.fake_runtime import Network
+from tests.unit.fake_runtime import Engine, Network, context
+from tests.unit.test_widgets import fire
 
 JOB, FILE = "job-1", "log.txt"
 TEXT = b"".join(b"2026-11-21 10:00:00,000 - x - INFO - line %d\n" % number for number in range(5000))
@@ -36,21 +41,47 @@ AUX = CellChannel.AUX_COMMUNICATION
 class Aux:
     """The runtime's aux messages from one cell to the server's."""
 
-    def __init__(self, network: Network, cell: str):
-        self.network, self.cell = network, cell
+    def __init__(self, network: Network, cell: str, server: str = "server"):
+        self.network, self.cell, self.server = network, cell, server
         self.codes: list[str] = []
+        self.began = threading.Event()  # a message is on its way to whoever takes such messages now
 
     def register_aux_message_handler(self, topic, message_handle_func):
         pass
 
     def send_aux_request(self, targets, topic, request, timeout, fl_ctx, secure=False, optional=False):
         request.set_peer_props(fl_ctx.get_all_public_props())
-        server = self.network.cell("server")
+        server = self.network.cell(self.server)
         callback = server.callbacks.get((AUX, topic)) or server.callbacks[AUX, "*"]
+        self.began.set()
         reply = callback(self.network.cell(self.cell)._authenticated(Message(payload=request)))
         if timeout:
             self.codes.append(reply.payload.get_return_code())
         return {"server": reply.payload} if timeout else {}
+
+
+class Streaming:
+    """A log that the runtime's own code streams to a server's process."""
+
+    def __init__(self, root: Path, aux: Aux, text: bytes = TEXT, claims: str = "site-1", job_id: str = JOB):
+        self.path, self.aux, self.claims, self.job_id = root / aux.cell / FILE, aux, claims, job_id
+        self.path.parent.mkdir(exist_ok=True)
+        self.path.write_bytes(text)
+
+    def run(self) -> None:
+        fl_ctx = FLContext()
+        fl_ctx.set_prop(ReservedKey.RUN_NUM, self.job_id, private=False, sticky=False)
+        fl_ctx.set_prop(ReservedKey.IDENTITY_NAME, self.claims, private=False, sticky=False)
+        fl_ctx.put(ReservedKey.RUN_ABORT_SIGNAL, Signal(), private=True, sticky=False)
+        over = threading.Event()
+        over.set()
+        context = {"client_name": self.claims, "job_id": self.job_id, "Streamer.file_name": FILE}
+        producer = _LogTailProducer(str(self.path), 64 * 1024, 5.0, 0.01, over, 10.0)
+        targets = [AuxMsgTarget.server_parent_target()]
+        ObjectStreamer(self.aux).stream(
+            Channels.LOG_STREAMING_CHANNEL, LIVE_LOG_TOPIC, context, targets, producer, fl_ctx
+        )
+        producer.close()
 
 
 class World:
@@ -65,7 +96,7 @@ class World:
         cell = self.network.cell("server")
         cell.register_request_cb(AUX, "*", self._runtime)
         self.receiver = UncheckedReceiver(self.store, lambda site, job_id: self.admission)
-        serve_stock(cell, self.receiver)
+        serve_stock(cell, lambda: self.receiver)
 
     def _runtime(self, request: Message) -> Message:
         self.runtimes.append(request.payload)
@@ -73,23 +104,8 @@ class World:
 
     def stream(self, cell: str, text: bytes = TEXT, claims: str = "site-1", job_id: str = JOB) -> list[str]:
         """Stream a log as the runtime does in the process of `cell`; returns what it was answered."""
-        path = self.root / cell / FILE
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(text)
-        fl_ctx = FLContext()
-        fl_ctx.set_prop(ReservedKey.RUN_NUM, job_id, private=False, sticky=False)
-        fl_ctx.set_prop(ReservedKey.IDENTITY_NAME, claims, private=False, sticky=False)
-        fl_ctx.put(ReservedKey.RUN_ABORT_SIGNAL, Signal(), private=True, sticky=False)
-        over = threading.Event()
-        over.set()
         aux = Aux(self.network, cell)
-        context = {"client_name": claims, "job_id": job_id, "Streamer.file_name": FILE}
-        producer = _LogTailProducer(str(path), 64 * 1024, 5.0, 0.01, over, 10.0)
-        targets = [AuxMsgTarget.server_parent_target()]
-        ObjectStreamer(aux).stream(
-            Channels.LOG_STREAMING_CHANNEL, LIVE_LOG_TOPIC, context, targets, producer, fl_ctx
-        )
-        producer.close()
+        Streaming(self.root, aux, text, claims, job_id).run()
         return aux.codes
 
     def stored(self, site: str = "site-1") -> bytes:
@@ -144,6 +160,50 @@ def test_a_job_that_is_not_known_yet_is_tried_again_by_the_streamer(world):
     codes = world.stream("site-1.job-1")
     assert codes[:3] == [ReturnCode.EXECUTION_EXCEPTION] * 3 and set(codes[3:]) == {ReturnCode.OK}
     assert world.stored() == TEXT
+
+
+@pytest.fixture
+def opening(world, memory_path, monkeypatch):
+    """A job's server process where the runtime's own streamer begins while our receiver opens its store."""
+    engine = Engine(memory_path / "job-process", world.network.cell(f"server.{JOB}"))
+    engine.settings["site-1"] = {}
+    runtime = ObjectStreamer(Aux(world.network, engine.cell.name))  # nobody takes logs there
+
+    def refuse(request: Message) -> Message:
+        return Message(payload=runtime._handle_request("", request.payload, FLContext()))
+
+    engine.cell.register_request_cb(AUX, "*", refuse)
+    aux = Aux(world.network, "site-1.job-1", engine.cell.name)
+    streaming = threading.Thread(target=Streaming(memory_path, aux).run)
+    opening = SimpleNamespace(aux=aux, streaming=streaming, receiver=JobLogReceiver(), open=LogStore)
+
+    def open_store(settings, workspace):
+        streaming.start()
+        assert aux.began.wait(10)
+        return opening.open(memory_path / "job-store")
+
+    monkeypatch.setattr(ReceiverSettings, "open_store", open_store)
+    opening.start = lambda: fire(opening.receiver, EventType.START_RUN, context(engine, JOB))
+    yield opening
+    streaming.join(10)
+    fire(opening.receiver, EventType.SYSTEM_END, context(engine, JOB))
+
+
+def test_what_comes_while_a_jobs_own_receiver_opens_its_store_waits_for_it(opening):
+    opening.start()
+    opening.streaming.join(10)
+    assert set(opening.aux.codes) == {ReturnCode.OK}
+    assert opening.receiver._job.store.path(StreamKey(JOB, "site-1", FILE)).read_bytes() == TEXT
+
+
+def test_what_comes_before_a_receiver_that_cannot_start_goes_to_the_runtime(opening):
+    def fail(root):
+        raise StoreError("no disk")
+
+    opening.open = fail
+    opening.start()
+    opening.streaming.join(10)
+    assert opening.aux.codes == [ReturnCode.EXECUTION_EXCEPTION] * 11  # as often as it tries
 
 
 def part(**headers) -> Shareable:
@@ -245,5 +305,5 @@ def test_the_question_whether_there_is_a_receiver_leaves_nothing_open(world):
 def test_a_runtime_whose_streamers_send_nothing_live_is_left_alone(memory_path, monkeypatch):
     monkeypatch.setattr(stock_channel, "stock_names", lambda: None)
     cell = Network().cell("server")
-    serve_stock(cell, None)
+    serve_stock(cell, lambda: None)
     assert cell.callbacks == {}

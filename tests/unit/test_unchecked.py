@@ -48,6 +48,11 @@ class Server:
         self.store.close()
         self.start()
 
+    def job_over_and_silent(self) -> None:
+        self.receiver.job_over(JOB)
+        self.clock.advance(13)
+        self.receiver.turn()
+
     def admit(self, site: str, job_id: str) -> Admission:
         return self.admission
 
@@ -159,7 +164,7 @@ def test_a_part_that_comes_twice_is_stored_once(server):
 @pytest.mark.parametrize(
     "end, why",
     [
-        (lambda server: server.receiver.job_over(JOB), "the job's process ended"),
+        (lambda server: server.job_over_and_silent(), "the job's process ended"),
         (lambda server: server.receiver.give_up("a", PROCESS), "the site gave it up"),
         (lambda server: (server.clock.advance(31), server.receiver.turn()), "nothing came for 30 s"),
         (lambda server: (server.restart(), server.receiver.end_earlier()), "the server was restarted"),
@@ -174,6 +179,26 @@ def test_a_stream_that_breaks_off_says_why_and_may_begin_again(server, end, why)
     assert server.go_on("a", 1, TEXT[4:]) is Outcome.REFUSED, "nobody knows what was between"
     server.send("b", TEXT, peer=PARENT, last=True)
     assert server.stored == TEXT and server.stream.verdict_reason == UNCHECKED
+
+
+def test_a_log_that_is_begun_again_and_again_is_told_of_once(server, caplog):
+    """A hostile site must not fill the server's own log."""
+    with caplog.at_level("INFO"):
+        for number in range(10):
+            server.send(str(number), TEXT, last=True)
+    assert len([line for line in caplog.messages if "the runtime's own streamer" in line]) == 1
+
+
+def test_what_a_site_still_sends_when_the_servers_process_of_the_job_has_ended_is_taken(server):
+    """A site's run ends after the server's, and a slow line carries its last bytes for a while."""
+    server.send("a", TEXT[:4])
+    server.receiver.job_over(JOB)
+    for number, text in enumerate((TEXT[4:8], b"", TEXT[8:]), 1):
+        server.clock.advance(10)
+        server.receiver.turn()
+        assert server.go_on("a", number, text) is Outcome.TAKEN
+    server.receiver.give_up("a", PROCESS)
+    assert server.stored == TEXT
 
 
 def test_a_sign_of_life_is_one(server):

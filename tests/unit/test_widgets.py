@@ -16,12 +16,16 @@ import pytest
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey, RunProcessKey
 from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable
+from nvflare.fuel.f3.cellnet.defs import CellChannel
+from nvflare.fuel.f3.message import Message
 
 import nvflare_logstream
 from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.client.port import read_reply
 from nvflare_logstream.errors import LostContactError, RetrievalError, StoreError
 from nvflare_logstream.flare import site_log_streamer
+from nvflare_logstream.flare.cell_channel import CHANNEL
 from nvflare_logstream.flare.shared import shared
 from nvflare_logstream.site import sender
 from nvflare_logstream.store.store import LogStore, Quotas
@@ -714,4 +718,10 @@ def test_a_jobs_own_receiver_stands_back_where_the_server_has_one(federation, me
     receiver = JobLogReceiver()
     fire(receiver, EventType.START_RUN, context(engine, JOB))
     fire(receiver, EventType.END_RUN, context(engine, JOB))
-    assert receiver._job is None and not engine.cell.callbacks
+    assert receiver._job is None and not {key for key in engine.cell.callbacks if key[0] == CHANNEL}
+    went_on = []
+    engine.cell.register_request_cb(CellChannel.AUX_COMMUNICATION, "*", went_on.append)
+    for (_, topic), callback in list(engine.cell.callbacks.items()):
+        if topic != "*":
+            callback(request := Message(payload=Shareable()))
+            assert went_on.pop() is request, "the runtime gets all that comes"
