@@ -109,7 +109,6 @@ class Receiver:
         failed = self._commit(replies)
         for key in closed:
             if key not in failed:
-                self._store.wake_readers(key.job_id)
                 self._on_close(key)
         if not (request.heads or request.opens or request.closes):
             # A sign of life: every open stream of this sender is still being watched.

@@ -143,11 +143,10 @@ class StreamFile:
 
     def update(self, **changes: Any) -> None:
         """Change the record; it is on disk after the next commit."""
-        state, was_closed = changes.get("state", self.record.state), self.record.state is State.CLOSED
-        if state is not State.CLOSED:
+        if changes.get("state") is State.CLOSED:
+            self._before_close = self._before_close or self.record
+        elif "state" in changes:
             self._before_close = None
-        elif not was_closed:
-            self._before_close = self.record
         self.record = self.record._replace(**changes)
         self.dirty = True
 
@@ -156,11 +155,13 @@ class StreamFile:
         """The record as readers may see it: a close counts once it is on disk."""
         return self._before_close or self.record
 
-    def committed(self, record: Stream) -> None:
-        """Note that `record`, which was this stream's, is on disk."""
+    def committed(self, record: Stream) -> bool:
+        """Note that `record`, which was of this stream, is on disk; returns whether it shows a close."""
         self.listed = max(self.listed, len(record.losses))
-        if record.state is State.CLOSED and record.closed == self.record.closed:
-            self._before_close = None
+        if not self._before_close or (record.state, record.closed) != (State.CLOSED, self.record.closed):
+            return False
+        self._before_close = None
+        return True
 
     def seen(self, now: float) -> None:
         """Note a sign of life, which alone is no reason to write the record."""

@@ -18,6 +18,7 @@ from nvflare_logstream.store.rebuild import REBUILT, from_file
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 
 SCRATCH = ".archive-"  # how the names of directories begin that last no longer than the server
+_Wake = Callable[[str], None]
 _LIVE = 300.0  # seconds; a stream not heard of for so long when the server went down was not live
 
 
@@ -31,14 +32,15 @@ class LoadedStreams:
         index: what was committed.
         usage: counts the stored bytes.
         clock: gives the time in seconds since the epoch.
+        wake: wakes a job's readers, once a close is on disk.
 
     Attributes:
         lock: guards `files`, their records and the usage.
         files: the loaded streams.
     """
 
-    def __init__(self, root: Path, index: Index, usage: Usage, clock: Callable[[], float]):
-        self._root, self._index, self._usage, self._clock = root, index, usage, clock
+    def __init__(self, root: Path, index: Index, usage: Usage, clock: Callable[[], float], wake: _Wake):
+        self._root, self._index, self._usage, self._clock, self._wake = root, index, usage, clock, wake
         self.lock = threading.RLock()
         self._commit_lock = threading.Lock()
         self.files: dict[StreamKey, StreamFile] = {}
@@ -70,8 +72,7 @@ class LoadedStreams:
         Raises:
             RefusedError: if the stream is new and its job's logs were removed.
             QuotaError: if it is new, and its site has too many in this job.
-            StoreError: if the index does not take or give it.
-            OSError: if the disk does not.
+            StoreError, OSError: if the index or the disk does not take or give it.
         """
         if key in self._unsure:
             self._go_back(key)
@@ -202,8 +203,8 @@ class LoadedStreams:
         self._index.save([again])  # first: a crash in between finds a file that is too long, and cuts it
         self._usage.add(stream.key.job_id, stream.site, -stream.end)
         file.record, file.listed = again, len(losses)
+        file.update(state=again.state)  # a commit that is under way may still write the record of before
         file.start_again()
-        file.dirty = True  # a commit that is under way may still write the record of before
 
     def commit(self) -> dict[StreamKey, str]:
         """Bring everything to disk: first the data, then the cursors that point past them.
@@ -243,7 +244,8 @@ class LoadedStreams:
                 raise StoreError(f"cannot commit: {error}") from error
             with self.lock:
                 for file, record in synced:
-                    file.committed(record)
+                    if file.committed(record):
+                        self._wake(record.key.job_id)
                 for key in list(self._unsure):
                     self._go_back(key)
         return failed

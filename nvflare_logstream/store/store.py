@@ -59,11 +59,11 @@ class LogStore:
         self.index = open_index(self.root)
         self._usage = Usage(quotas, self.index.parts())
         self._free = FreeSpace(self.root, quotas.free_share, clock)
-        self._loaded = LoadedStreams(self.root, self.index, self._usage, clock)
+        self._changes = Changes()
+        self._loaded = LoadedStreams(self.root, self.index, self._usage, clock, self.wake_readers)
         self._appending = Appending(self._loaded, self._usage, self._free, clock)
         self._closing = Closing(self._loaded, clock)
         self.unchecked = Unchecked(self._loaded, self.info, self._usage, self._free, clock)
-        self._changes = Changes()
         self._retention = Retention(self.index, self.delete_job, clock, uptime)
         self._loaded.clear_scratch()
         self._loaded.remove_rest()
@@ -136,7 +136,7 @@ class LogStore:
         """Close a stream: compare the bytes on disk with the site's.
 
         A copy that differs is begun again, once, if the site still has every byte of it. Readers see a close
-        when it is on disk; without `commit` the caller commits, and wakes them.
+        when it is on disk, and are woken then; without `commit` the caller commits.
 
         Raises:
             GapError: if the site has to send more before it closes.
@@ -148,7 +148,6 @@ class LogStore:
         if not commit:
             return stream
         self.commit(key)
-        self.wake_readers(key.job_id)
         return self.info(key) or stream
 
     def unreadable(self, key: StreamKey, since: float, why: str, outcome: str | None = None) -> Stream:

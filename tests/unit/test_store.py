@@ -106,6 +106,7 @@ def test_bytes_at_rest_are_always_a_prefix_and_a_crash_goes_back_to_a_committed_
                 end = committed
             elif action == "close":
                 assert store.close_stream(KEY, close_of(SOURCE[:end])).agreed
+                committed = end
             else:
                 start = end if action == "next" else start
                 stop = min(start + length, len(SOURCE))
@@ -1164,3 +1165,41 @@ def test_readers_are_told_of_a_close_only_once_it_is_on_disk(store, monkeypatch)
     store.close_stream(KEY, close_of(SOURCE[:100]))
     assert len(seen) >= 4 and set(seen) == {State.OPEN}
     assert store.info(KEY).state is State.CLOSED and store.info(KEY).agreed
+
+
+def test_a_reader_is_woken_by_the_commit_that_brings_a_close_to_disk(store, monkeypatch):
+    """Also by one that comes later than the close, since the disk did not take it before."""
+    put(store, 0, 100)
+    store.commit()
+
+    def save(*args):
+        raise StoreError("database is locked")
+
+    with monkeypatch.context() as locked:
+        locked.setattr(store.index, "save", save)
+        with pytest.raises(StoreError, match="database is locked"):
+            store.close_stream(KEY, close_of(SOURCE[:100]))
+    assert store.info(KEY).state is State.OPEN
+    seen = store.changes(KEY.job_id)
+    store.commit()
+    assert store.info(KEY).state is State.CLOSED
+    assert store.changes(KEY.job_id) > seen
+
+
+def test_readers_are_told_of_a_second_close_only_once_it_is_on_disk(store, clock):
+    put(store, 0, 100)
+    assert not store.close_stream(KEY, close_of(b"x" * 100)).agreed
+    clock.now += 1
+    assert store.close_stream(KEY, close_of(SOURCE[:100]), commit=False).agreed
+    assert not store.info(KEY).agreed
+    store.commit()
+    assert store.info(KEY).agreed
+
+
+def test_readers_are_told_at_once_that_a_copy_is_begun_again(store):
+    put(store, 0, 100)
+    store.close_stream(KEY, close_of(SOURCE[:100]), commit=False)
+    os.truncate(store.path(KEY), 50)
+    with pytest.raises(GapError):
+        store.close_stream(KEY, close_of(SOURCE[:100]), commit=False)
+    assert store.info(KEY).end == 0 and store.info(KEY).losses
