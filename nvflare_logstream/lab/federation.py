@@ -51,6 +51,7 @@ class Federation:
         server: set-up of the server.
         client: set-up of the clients.
         overrides: set-up of single clients, by name, instead of `client`.
+        relays: the relays, each with the names of those behind it: clients, and relays named further on.
         users: admin users beside the project_admin `ADMIN`, with their roles (project_admin, org_admin, lead,
             member).
         pythons: the Python that runs the server ("server") or a client, by name, where it is another than
@@ -67,6 +68,7 @@ class Federation:
         server: SiteSetup = DEFAULT_SETUP,
         client: SiteSetup = DEFAULT_SETUP,
         overrides: Mapping[str, SiteSetup] | None = None,
+        relays: Mapping[str, Sequence[str]] | None = None,
         users: Mapping[str, str] | None = None,
         pythons: Mapping[str, str] | None = None,
         on_progress: Callable[[str], None] | None = None,
@@ -76,6 +78,7 @@ class Federation:
             # The runtime puts its job processes' command lines together without quoting paths.
             raise ArgumentError("root", str(self.root), "a path without spaces")
         self.clients = tuple(check_name("clients", name) for name in clients)
+        self.relays = dict(relays or {})
         self.users = {ADMIN: "project_admin", **(users or {})}
         self._setups = {**dict.fromkeys(self.clients, client), **(overrides or {}), SERVER_SITE: server}
         self._pythons = dict(pythons or {})
@@ -104,8 +107,8 @@ class Federation:
             raise ArgumentError("root", str(self.root), "a directory that holds no federation yet")
         home.mkdir(parents=True, mode=0o700)
         self._port = free_port()
-        project = project_of(self._port, self.clients, self.users)
-        names = (SERVER_SITE, *self.clients, *self.users)
+        project = project_of(self._port, self.clients, self.users, self.relays)
+        names = (SERVER_SITE, *self.relays, *self.clients, *self.users)
         kits_of = {name: SERVER_SITE if name in self.users else name for name in names}
         pythons = {name: self._pythons.get(of, "") for name, of in kits_of.items()}
         self._kits = make_kits(home, project, pythons)
@@ -147,7 +150,7 @@ class Federation:
         self.start_site(SERVER_SITE)
         # A client that finds no server waits for seconds before it tries again.
         self._wait("the server", timeout, self._listening)
-        for name in self.clients:
+        for name in (*self.relays, *self.clients):
             self.start_site(name)
         self.wait_ready(timeout)
         self._progress(
@@ -155,25 +158,16 @@ class Federation:
         )
 
     def start_site(self, name: str) -> None:
-        """Start the parent process of a site, for example after `kill`, and do not wait for it."""
-        role = "server" if name == SERVER_SITE else "client"
+        """Start the parent process of a site or a relay, say after `kill`, and do not wait for it."""
+        role = "server" if name == SERVER_SITE else "relay" if name in self.relays else "client"
+        module = f"nvflare.private.fed.app.{role}.{'relay' if role == 'relay' else f'{role}_train'}"
         # Clients come back to a restarted server with a heartbeat, by default only every 10 seconds.
         own = [] if name == SERVER_SITE else [f"uid={name}", "heart_beat_interval=2"]
-        kit = self._kit(name)
-        python, module = sys.executable, f"nvflare.private.fed.app.{role}.{role}_train"
-        if name in self._pythons:
-            python = self._pythons[name]
-            module = "nvflare_logstream.lab.loopback" if name == SERVER_SITE else module
-        command = [python, "-u", "-m", module, "-m", str(kit)]
-        command += [
-            "-s",
-            f"fed_{role}.json",
-            "--set",
-            "secure_train=true",
-            f"org={ORG}",
-            "config_folder=config",
-            *own,
-        ]
+        kit, python = self._kit(name), self._pythons.get(name, sys.executable)
+        if name == SERVER_SITE and name in self._pythons:
+            module = "nvflare_logstream.lab.loopback"
+        command = [python, "-u", "-m", module, "-m", str(kit), "-s", f"fed_{role}.json", "--set", *own]
+        command += ["secure_train=true", f"org={ORG}", "config_folder=config"]
         self._started[name] = time.time()
         self._processes.start(name, command, kit)
 
@@ -283,10 +277,12 @@ class Federation:
         heard = {
             client.name: client.last_connect_time for client in self.session().get_system_info().client_info
         }
+        # A relay is not on the list: a client that was heard since the relays' start was heard through them.
+        relays = max((self._started[name] for name in self.relays), default=0.0)
         return all(
-            heard.get(name, 0.0) > self._started[name]
+            heard.get(name, 0.0) > max(self._started[name], relays)
             for name in self._processes.names
-            if name != SERVER_SITE
+            if name in self.clients
         )
 
     def _close_sessions(self) -> None:

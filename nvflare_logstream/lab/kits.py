@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from nvflare_logstream.names import SERVER_SITE
@@ -117,11 +118,34 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def project_of(port: int, clients: Iterable[str], users: Mapping[str, str]) -> dict[str, Any]:
-    """The provisioning project: the server on `port`, clients, and admin users with their roles."""
+def _listening_host() -> dict[str, Any]:
+    """Where a relay listens; what is not set to another value here goes in the clear."""
+    return {
+        "scheme": "tcp",
+        "default_host": "localhost",
+        "port": free_port(),
+        "connection_security": "mtls",
+    }
+
+
+def project_of(
+    port: int,
+    clients: Iterable[str],
+    users: Mapping[str, str],
+    relays: Mapping[str, Iterable[str]] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """The provisioning project: the server on `port`, clients, and admin users with their roles.
+
+    A relay is given with the names of those that connect to it instead of to the server.
+    """
+    above = {name: {"connect_to": {"name": relay}} for relay, names in relays.items() for name in names}
     participants: list[dict[str, Any]] = [
         {"name": SERVER_SITE, "type": "server", "fed_learn_port": port, "default_host": "localhost"},
-        *({"name": name, "type": "client"} for name in clients),
+        *(
+            {"name": name, "type": "relay", "listening_host": _listening_host(), **above.get(name, {})}
+            for name in relays
+        ),
+        *({"name": name, "type": "client", **above.get(name, {})} for name in clients),
         *({"name": name, "type": "admin", "role": role} for name, role in users.items()),
     ]
     return {

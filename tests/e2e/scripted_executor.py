@@ -57,11 +57,11 @@ class ScriptedExecutor(Executor):
             if self._abort.triggered:
                 break
 
-    def _do_lines_until(self, path, seconds=0.01):
+    def _do_lines_until(self, path, seconds=0.01, level="info"):
         """Write lines until the file `path` appears or the job is aborted."""
         number = 0
         while not (self._log.parent / path).exists() and not self._abort.triggered:
-            self.logger.info(f"line {number}")
+            getattr(self.logger, level)(f"line {number}")
             number += 1
             time.sleep(seconds)
 
@@ -152,8 +152,11 @@ class ScriptedExecutor(Executor):
 
     # -- a job that means harm
 
-    def _do_forge(self, claimed_site, job, answer):
-        """Send a line for `job` (default: this one) in another site's name, and keep the receiver's reply."""
+    def _do_forge(self, claimed_site, job, answer, headers=None):
+        """Send a line for `job` (default: this one) in another site's name, and keep the receiver's reply.
+
+        `headers` are set after the runtime's own code has set its: as by a site that runs other code.
+        """
         stream, writer = (
             StreamId(job or self._fl_ctx.get_job_id(), "forged.txt"),
             RequestWriter(time.time(), 0),
@@ -161,8 +164,15 @@ class ScriptedExecutor(Executor):
         writer.frame(Frame(stream, 0, b"forged\n", b""))
         request = Message(headers={CellMessageHeaderKeys.CLIENT_NAME: claimed_site}, payload=writer.encode())
         cell = self._fl_ctx.get_engine().get_cell().core_cell
+
+        def overwrite(message):
+            if message.payload is request.payload:
+                message.headers.update(headers)
+
+        if headers:
+            cell.add_outgoing_request_filter("*", "*", overwrite)
         reply = cell.send_request(CHANNEL, TOPIC, "server", request, timeout=5.0, optional=True)
-        (self._log.parent / answer).write_bytes(reply.payload)
+        (self._log.parent / answer).write_bytes(reply.payload or b"")
 
     def _do_forge_stock(self, claimed_site):
         """Send a file in another site's name, as the runtime's own streamer (since 2.8) sends a log."""
