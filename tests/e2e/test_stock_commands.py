@@ -19,13 +19,13 @@ JSON = ("--format", "json")
 
 
 def submit(lab: Lab) -> dict[str, Job]:
-    """The job that `job submit` makes, and one that the commands abort and delete."""
+    """The job that `job submit` makes, and one that `job clone` makes of another."""
     folder = lab.write_job(NAME, SCRIPT)
     stock = Job(lab, data_of(lab.nvflare("job", "submit", "-j", str(folder), *JSON))["job_id"], SITES)
-    return {
-        "stock": stock,
-        "ended": lab.submit("ended-by-command", [["lines_until", "go"]], sites=["site-1"]),
-    }
+    source = lab.submit("cloned", [["lines_until", "go"]], sites=["site-1"])
+    cloned = data_of(lab.nvflare("job", "clone", source.id, *JSON))
+    assert cloned["source_job_id"] == source.id
+    return {"stock": stock, "source": source, "clone": Job(lab, cloned["new_job_id"], source.sites)}
 
 
 def data_of(run: subprocess.CompletedProcess[str]) -> Any:
@@ -120,13 +120,9 @@ def test_wait_monitor_logs_and_download_to_the_end(lab: Lab, job: Job) -> None:
 
 
 def test_clone_abort_and_delete(lab: Lab, jobs: dict[str, Job]) -> None:
-    job = jobs["ended"]
-    job.wait_live("site-1")
-    cloned = data_of(lab.nvflare("job", "clone", job.id, *JSON))
-    assert cloned["source_job_id"] == job.id
-    clone = Job(lab, cloned["new_job_id"], job.sites)
-    assert clone.id != job.id
-    clone.wait_live("site-1")
+    job, clone = jobs["source"], jobs["clone"]
+    for each in (job, clone):
+        each.wait_live("site-1")
     assert data_of(lab.nvflare("job", "abort", clone.id, "--force", *JSON))["status"] == "ABORTED"
     assert clone.wait() == "FINISHED:ABORTED"
     clone.assert_complete("site-1", outcome=clone.wait_closed("site-1").outcome)
