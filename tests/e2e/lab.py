@@ -143,7 +143,21 @@ class Lab:
         min_clients: int | None = None,
         **job: Any,
     ) -> Job:
-        """Submit a job for `sites`, of which it needs all or `min_clients`.
+        """Submit a job; the arguments are those of `write_job`."""
+        folder = self.write_job(name, scripts, sites=sites, apps=apps, min_clients=min_clients, **job)
+        return Job(self, self.federation.submit(folder), tuple(sites))
+
+    def write_job(
+        self,
+        name: str,
+        scripts: Mapping[str, Sequence[Any]] | Sequence[Any] = (),
+        *,
+        sites: Sequence[str] = SITES,
+        apps: Mapping[str, Mapping[str, Any]] | None = None,
+        min_clients: int | None = None,
+        **job: Any,
+    ) -> Path:
+        """Write a job folder for `sites`, of which the job needs all or `min_clients`.
 
         `apps` changes the client config of single sites; a value of ... removes a key.
         """
@@ -161,7 +175,7 @@ class Lab:
         (folder / "meta.json").write_text(
             json.dumps({**meta, "deploy_map": deploy, "min_clients": min_clients or len(sites)})
         )
-        return Job(self, self.federation.submit(folder), tuple(sites))
+        return folder
 
     def assert_clean(self) -> None:
         """After the end: no process, nothing half done in the store, no error of ours in anybody's log."""
@@ -182,15 +196,18 @@ class Lab:
                 assert is_expected or not _OUR_ERROR.search(line), f"{log}: {line}"
 
     def nvflare(self, *arguments: str, kit: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run the runtime's command as an admin, with a home of its own; `kit`: it talks to the server."""
+        """Run the runtime's command as an admin to its end; `kit`: it talks to the server."""
+        return ended(self.start_nvflare(*arguments, kit=kit))
+
+    def start_nvflare(self, *arguments: str, kit: bool = True) -> subprocess.Popen[str]:
+        """Start the runtime's command with a home of its own and its output in pipes."""
         home = self.root / "home"
         home.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "nvflare.cli", *arguments]
         command += ["--startup-kit", str(self.federation.admin_dir())] if kit else []
         environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2])}
-        return subprocess.run(
-            command, env=environment, cwd=home, capture_output=True, text=True, timeout=120, check=False
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, env=environment, cwd=home, **pipes)  # type: ignore[call-overload]
 
     def command(self, *arguments: str, kit: str = ADMIN, **options: Any) -> subprocess.Popen[str]:
         """Start our own command as `kit`'s user would, in the tests' directory, with its output in pipes."""
