@@ -283,6 +283,19 @@ def test_a_sign_of_life_of_the_sites_own_sender_is_none_of_the_other(server):
     assert server.own_sender().streams == () and server.stream.last_seen == seen
 
 
+def test_a_site_that_has_nothing_of_a_log_takes_nothing_away(server):
+    """Its parent process may not see the files of the job's process, in a container say."""
+    server.send("a", TEXT, last=True)
+    for _ in range(2):
+        (answer,) = server.own_sender(LOG, close_of(b"")).streams
+        assert (answer.status, answer.verdict) == (Status.OK, Verdict.PARTIAL)
+        assert server.stored == TEXT and server.stream.outcome == "exit code 0"
+        assert server.stream.verdict_reason == f"{UNCHECKED}; the site has no bytes of it to compare"
+        assert len(server.stream.losses) == 1
+    server.own_sender(LOG, Frame(LOG, 0, TEXT, b"cursor"), close_of(TEXT))
+    assert server.stream.verdict is Verdict.COMPLETE and server.stored == TEXT
+
+
 @pytest.mark.parametrize("is_closed", [False, True])
 @pytest.mark.parametrize("data", [TEXT[:8], b""])
 def test_nothing_is_written_into_what_the_sites_own_sender_sent(server, is_closed, data):
