@@ -181,6 +181,12 @@ def test_a_stream_that_breaks_off_says_why_and_may_begin_again(server, end, why)
     assert server.stored == TEXT and server.stream.verdict_reason == UNCHECKED
 
 
+@pytest.mark.parametrize("upload", ["", "x" * 65])
+def test_an_id_that_is_too_long_is_refused_in_its_own_words(server, caplog, upload):
+    assert server.send(upload, TEXT) is Outcome.REFUSED
+    assert f"an upload's id has {len(upload)} characters; 1 to 64 are allowed" in caplog.text
+
+
 def test_a_log_that_is_begun_again_and_again_is_told_of_once(server, caplog):
     """A hostile site must not fill the server's own log."""
     with caplog.at_level("INFO"):
