@@ -158,8 +158,12 @@ class UncheckedReceiver:
     # -- one part --------------------------------------------------------------------------------------------
 
     def _take(self, part: Part, peer: Peer) -> Outcome:
-        if len(part.data) > _MOST_PART or not 0 < len(part.upload_id) <= _LONGEST_ID:
+        if len(part.data) > _MOST_PART:
             raise WireError(f"a part of a log has {len(part.data)} bytes; at most {_MOST_PART} are allowed")
+        if not 0 < len(part.upload_id) <= _LONGEST_ID:
+            raise WireError(
+                f"an upload's id has {len(part.upload_id)} characters; 1 to {_LONGEST_ID} are allowed"
+            )
         place = (peer.site, part.upload_id)
         upload = self._upload(place, part, peer)
         with upload.lock:

@@ -12,7 +12,7 @@ from nvflare_logstream.store.file import StreamFile, digest_of
 from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.rebuild import is_rebuilt
-from nvflare_logstream.store.unchecked import load_own
+from nvflare_logstream.store.unchecked import close_uncompared, load_own
 from nvflare_logstream.streams import END_UNSEEN, UNREADABLE, Loss, State, Stream, StreamKey, local_time
 from nvflare_logstream.wire.upload import Close
 
@@ -45,6 +45,10 @@ class Closing:
         """
         with self._alone(key):
             with self._loaded.lock:
+                file = self._loaded.load(key)
+                if file.record.unchecked and file.record.end and not close.total:
+                    close_uncompared(file, close.outcome, self._clock())
+                    return file.record
                 file = self._at_end(key, close)
                 end, mark = file.record.end, file.fingerprint(close.digest_from)
                 mark_read, digest = file.read

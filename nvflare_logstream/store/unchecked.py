@@ -3,7 +3,8 @@
 Rules:
 
 * Such a copy is never called complete, and never written into what a site's own sender has sent.
-* What a site's own sender sends replaces it: only that can be compared with the site's file.
+* What a site's own sender sends replaces it: only that can be compared with the site's file. A sender that
+  has no bytes of the log takes nothing away.
 * The runtime sends a log more than once, each time from its beginning. What is stored already is compared and
   passed over, so no byte is there twice.
 """
@@ -132,6 +133,22 @@ class TakenError(RefusedError):
 
 class DifferentError(RefusedError):
     """Other bytes of the log are stored than those that came."""
+
+
+def close_uncompared(file: StreamFile, outcome: str, now: float) -> None:
+    """End such a copy for a site's own sender that has no bytes of the log; `outcome` is how the job ended.
+
+    It may not see the files of the job's process, in a container say.
+    """
+    why = "the site has no bytes of it to compare"
+    losses = new_entries(file.record.losses, [Loss(file.record.end, 0, why)])
+    file.update(
+        state=State.STOPPED,
+        reason=f"{UNCHECKED}; {why}",
+        outcome=outcome,
+        closed=now,
+        losses=file.record.losses + losses,
+    )
 
 
 def load_own(loaded: LoadedStreams, key: StreamKey, offset: int) -> StreamFile:

@@ -181,6 +181,12 @@ def test_a_stream_that_breaks_off_says_why_and_may_begin_again(server, end, why)
     assert server.stored == TEXT and server.stream.verdict_reason == UNCHECKED
 
 
+@pytest.mark.parametrize("upload", ["", "x" * 65])
+def test_an_id_that_is_too_long_is_refused_in_its_own_words(server, caplog, upload):
+    assert server.send(upload, TEXT) is Outcome.REFUSED
+    assert f"an upload's id has {len(upload)} characters; 1 to 64 are allowed" in caplog.text
+
+
 def test_a_log_that_is_begun_again_and_again_is_told_of_once(server, caplog):
     """A hostile site must not fill the server's own log."""
     with caplog.at_level("INFO"):
@@ -281,6 +287,19 @@ def test_a_sign_of_life_of_the_sites_own_sender_is_none_of_the_other(server):
     seen = server.stream.last_seen
     server.clock.advance(5)
     assert server.own_sender().streams == () and server.stream.last_seen == seen
+
+
+def test_a_site_that_has_nothing_of_a_log_takes_nothing_away(server):
+    """Its parent process may not see the files of the job's process, in a container say."""
+    server.send("a", TEXT, last=True)
+    for _ in range(2):
+        (answer,) = server.own_sender(LOG, close_of(b"")).streams
+        assert (answer.status, answer.verdict) == (Status.OK, Verdict.PARTIAL)
+        assert server.stored == TEXT and server.stream.outcome == "exit code 0"
+        assert server.stream.verdict_reason == f"{UNCHECKED}; the site has no bytes of it to compare"
+        assert len(server.stream.losses) == 1
+    server.own_sender(LOG, Frame(LOG, 0, TEXT, b"cursor"), close_of(TEXT))
+    assert server.stream.verdict is Verdict.COMPLETE and server.stored == TEXT
 
 
 @pytest.mark.parametrize("is_closed", [False, True])
