@@ -163,7 +163,7 @@ def _missed(text: str, context: typer.Context) -> str:
     """What to type instead, where an argument is missing, or a site is named as to other programs."""
     if text.startswith("Missing argument") and "JOB_ID" in text:
         return " `nvflare-logstream status` lists the jobs."
-    extra = re.search(r"unexpected extra argument.*\((\S+).*\)$", text)
+    extra = re.search(r"unexpected extra argument\S* \(([^-]\S*).*\)$", text)
     options = [name for parameter in context.command.get_params(context) for name in parameter.opts]
     return f"; did you mean --site {extra[1]}?" if extra and "--site" in options else ""
 

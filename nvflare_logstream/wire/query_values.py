@@ -150,8 +150,8 @@ def decode_reading(row: Fields) -> Reading:
         WireError: naming the field, its value and what is allowed.
     """
     end = row.number("end", _FAR)
-    stage = row.text("stage", default="")
-    if stage not in STAGES:
+    stage = row.text("stage", default=None)
+    if stage is None or stage not in STAGES:
         raise row.bad("stage", stage, f"one of {', '.join(map(repr, STAGES))}")
     json, timed, since_applied, truncated = row.flags(_FLAGS)
     skip_lines, skip_bytes, start, counted, cut = row.numbers(_COUNTS, _FAR, default=0)

@@ -249,6 +249,11 @@ def test_a_person_reads_first_the_option_its_value_and_what_is_allowed(capsys, a
     assert option in said and allowed in said
 
 
+def test_an_option_behind_two_dashes_is_taken_for_no_site(capsys):
+    said = refuse(capsys, "logs", "8f3c", "--", "--tail", "3")
+    assert "extra argument(s) (--tail 3)" in said and "did you mean" not in said
+
+
 @pytest.mark.parametrize(
     "form", [("--format", "json"), ("--format=json",), ("--format", "jsonl")], ids=" ".join
 )

@@ -207,7 +207,7 @@ def test_a_server_says_which_of_the_later_filters_it_heeds(store, server):
 
 # -- what is refused -------------------------------------------------------------------------------------
 
-ODD = {"at": 0, "end": 5}
+ODD = {"at": 0, "end": 5, "stage": ""}
 
 
 @pytest.mark.parametrize(
@@ -232,9 +232,11 @@ ODD = {"at": 0, "end": 5}
         ({"op": "read", **WHERE, "filters": {"head": -1}}, "filters.head"),
         ({"op": "read", **WHERE, "filters": {"head": 1, "tail": 1}}, "filters.head"),
         ({"op": "read", **WHERE, "whole_lines": "yes"}, "whole_lines"),
-        ({"op": "read", **WHERE, "reading": {"at": 99, "end": 5}}, "reading.at"),
+        ({"op": "read", **WHERE, "reading": {**ODD, "at": 99}}, "reading.at"),
         ({"op": "read", **WHERE, "reading": {"at": 0, "end": 1 << 63}}, "reading.end"),
         ({"op": "read", **WHERE, "reading": {**ODD, "stage": "sheep"}}, "reading.stage"),
+        # Whose field has another name, and what it still counts, would be given out as text.
+        ({"op": "read", **WHERE, "reading": {"at": 0, "end": 5, "counting": "lines"}}, "reading.stage"),
         ({"op": "read", **WHERE, "reading": {**ODD, "state": {"before": 3}}}, "reading.state.before"),
         (
             {"op": "read", **WHERE, "reading": {**ODD, "state": {"before": ["\ud800"]}}},
