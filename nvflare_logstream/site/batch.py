@@ -9,6 +9,7 @@ from nvflare_logstream.site.followed import FollowedStream, Phase
 from nvflare_logstream.site.orders import FinishJob
 from nvflare_logstream.streams import StreamId
 from nvflare_logstream.wire.upload import MAX_FRAME, Close, Frame, RequestWriter, Unreadable
+from nvflare_logstream.wire.upload_reply import Reply, Status
 
 # Bytes of a batch as it travels. With the one prepared meanwhile, this bounds the memory taken from the job.
 _MOST_SENT = 768 << 10
@@ -29,6 +30,7 @@ class Batch:
         given_up: streams that cannot be read, and are not tried again.
         sent: streams of which it brings bytes or the close.
         in_doubt: the receiver did not take all of one of them the last time: only an answer says why.
+        to_the_end: it brings all that the logs held when they were looked at for it.
         ends: where the receiver stands in each stream once it has taken the batch.
         payload: the encoded request, once it is complete.
     """
@@ -39,7 +41,7 @@ class Batch:
         self.closing: set[StreamId] = set()
         self.given_up: set[StreamId] = set()
         self.sent: set[StreamId] = set()
-        self.in_doubt = False
+        self.in_doubt = self.to_the_end = False
         self.ends: dict[StreamId, int] = {}
         self.payload = b""
         self._opens = 0
@@ -101,3 +103,12 @@ class Batch:
             self.ends[stream.id] = source.offset
             self.sent.add(stream.id)
             self.in_doubt |= not stream.progress.steady
+
+    def is_taken(self, reply: Reply) -> bool:
+        """Whether it brought all that the logs held when they were looked at, and the receiver took that.
+
+        They may have grown since: at level DEBUG each request makes the runtime write of it into the log.
+        """
+        ends = {row.stream: row.end for row in reply.streams if row.status is Status.OK}
+        taken = all(ends.get(stream) == self.ends[stream] for stream in self.sent)
+        return self.to_the_end and bool(self.sent) and taken

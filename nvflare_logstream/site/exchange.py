@@ -36,6 +36,7 @@ class Exchange:
     Attributes:
         failures: how often in a row no answer came.
         last_answer: when the last answer came.
+        caught_up: how many requests brought all that the logs then held, and were taken.
     """
 
     def __init__(self, now: float):
@@ -43,7 +44,7 @@ class Exchange:
         self._timer = RequestTimer()
         self._told = 0  # requests since the last answer
         self._server_wait = 0.0  # seconds of rest for which the last answer asked
-        self.failures = 0
+        self.failures = self.caught_up = 0
         self.last_answer = now
 
     @property

@@ -199,6 +199,10 @@ class FollowedStream:
         since, outcome = wall_time - (now - self._since), self.outcome if given_up else None
         return Unreadable(self.id, since, self.trouble, outcome)
 
+    def is_held_back(self, now: float) -> bool:
+        """Whether nothing of it can be sent now, though there may be something."""
+        return self.held_until > now or not self.placed
+
     def is_quiet(self, now: float) -> bool:
         """Whether the receiver was told nothing of it for so long that it would count as silent."""
         return self.placed and now - self.last_said >= self._liveness

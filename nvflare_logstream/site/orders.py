@@ -95,7 +95,7 @@ class Orders:
         """Tell those who wait how far the sender is.
 
         Args:
-            quiet_looks: how many looks at all logs have found nothing to send so far.
+            quiet_looks: how many looks at all logs have found nothing to send so far, or what was all taken.
             all_ended: no stream is followed, and no order is open.
         """
         with self._progress:

@@ -192,7 +192,8 @@ class Sender:
             self._state.obey(order)
 
     def _report(self) -> None:
-        self._orders.report(self._state.quiet_looks, self._state.all_ended)
+        state = self._state
+        self._orders.report(state.quiet_looks + state.exchange.caught_up, state.all_ended)
 
     def _send(self, batch: Batch) -> None:
         try:

@@ -123,16 +123,16 @@ class SenderState:
             self._rotate_turns()
         if not (jobs or self.exchange.may_tell(batch, now)):
             self._confirm(batch, now)
+        held_back = self.questions.held_back(now) or any(s.is_held_back(now) for s in self.streams.values())
+        batch.to_the_end = not (batch.writer.full or jobs or refusals or held_back)
         if batch.writer.empty:
-            streams_held = any(stream.held_until > now for stream in self.streams.values())
-            if not streams_held and not self.questions.held_back(now):
-                self.quiet_looks += 1
+            self.quiet_looks += batch.to_the_end
             if not self.streams or now - self.exchange.last_answer < self._liveness:
                 return None
         else:
-            for stream in self.streams.values():  # an empty request would be a sign of life of all
-                if stream.is_quiet(now):
-                    batch.open(stream, now)
+            # An empty request would be a sign of life of all.
+            for stream in [stream for stream in self.streams.values() if stream.is_quiet(now)]:
+                batch.open(stream, now)
         batch.payload = batch.writer.encode()
         self.exchange.begin(batch)
         return batch
@@ -144,10 +144,7 @@ class SenderState:
                 batch.open(stream, now)
 
     def prepare_batch(self, now: float, wall_time: float) -> None:
-        """Prepare the request after the one under way, with the bytes that follow those in it.
-
-        All else waits for the answer, which decides on it.
-        """
+        """Prepare the next request, with the bytes that follow; all else waits for the answer of the other."""
         if (under_way := self.exchange.under_way) is None:
             return
         self.look_at_once = False
@@ -231,6 +228,8 @@ class SenderState:
                 self._take_known(job, reply, now)
             else:
                 self.questions.job_later(job, now)
+        unconfirmed = any(stream.unconfirmed for stream in self.streams.values())
+        self.exchange.caught_up += batch.is_taken(reply) and not unconfirmed
         return ended
 
     def _take_row(

@@ -588,6 +588,20 @@ def test_drain_waits_until_all_was_taken(world, real):
     assert world.stored() == b"line\n" * 10_000
 
 
+def test_drain_ends_where_each_request_makes_the_log_grow(world, real):
+    """At level DEBUG the runtime's cell writes lines of each of our own requests into the log."""
+
+    def deliver(payload):
+        world.write(b"sending a request\n")
+        return world.deliver(payload)
+
+    world.link.deliver = deliver
+    world.write(b"before the call\n")
+    real.follow(JOB, world.logs, "log.txt")
+    assert real.drain(20)
+    assert world.stored().startswith(b"before the call\n")
+
+
 def test_wait_finished_waits_until_all_is_closed(world, real):
     world.write(b"line\n")
     real.finish(JOB, world.logs, ["log.txt", "error_log.txt"], "exit code 0")
