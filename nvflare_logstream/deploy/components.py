@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 from nvflare_logstream.deploy.kits import Role
 
@@ -42,7 +42,7 @@ def is_disabled(entry: dict[str, Any]) -> bool:
     return entry.get(DISABLED) is True
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether an argument is a number that can be reckoned with; what else is wrong, its component says."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -_MOST < value < _MOST
 
