@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from nvflare_logstream.deploy.components import is_number
 from nvflare_logstream.deploy.findings import Report
 from nvflare_logstream.deploy.interpreter import Interpreter
 from nvflare_logstream.deploy.kits import Place, Role
@@ -72,7 +73,7 @@ def check_disk(place: Place, resources: Resources) -> Report:
             report.warning(f"{free}: logs that cannot be written are lost", "make room")
         return report
     given = [entry.args.get("min_free_percent") for entry in resources.ours("JobLogReceiver")]
-    wanted = next((value for value in given if isinstance(value, (int, float))), _FREE_PERCENT)
+    wanted = next((value for value in given if is_number(value)), _FREE_PERCENT)
     if share <= wanted:
         text = f"{free}, and {wanted:g}% have to stay free: the sites wait"
         report.error(text, "make room, or lower min_free_percent")

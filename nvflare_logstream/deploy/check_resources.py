@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
-from nvflare_logstream.deploy.components import COMPONENTS
+from nvflare_logstream.deploy.components import COMPONENTS, is_number
 from nvflare_logstream.deploy.findings import Report
 from nvflare_logstream.deploy.kits import Place, Role
 from nvflare_logstream.deploy.resources import ALLOW_KEY, LIST_KEY
@@ -123,7 +123,7 @@ def check_intervals(place: Place, resources: Resources, idle_timeout: float | No
     report = Report(place.name, "intervals")
     timeout = _IDLE_TIMEOUT if idle_timeout is None else idle_timeout
     own = [entry.args.get("liveness_interval", _LIVENESS) for entry in resources.ours("SiteLogStreamer")]
-    liveness = min((value for value in own if _is_number(value)), default=0.0)
+    liveness = min((value for value in own if is_number(value)), default=0.0)
     if timeout and liveness >= timeout:
         default = " (its default)" if idle_timeout is None else ""
         report.error(
@@ -137,11 +137,7 @@ def check_intervals(place: Place, resources: Resources, idle_timeout: float | No
 def idle_timeout_of(resources: Resources) -> float:
     """The server's idle_timeout in seconds."""
     values = (entry.args.get("idle_timeout", _IDLE_TIMEOUT) for entry in resources.ours("JobLogReceiver"))
-    return next((float(value) for value in values if _is_number(value)), _IDLE_TIMEOUT)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return next((float(value) for value in values if is_number(value)), _IDLE_TIMEOUT)
 
 
 def _meant(key: str, known: Iterable[str], alike: float = _ALIKE) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 from nvflare_logstream.deploy.kits import Role
 
@@ -13,6 +13,7 @@ COMPONENTS = {
     Role.SERVER: ("log_receiver", "JobLogReceiver"),
 }
 DISABLED = "disabled"  # in an entry: with true, the runtime makes no component of it
+_MOST = 1e12  # of a number that counts; an int in JSON may have more digits than a float can hold
 _STOCK_PREFIX = "nvflare.app_common.logging."
 
 
@@ -39,6 +40,11 @@ def is_ours(entry: object, role: Role) -> bool:
 def is_disabled(entry: dict[str, Any]) -> bool:
     """Whether the runtime passes an entry over."""
     return entry.get(DISABLED) is True
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether an argument is a number that can be reckoned with; what else is wrong, its component says."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_MOST < value < _MOST
 
 
 def entry_of(role: Role, arguments: dict[str, Any], taken: Iterable[str]) -> dict[str, Any]:

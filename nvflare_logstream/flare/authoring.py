@@ -13,7 +13,7 @@ from nvflare.apis.job_def import SERVER_SITE_NAME
 from nvflare.job_config.api import FedJob
 
 from nvflare_logstream import JobLogReceiver, JobLogStreamer
-from nvflare_logstream.errors import ArgumentError
+from nvflare_logstream.errors import ArgumentError, LogStreamError
 from nvflare_logstream.flare import runtime
 from nvflare_logstream.names import DEFAULT_LOG_FILES, check_log_files
 
@@ -44,7 +44,10 @@ def enable_log_streaming(
 
     Raises:
         ArgumentError: if it is no job or has no clients yet, or if a name in `log_files` is not allowed.
+        LogStreamError: if our components do not work under the runtime that is installed here.
     """
+    if problem := getattr(JobLogStreamer, "problem", ""):
+        raise LogStreamError(problem)
     job = runtime.job_of(job_or_recipe)
     if job is None:
         kind = type(job_or_recipe).__name__
@@ -125,9 +128,14 @@ def _admit(local: Path) -> None:
     path = own if own.exists() else local / WorkspaceConstants.DEFAULT_RESOURCES_CONFIG
     resources: dict[str, Any] = {"format_version": 2}
     if path.exists():
-        resources = json.loads(path.read_text(encoding="utf-8"))
-    admitted = resources.get(_ALLOW_LIST, usual)
-    if not usual or f"{_PACKAGE}." in admitted or (path == own and _ALLOW_LIST in resources):
+        try:
+            resources = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return  # the runtime says what is wrong with it
+    admitted = resources.get(_ALLOW_LIST, usual) if isinstance(resources, dict) else None
+    if not usual or not isinstance(admitted, list) or f"{_PACKAGE}." in admitted:
+        return
+    if path == own and _ALLOW_LIST in resources:
         return
     local.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**resources, _ALLOW_LIST: [*admitted, f"{_PACKAGE}."]}, indent=2))

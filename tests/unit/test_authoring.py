@@ -20,7 +20,9 @@ from nvflare.app_common.workflows.initialize_global_weights import InitializeGlo
 from nvflare.job_config.api import FedJob
 
 from nvflare_logstream import JobLogReceiver, JobLogStreamer, enable_log_streaming
-from nvflare_logstream.errors import ArgumentError
+from nvflare_logstream.errors import ArgumentError, LogStreamError
+from nvflare_logstream.flare import authoring
+from nvflare_logstream.flare.loading import StandIn
 
 from .recipes import BASES, RECIPES, of_the_runtime
 
@@ -270,3 +272,23 @@ def test_a_list_that_somebody_wrote_stays_as_it_is(tmp_path, ran):
     enable_log_streaming(job)
     job.simulator_run(str(tmp_path), n_clients=1)
     assert own.read_text() == '{"class_allow_list": ["a."]}' and list((tmp_path / "local").iterdir()) == [own]
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"class_allow_list": null}', '{"class_allow_list": "nvflare."}']
+)
+@pytest.mark.parametrize("name", ["resources.json", "resources.json.default"])
+def test_resources_that_cannot_be_used_are_left_to_the_runtime(tmp_path, ran, name, text):
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / name).write_text(text)
+    job = job_for("site-1")
+    enable_log_streaming(job)
+    job.simulator_run(str(tmp_path), n_clients=1)
+    assert ran == [job] and (tmp_path / "local" / name).read_text() == text
+
+
+def test_under_a_runtime_that_is_not_supported_the_author_is_told(monkeypatch):
+    stand_in = type("JobLogStreamer", (StandIn,), {"problem": "nvflare 3.0 is not supported"})
+    monkeypatch.setattr(authoring, "JobLogStreamer", stand_in)
+    with pytest.raises(LogStreamError, match=r"nvflare 3\.0 is not supported"):
+        enable_log_streaming(job_for("site-1"))

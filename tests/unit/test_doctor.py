@@ -237,6 +237,18 @@ def test_a_site_that_says_too_rarely_that_it_is_alive(tmp_path):
 # -- the Python of the start script --------------------------------------------------------------------------
 
 
+def test_a_number_that_is_too_large_to_be_reckoned_with(tmp_path):
+    site = {**STREAMER, "args": {"liveness_interval": 10**400}}
+    server = {**RECEIVER, "args": {"idle_timeout": 10**400, "min_free_percent": 10**400}}
+    roots = make(tmp_path / "site-1", "client", site), make(tmp_path / "server", "server", server)
+    findings = found(*roots, probe=None)
+    assert {(finding.place, finding.check) for finding in findings} == {
+        ("server", "arguments"),
+        ("site-1", "arguments"),
+    }
+    assert all("cannot be made: " in finding.text for finding in findings)
+
+
 @pytest.mark.parametrize(
     "component, said",
     [
