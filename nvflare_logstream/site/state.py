@@ -144,7 +144,7 @@ class SenderState:
                 batch.open(stream, now)
 
     def prepare_batch(self, now: float, wall_time: float) -> None:
-        """Prepare the next request, with the bytes that follow; all else waits for the answer of the other."""
+        """Prepare the next request, with the bytes that follow; all else waits for the other's answer."""
         if (under_way := self.exchange.under_way) is None:
             return
         self.look_at_once = False
