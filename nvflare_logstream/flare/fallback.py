@@ -19,6 +19,7 @@ from nvflare.private.event import fire_event
 
 from nvflare_logstream.flare import runtime_stock
 from nvflare_logstream.flare.site_policy import may_logs_leave
+from nvflare_logstream.names import is_pattern
 
 _ASK_SECONDS = 5.0  # that the server has to answer whether it takes what the runtime's own streamers send
 _logger = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ class JobFallback:
         """Name the files that are to be sent; called at the start of the run."""
         with self._lock:
             self._engine = engine
-            self._streamers.update({file: None for file in files if file not in self._streamers})
+            new = [file for file in files if file not in self._streamers and not is_pattern(file)]
+            self._streamers.update(dict.fromkeys(new))  # the runtime's own know only names
             if self._is_absent:
                 self._start()
 
