@@ -119,7 +119,7 @@ class JobConfig:
                 "args": {"log_file_name": file, "target_parent_server": True},
             }
             for file in files
-            if not is_pattern(file)
+            if not is_pattern(file)  # they know only names
         ]
         self._config["components"] = [*self._components, *entries]
         self._write()

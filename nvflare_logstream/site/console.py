@@ -93,6 +93,7 @@ class Console:
         unblocked = None if self._console is None else open_unblocked(self._console)
         copied_to = self._console if unblocked is None else self._keep_open(unblocked)
         self._copy = ConsoleCopy(self._reader, copied_to, os.fstat(self._reader).st_size)
+        self._write_note()  # a job that is killed at once has shown nothing
 
     def _take_over(self) -> None:
         """What is printed goes to the log from now on."""
@@ -165,8 +166,24 @@ class Console:
             self._can_make_holes = can_make_holes(self._directory)
         if self._can_make_holes:
             make_hole(self._writer, end)
-        else:  # it is begun again, and its reader says in the ledger what that costs
+        else:
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        """Empty the log; its reader says in the ledger what that costs.
+
+        The first line tells the reader: a flood of equal lines looks as before at any other place.
+        """
+        line = f"[{time.time_ns()}] earlier lines are gone: this disk cannot give back a part of a file\n"
+        try:  # once more, because what is written to the other goes to the end
+            first = os.open(f"/proc/self/fd/{self._writer}", os.O_WRONLY)
+        except OSError:
+            first = os.dup(self._writer)
+        try:
             os.ftruncate(self._writer, 0)
+            os.pwrite(first, line.encode(), 0)
+        finally:
+            os.close(first)
 
     def _is_space_left(self) -> bool:
         disk = os.fstatvfs(self._writer)

@@ -6,6 +6,7 @@ is none; only the digest at the close begins behind it.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from nvflare_logstream.names import CONSOLE_FILE
@@ -26,11 +27,16 @@ class ConsoleTailer(Tailer):
         while True:
             if self._pass_hole(file):
                 return b""  # the loss comes first, at its place
-            start = file.position
-            if start < STEP:  # the file's beginning stays
-                return super()._read_file(file, min(limit, STEP - start))
-            data = super()._read_file(file, limit)
-            if not data or self._file is not file or end_of_hole(file.descriptor) <= start:
+            start, head, anchor = file.position, file.head, file.anchor
+            # The file's beginning stays.
+            data = super()._read_file(file, min(limit, STEP - start) if start < STEP else limit)
+            if not data or self._file is not file:
+                return data
+            if os.pread(file.descriptor, len(head), 0) != head:  # begun again, with the same lines
+                file.go_to(start, anchor)
+                super()._after_truncation(file)
+                return b""
+            if start < STEP or end_of_hole(file.descriptor) <= start:
                 return data
             file.go_to(start, b"")  # the hole has grown since the look at it: these may be its zeros
 

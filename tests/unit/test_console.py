@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nvflare_logstream.site.console_copy import note_of, show_rest
+from nvflare_logstream.site.console_tail import ConsoleTailer
 
 ROOT = Path(__file__).parents[2]
 BEGIN = """
@@ -96,6 +97,14 @@ def test_the_parent_process_shows_what_a_killed_job_could_not_copy(log: Path, tm
     with (tmp_path / "console").open("wb") as console:
         show_rest(log, console.fileno())
     assert not (tmp_path / "console").read_bytes() and not note_of(log).exists()
+
+
+def test_the_parent_process_shows_all_of_a_job_that_was_killed_at_once(log: Path, tmp_path: Path) -> None:
+    begin = "console.Console.turn = lambda self: None; own = console.Console(log)"
+    assert run(log, "print('last words')\nos.kill(os.getpid(), 9)", begin=begin).stdout == b"before\n"
+    with (tmp_path / "console").open("wb") as console:
+        show_rest(log, console.fileno())
+    assert (tmp_path / "console").read_bytes() == b"last words\n"
 
 
 @pytest.mark.parametrize("note", [b"", b"no number", b"9" * 40])
@@ -321,3 +330,29 @@ def test_a_file_system_without_holes(log: Path) -> None:
     assert ended.returncode == 0
     printed = log.read_bytes()
     assert len(printed) < 19_000_000 and printed.endswith(b"at the end\n") and b"\0" not in printed
+
+
+def test_a_log_that_is_begun_again_with_the_same_lines_is_no_whole_one(log: Path) -> None:
+    """A flood is mostly one line again and again: at the reader's place stands the same as before."""
+    begin = """
+console.can_make_holes, console._PAUSE = lambda directory: False, 60
+own = console.Console(log, kept=1 << 20)
+"""
+    flood = """
+        for _ in range(128): os.write(1, b"nan nan\\n" * 4096)
+        own.turn()
+        for _ in range(40): os.write(1, b"nan nan\\n" * 4096)
+    """
+    log.write_bytes(b"nan nan\n" * 1000)
+    tailer = ConsoleTailer(log.parent, log.name)
+    first = tailer.read(1000)
+    run(log, flood, begin=begin, stdout=subprocess.DEVNULL)
+    assert log.read_bytes().startswith(b"[") and log.stat().st_size > 1 << 20
+    chunks = list(iter(lambda: tailer.read(1 << 20), None))
+    later = ConsoleTailer(log.parent, log.name)  # the parent process goes on from the cursor
+    later.seek(len(first.data), first.cursor)
+    chunk = later.read(1000)
+    for source in (tailer, later):
+        source.close()
+    assert any(chunk.losses for chunk in chunks) and chunk.losses
+    assert b"".join(chunk.data for chunk in chunks) == log.read_bytes()

@@ -105,6 +105,16 @@ def test_a_job_whose_server_has_no_receiver_sends_by_the_runtimes_own_streamer(f
     assert len(lines) == 1 and "the runtime's own streamer sends log.txt, error_log.txt" in lines[0]
 
 
+def test_a_pattern_is_no_file_of_the_runtimes_own_streamer(federation, stock, caplog):
+    """It would wait for a file named "*.log", and say that it sends it."""
+    answer_without_receiver(federation)
+    streamer, engine = start_job(federation, "log.txt", "*.log")
+    wait_for(lambda: [component.events for component in stock.job] == [RUN[:1]])
+    end_job(streamer, engine)
+    assert [component.file for component in stock.job] == ["log.txt"]
+    assert "streamer sends log.txt to it" in caplog.text
+
+
 def test_each_of_several_components_has_its_files_sent(federation, stock):
     answer_without_receiver(federation)
     first, engine = start_job(federation, "log.txt")
@@ -279,3 +289,12 @@ def test_no_launch_waits_for_an_answer(federation, monkeypatch):
     federation.start_site(ADMITTED)
     federation.site_event(EventType.BEFORE_JOB_LAUNCH)
     assert time.monotonic() - began < 5.0 and wait_for(lambda: asked)
+
+
+def test_the_runtimes_own_goes_into_a_jobs_config_for_names_only(federation):
+    answer_without_receiver(federation)
+    federation.start_site({"class_allow_list": []}, log_files=["log.txt", "*.log"])
+    wait_for(lambda: federation.site._link.has_receiver is False)
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    entries = json.loads(federation.config.read_text())["components"]
+    assert [entry["args"]["log_file_name"] for entry in entries] == ["log.txt"]
