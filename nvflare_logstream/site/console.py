@@ -155,7 +155,8 @@ class Console:
 
     def _write_note(self) -> None:
         with suppress(OSError):  # a full disk; the parent process may then show a part again
-            os.pwrite(self._shown, b"%20d" % self._copy.position, 0)
+            if identity(self._shown) == self._note_is:  # looked at again: to copy takes time
+                os.pwrite(self._shown, b"%20d" % self._copy.position, 0)
 
     def _bound(self, size: int) -> None:
         """Let go of the oldest bytes where more than is kept lies there."""

@@ -89,7 +89,9 @@ def test_last_words_of_a_trainer_outside_the_jobs_process(log: Path) -> None:
 
 def test_the_parent_process_shows_what_a_killed_job_could_not_copy(log: Path, tmp_path: Path) -> None:
     """Whatever was copied before, the two together are all of it, once."""
-    ended = run(log, "print('x' * 100)\nprint('last words')\nos.kill(os.getpid(), 9)")
+    # Between a copy and its note it could be killed too: then a part is shown twice.
+    code = "print('x' * 100)\nprint('last words')\nwith own._lock: os.kill(os.getpid(), 9)"
+    ended = run(log, code)
     with (tmp_path / "console").open("wb") as console:
         show_rest(log, console.fileno())
     shown = ended.stdout.removeprefix(b"before\n") + (tmp_path / "console").read_bytes()
@@ -274,8 +276,9 @@ def test_a_disk_so_full_that_nothing_of_ours_can_be_written(log: Path) -> None:
     ended = run(
         log,
         """
-        own._shown = os.open("/dev/full", os.O_WRONLY)
-        own._note_is = console.identity(own._shown)
+        with own._lock:
+            own._shown = os.open("/dev/full", os.O_WRONLY)
+            own._note_is = console.identity(own._shown)
         own.turn()
         subprocess.run([sys.executable, "-c", "for i in range(300_000): print('%063d' % i)"])
         own.turn()
