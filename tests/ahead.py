@@ -1,19 +1,22 @@
 """What takes long and can run in the background, such as a demo or the start of a federation, begun early.
 
 `@pytest.mark.ahead(run=function)` on a test, or on all tests of a module, has `function(directory)` run in
-another thread from the first test on, one function after the other; the fixture `ahead` gives its result. The
-function is called once for each set of the parameters that it shares with the test.
+another thread, one after the other and a few ahead of the tests; the fixture `ahead` gives its result.
+The function is called once for each set of the parameters that it shares with the test.
 """
 
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+_AHEAD = 3  # functions that run before a test asks for them: federations that only wait take the machine
 
 
 class Ahead:
@@ -22,19 +25,34 @@ class Ahead:
     def __init__(self, items: Sequence[pytest.Item], directory_for: Callable[[str], Path]):
         self._pool = ThreadPoolExecutor(1)
         self._results: dict[tuple[Any, ...], Future[Any]] = {}
+        self._asked, self._is_asked = 0, threading.Condition()  # so many, in their order, were asked for
+        self._ended = False
         for item in items:
             key = key_of(item)
             if key and key not in self._results:
                 function, *values = key
                 directory = directory_for(function.__name__)
-                self._results[key] = self._pool.submit(function, directory, *values)
+                number = len(self._results)
+                self._results[key] = self._pool.submit(self._run, number, function, directory, *values)
+
+    def _run(self, number: int, function: Callable[..., Any], *values: Any) -> Any:
+        with self._is_asked:
+            self._is_asked.wait_for(lambda: self._ended or number < self._asked + _AHEAD)
+        return None if self._ended else function(*values)
 
     def result(self, function: Callable[..., Any], *values: Any) -> Any:
         """What the function returned, once it has; raises what it raised."""
-        return self._results[(function, *values)].result()
+        key = (function, *values)
+        with self._is_asked:
+            self._asked = max(self._asked, list(self._results).index(key) + 1)
+            self._is_asked.notify_all()
+        return self._results[key].result()
 
     def end(self) -> None:
         """Begin nothing more, and close what no test came for."""
+        with self._is_asked:
+            self._ended = True
+            self._is_asked.notify_all()
         self._pool.shutdown(cancel_futures=True)
         for future in self._results.values():
             if not future.cancelled() and not future.exception() and hasattr(future.result(), "close"):

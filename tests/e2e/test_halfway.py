@@ -19,7 +19,7 @@ from tests.ahead import Ahead
 
 from .lab import CLIENT_SETUP, LOGS, SERVER_SETUP, Job, Lab, wait_for
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.by_hand]
 
 CHANGED, STOCK, AS_SHIPPED = SITES = ("site-1", "site-2", "site-3")
 NOTHING: Mapping[str, Sequence[Any]] = {}

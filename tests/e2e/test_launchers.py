@@ -16,7 +16,7 @@ from tests.ahead import Ahead
 
 from .lab import LOGS, STREAMER, Job, Lab, wait_for
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.by_hand]
 
 STREAMING_POD, PLAIN_POD, CONTAINER = SITES = ("site-1", "site-2", "site-3")
 UNTIL_TOLD = [["lines", 50], ["wait_for", "go"]]

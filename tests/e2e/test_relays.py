@@ -20,7 +20,7 @@ from tests.ahead import Ahead
 
 from .lab import SITES, Job, Lab, wait_for
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.by_hand]
 
 RELAYS = {"relay-1": ["relay-2", "site-1"], "relay-2": ["site-2"]}
 FULL_NAMES = {"site-1": "relay-1.site-1", "site-2": "relay-1.relay-2.site-2"}

@@ -11,7 +11,7 @@ import pytest
 
 from .lab import SITES, Job, Lab, ended
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.by_hand]
 
 NAME = "stock-commands"
 SCRIPT = [["wait_for", "begin"], ["lines_until", "go", 0.05, "debug"], ["warning", "the end"]]

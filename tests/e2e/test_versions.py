@@ -26,6 +26,7 @@ CASES = {
 Started = dict[str, tuple[Lab, dict[str, Job]]]
 
 pytestmark = [
+    pytest.mark.by_hand,
     pytest.mark.timeout(300),
     pytest.mark.ahead(run=pythons_of),
     # Kits of 2.7 are signed, and the runtime does not close what it reads the signatures from.
