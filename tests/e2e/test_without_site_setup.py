@@ -230,6 +230,7 @@ def test_a_config_for_the_runtimes_own_classes_with_our_paths(lab: Lab) -> None:
     assert b"nothing to stream here" in job.path("server", "log.txt").read_bytes()
 
 
+@pytest.mark.by_hand
 @pytest.mark.ahead(run=start_example_lab)
 @pytest.mark.parametrize("name", ["log_streaming", "log_streaming_site"])
 def test_site_examples_with_a_job_template(example_lab: Lab, name: str) -> None:
@@ -250,6 +251,7 @@ def ended_example(lab: ExampleLab, number: int, name: str) -> tuple[int, str, Jo
     return code, said, Job(lab, found[1], SITES)
 
 
+@pytest.mark.by_hand
 @pytest.mark.ahead(run=start_example_lab)
 def test_the_recipe_example_follows_its_logs_to_the_end(example_lab: ExampleLab) -> None:
     code, said, job = ended_example(example_lab, 0, "good")
@@ -274,6 +276,7 @@ for number, cell in enumerate(json.load(open(sys.argv[1]))["cells"]):
 """
 
 
+@pytest.mark.by_hand
 @pytest.mark.ahead(run=start_example_lab)
 def test_the_notebook_tells_how_a_job_failed(example_lab: ExampleLab) -> None:
     code, said, job = ended_example(example_lab, 1, "failing")
