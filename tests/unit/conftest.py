@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.store.store import LogStore
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -51,3 +53,21 @@ def memory_path_factory():
             yield Path(directory)
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def no_sender_outlives_its_test() -> Iterator[None]:
+    """One that a test leaves behind would go on looking at files while the next tests count the looks.
+
+    Not by `monkeypatch`: what a test itself changed by it must be undone before its directories go.
+    """
+    started, start = [], Sender.start
+
+    def start_and_note(sender: Sender) -> None:
+        start(sender)
+        started.append(sender)
+
+    with patch.object(Sender, "start", start_and_note):
+        yield
+    for sender in started:
+        sender.stop(5)

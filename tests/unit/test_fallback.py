@@ -293,7 +293,7 @@ def test_no_launch_waits_for_an_answer(federation, monkeypatch):
 
 def test_the_runtimes_own_goes_into_a_jobs_config_for_names_only(federation):
     answer_without_receiver(federation)
-    federation.start_site({"class_allow_list": []}, log_files=["log.txt", "*.log"])
+    federation.start_site({"class_allow_list": ["nvflare."]}, log_files=["log.txt", "*.log"])
     wait_for(lambda: federation.site._link.has_receiver is False)
     federation.site_event(EventType.BEFORE_JOB_LAUNCH)
     entries = json.loads(federation.config.read_text())["components"]
