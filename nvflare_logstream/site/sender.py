@@ -180,8 +180,9 @@ class Sender:
                 self._watcher.wait(state.rest(self._clock(), self._poll, _ASLEEP))
             self._take_orders()
             self._cpu_before = self._cpu_clock()
-            state.follow_new(self._clock(), self._orders.urgent or state.hurried)
-            self._watch_directories()
+            if state.appearing.directories or self._looked_at:  # most jobs name no patterns
+                state.follow_new(self._clock(), self._orders.urgent or state.hurried)
+                self._watch_directories()
             state.next_batch(self._clock(), self._wall_clock())
             self._report()
         if exchange.under_way is not None:
