@@ -139,12 +139,10 @@ class Lab:
         scripts: Mapping[str, Sequence[Any]] | Sequence[Any] = (),
         *,
         sites: Sequence[str] = SITES,
-        apps: Mapping[str, Mapping[str, Any]] | None = None,
-        min_clients: int | None = None,
         **job: Any,
     ) -> Job:
         """Submit a job; the arguments are those of `write_job`."""
-        folder = self.write_job(name, scripts, sites=sites, apps=apps, min_clients=min_clients, **job)
+        folder = self.write_job(name, scripts, sites=sites, **job)
         return Job(self, self.federation.submit(folder), tuple(sites))
 
     def write_job(
