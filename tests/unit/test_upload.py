@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nvflare_logstream import __version__
 from nvflare_logstream.errors import WireError
-from nvflare_logstream.streams import Loss, StreamId, Verdict
+from nvflare_logstream.streams import UNCHECKED_CURSOR, Loss, StreamId, Verdict
 from nvflare_logstream.wire import zstd
 from nvflare_logstream.wire.fields import Fields
 from nvflare_logstream.wire.message import MAX_MESSAGE, PROTOCOL_VERSION
@@ -24,13 +24,14 @@ NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,30}", fullmatch=True)
 STREAMS = st.builds(StreamId, NAMES, NAMES)
 OFFSETS = st.integers(0, (1 << 63) - 1)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
+CURSORS = st.binary(max_size=50).filter(lambda cursor: cursor != UNCHECKED_CURSOR)  # that one is refused
 LOSSES = st.builds(Loss, OFFSETS, st.none() | OFFSETS, TEXTS)
 FRAMES = st.builds(
     Frame,
     STREAMS,
     OFFSETS,
     st.binary(max_size=2000),
-    st.binary(max_size=50),
+    CURSORS,
     st.lists(LOSSES, max_size=3).map(tuple),
 )
 CLOSES = st.builds(lambda s, n, o: Close(s, n, "ab" * 32, n // 2, o), STREAMS, OFFSETS, TEXTS)
