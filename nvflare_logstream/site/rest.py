@@ -26,10 +26,15 @@ def seconds_to_rest(state: SenderState, watcher: Watcher, now: float, poll_inter
     waits_for_time = state.questions.any_left or bool(state.appearing.directories)
     if not state.streams:
         return poll_interval if waits_for_time else _ASLEEP
-    if not waits_for_time and all(_is_seen(stream, watcher, now) for stream in state.streams.values()):
+    # While lines come, the next one ends the sleep anyway: to find out how long it may be would cost more.
+    if state.is_quiet and not waits_for_time and _all_is_seen(state, watcher, now):
         poll_interval = max(poll_interval, _LOOK_ANYWAY)
     to_say = state.liveness - (now - state.exchange.last_answer)
     return min(poll_interval, state.exchange.longest_rest, max(0.0, to_say))
+
+
+def _all_is_seen(state: SenderState, watcher: Watcher, now: float) -> bool:
+    return all(_is_seen(stream, watcher, now) for stream in state.streams.values())
 
 
 def _is_seen(stream: FollowedStream, watcher: Watcher, now: float) -> bool:

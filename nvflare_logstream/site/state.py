@@ -43,7 +43,8 @@ class SenderState:
         exchange: the requests without an answer.
         liveness: seconds of silence after which a sign of life is sent.
         look_at_once: there may be something to send; otherwise a change of the files will say so.
-        quiet_looks: how many looks at all streams have found nothing to send.
+        is_quiet: the last look has found nothing to send.
+        quiet_looks: how many looks at all streams have found that.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class SenderState:
         self.appearing = Appearing()
         self.questions = Questions()
         self.exchange = Exchange(now)
-        self.look_at_once = True
+        self.look_at_once, self.is_quiet = True, False
         self.quiet_looks = 0
 
     def obey(self, order: Order) -> None:
@@ -119,7 +120,8 @@ class SenderState:
             self._confirm(batch, now)
         held_back = self.questions.held_back(now) or any(s.is_held_back(now) for s in self.streams.values())
         batch.to_the_end = not (batch.writer.full or jobs or refusals or held_back)
-        if batch.writer.empty:
+        self.is_quiet = batch.writer.empty
+        if self.is_quiet:
             self.quiet_looks += batch.to_the_end
             if not self.streams or now - self.exchange.last_answer < self.liveness:
                 return None

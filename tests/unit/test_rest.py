@@ -117,6 +117,8 @@ def sleeper(world):
     world.write(b"line\n")
     world.rest_sender = world.sender("log.txt", "error_log.txt")
     world.run(world.rest_sender)
+    while world.watcher.waits[-1] < 1.0:
+        world.rest_sender.turn()
     return world
 
 
@@ -165,7 +167,7 @@ def test_every_change_wakes_it(sleeper, what):
     changes(sleeper.logs / "log.txt")[what]()
     sleeper.watcher.waits.clear()
     sleeper.rest_sender.turn()
-    assert sleeper.watcher.waits[0] == 0.0
+    assert sleeper.watcher.waits[-1] == 0.0  # before it there may be a pause after a request
 
 
 def test_a_log_of_which_something_follows_unseen_is_looked_at_every_poll_interval(sleeper):
