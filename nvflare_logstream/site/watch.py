@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import struct
 import sys
 import threading
 from contextlib import suppress
@@ -17,6 +18,9 @@ from pathlib import Path
 _IN_MODIFY = 0x2
 _ENTRIES = 0x40 | 0x80 | 0x100 | 0x200  # a directory's: moved away, moved here, made, deleted
 _ITSELF = 0x400 | 0x800  # a directory was deleted, or moved
+_IN_IGNORED = 0x8000
+_EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name that follows
+_MOST_READ = 65536  # bytes; what is left ends the next wait at once
 _IN_NONBLOCK, _IN_CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
 # By the numbers that statfs gives: ext2 to ext4, XFS, Btrfs, tmpfs, overlay, F2FS, ZFS. Only this machine's
 # kernel writes there, so it knows of every write.
@@ -135,17 +139,26 @@ class Watcher:
         """Wait until `wake` is called or `seconds` have passed, whatever the files do meanwhile."""
         self._wait(seconds, [self._wake_read])
 
-    @staticmethod
-    def _wait(seconds: float, descriptors: list[int]) -> None:
+    def _wait(self, seconds: float, descriptors: list[int]) -> None:
         poller = select.poll()  # not select(): a training process may have more than 1,024 descriptors
         for fd in descriptors:
             poller.register(fd, select.POLLIN)
         for fd, _ in poller.poll(max(0.0, seconds) * 1000):
-            try:
-                while len(os.read(fd, 65536)) == 65536:
-                    pass
-            except BlockingIOError:
-                pass
+            with suppress(BlockingIOError):
+                data = os.read(fd, _MOST_READ)
+                if fd == self._inotify:
+                    self._note_ended(data)
+
+    def _note_ended(self, events: bytes) -> None:
+        """Note which watches the kernel has ended: what they watched is gone, whatever has its place now."""
+        place = 0
+        while place < len(events):
+            watch, mask, _, length = _EVENT.unpack_from(events, place)
+            place += _EVENT.size + length
+            if mask & _IN_IGNORED:
+                for owner in [owner for owner, watched in self._watched.items() if watched == watch]:
+                    self._watched[owner] = -1
+                    self._local.discard(owner)
 
 
 def _identity(directory: Path) -> tuple[int, int] | None:

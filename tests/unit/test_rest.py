@@ -89,6 +89,20 @@ def test_a_directory_that_takes_anothers_place_is_watched_anew(watcher, tmp_path
     assert seconds_of(lambda: watcher.wait(FOREVER)) < SOON
 
 
+def test_a_directory_made_anew_under_the_same_number_is_watched_anew(watcher, tmp_path):
+    """A file system gives the number of a directory that was removed to the next one."""
+    job = tmp_path / "job"
+    job.mkdir()
+    watch(watcher, job)
+    job.rmdir()
+    job.mkdir()
+    watcher._places[job] = watch_module._identity(job)
+    watcher.wait(0)
+    assert not watcher.reports(job, None, "log.txt")
+    assert watcher.watch(job, None, "log.txt")
+    assert watcher.reports(job, None, "log.txt")
+
+
 class Reported(Watcher):
     """Waits on a clock: until what the system has reported by now, or else the whole time.
 
