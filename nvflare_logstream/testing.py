@@ -60,6 +60,10 @@ class ClockWatcher(Watcher):
         """Nothing is watched: whoever writes calls `turn()`."""
         return False
 
+    def reports(self, directory: Path, descriptor: int | None, owner: object) -> bool:
+        """Nothing is watched."""
+        return False
+
     def forget(self, owner: object) -> None:
         """Nothing is watched."""
 
@@ -167,6 +171,11 @@ class MemorySource:
     @property
     def descriptor(self) -> None:
         """There is no file to watch."""
+
+    @property
+    def settled(self) -> bool:
+        """New bytes come unseen."""
+        return False
 
     def open(self) -> None:
         """Nothing is to be opened."""

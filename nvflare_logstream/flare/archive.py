@@ -44,10 +44,14 @@ class ArchiveKeeper:
         engine: the server's engine, for its job store.
         store: the streams.
         clock: gives the time in seconds, from any beginning.
+
+    Attributes:
+        due: set while there may be something to `update`.
     """
 
     def __init__(self, engine: Any, store: LogStore, clock: Callable[[], float] = time.monotonic):
         self._engine, self._store, self._clock = engine, store, clock
+        self.due = threading.Event()
         self._lock = threading.Lock()
         self._resting: dict[str, float] = {}  # jobs whose archive is not looked at again before this time
         self._pending: dict[str, float] = {}  # ids of archived jobs, with the time at which to wait no longer
@@ -69,12 +73,14 @@ class ArchiveKeeper:
         """The runtime has archived and ended the job."""
         with self._lock:
             self._pending[job_id] = self._clock() + _WAIT_FOR_CLOSE
+            self.due.set()
 
     def stream_closed(self, key: StreamKey) -> None:
         """A stream was closed; if its job ended long ago, its archive has to be compared again."""
         with self._lock:
             if key.job_id not in self._pending and key.job_id not in self._engine.run_processes:
                 self._pending[key.job_id] = self._clock() + _WAIT_AFTER_LATE_CLOSE
+                self.due.set()
 
     def update(self) -> None:
         """Bring the archives of finished jobs up to date; called by the store's keeper thread.
@@ -110,6 +116,8 @@ class ArchiveKeeper:
         self._resting[job_id] = self._clock() + _REST * (self._clock() - began)
         with self._lock:
             self._pending.pop(job_id, None)
+            if not self._pending:
+                self.due.clear()
         self._store.unload(job_id)
 
     def _complete(self, job_id: str, streams: list[Stream]) -> None:

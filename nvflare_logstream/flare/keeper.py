@@ -20,6 +20,7 @@ class Keeper:
         tasks: run at every turn, in order.
         slow_tasks: run after them at every 60th turn.
         on_error: told of each task that fails.
+        due: set by others while there is something to do; without it there always may be.
     """
 
     def __init__(
@@ -27,11 +28,13 @@ class Keeper:
         tasks: Sequence[Task],
         slow_tasks: Sequence[Task] = (),
         on_error: Callable[[str], None] = lambda problem: None,
+        due: threading.Event | None = None,
     ):
         self._tasks, self._slow_tasks, self._on_error = tuple(tasks), tuple(slow_tasks), on_error
         self._turns = 0
         self._told: dict[tuple[Task, type[Exception]], int] = {}  # the turn at which an error was logged last
         self._stopping = threading.Event()
+        self._due = due
 
     def start(self) -> None:
         """Start the thread, which ends with the process or at `stop`."""
@@ -40,6 +43,8 @@ class Keeper:
     def stop(self) -> None:
         """End the thread after the turn under way."""
         self._stopping.set()
+        if self._due:
+            self._due.set()
 
     def turn(self) -> None:
         """Run what is due; a task that fails stops no other, and is run again next time.
@@ -63,4 +68,7 @@ class Keeper:
 
     def _run(self) -> None:
         while not self._stopping.wait(TURN_SECONDS):
-            self.turn()
+            if self._due:
+                self._due.wait()
+            if not self._stopping.is_set():
+                self.turn()

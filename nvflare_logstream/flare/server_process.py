@@ -72,7 +72,7 @@ class ServerProcess:
         tasks = [self.store.commit, self._expect_sites, self._unchecked.turn, self._counters.turn]
         self._keepers = (
             Keeper(tasks, [self._sweep], self._counters.failed),
-            Keeper([self._archive.update], on_error=self._counters.failed),
+            Keeper([self._archive.update], on_error=self._counters.failed, due=self._archive.due),
         )
 
     def start(self) -> None:

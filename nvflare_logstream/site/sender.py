@@ -28,6 +28,7 @@ from nvflare_logstream.site.exchange import Step
 from nvflare_logstream.site.followed import Ended, FollowedStream
 from nvflare_logstream.site.link import Link
 from nvflare_logstream.site.orders import FinishJob, FollowLog, Orders, RefuseLogs
+from nvflare_logstream.site.rest import seconds_to_rest
 from nvflare_logstream.site.source import SourceFactory
 from nvflare_logstream.site.state import SenderState
 from nvflare_logstream.site.watch import Watcher
@@ -35,7 +36,6 @@ from nvflare_logstream.streams import StreamId, Verdict
 from nvflare_logstream.wire.upload import Refusal
 from nvflare_logstream.wire.upload_reply import decode_reply
 
-_ASLEEP = 60.0  # seconds between two looks while nothing is followed; an order ends the wait
 _AFTER_ERROR = 5.0  # seconds of rest after an unexpected error
 _WARNING_INTERVAL = 600.0  # seconds between two lines about answers that cannot be used
 
@@ -177,7 +177,7 @@ class Sender:
         if exchange.step is Step.IDLE:
             self._take_orders()  # one that came while we paused: nothing else would end the wait for it
             if not state.look_at_once:
-                self._watcher.wait(state.rest(self._clock(), self._poll, _ASLEEP))
+                self._watcher.wait(seconds_to_rest(state, self._watcher, self._clock(), self._poll))
             self._take_orders()
             self._cpu_before = self._cpu_clock()
             if state.appearing.directories or self._looked_at:  # most jobs name no patterns

@@ -43,6 +43,13 @@ class Source(Protocol):
     def descriptor(self) -> int | None:
         """The open file whose changes bring new bytes, for a watcher; None while there is none."""
 
+    @property
+    def settled(self) -> bool:
+        """Whether, since a read found nothing, new bytes come only with a change that a watcher sees.
+
+        That is a change of the open file, or of which files stand in the log's directory.
+        """
+
     def open(self) -> None:
         """Open what is to be read next, if it is there: it is called while the receiver is away.
 

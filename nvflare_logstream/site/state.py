@@ -41,8 +41,10 @@ class SenderState:
         appearing: finds logs that are named by patterns.
         questions: what else the receiver is asked.
         exchange: the requests without an answer.
+        liveness: seconds of silence after which a sign of life is sent.
         look_at_once: there may be something to send; otherwise a change of the files will say so.
-        quiet_looks: how many looks at all streams have found nothing to send.
+        is_quiet: the last look has found nothing to send.
+        quiet_looks: how many looks at all streams have found that.
     """
 
     def __init__(
@@ -53,12 +55,12 @@ class SenderState:
         now: float,
         runtime: str = "",
     ):
-        self._source, self._watch, self._liveness, self._runtime = source, watch, liveness_interval, runtime
+        self._source, self._watch, self.liveness, self._runtime = source, watch, liveness_interval, runtime
         self.streams: dict[StreamId, FollowedStream] = {}
         self.appearing = Appearing()
         self.questions = Questions()
         self.exchange = Exchange(now)
-        self.look_at_once = True
+        self.look_at_once, self.is_quiet = True, False
         self.quiet_looks = 0
 
     def obey(self, order: Order) -> None:
@@ -77,7 +79,7 @@ class SenderState:
             self.obey(order)
 
     def _follow(self, stream: StreamId, directory: Path, source: SourceFactory) -> FollowedStream:
-        followed = FollowedStream(stream, directory, source(directory, stream.file), self._liveness)
+        followed = FollowedStream(stream, directory, source(directory, stream.file), self.liveness)
         self.streams[stream] = followed
         followed.open()
         return followed
@@ -91,13 +93,6 @@ class SenderState:
     def hurried(self) -> bool:
         """Whether a job is over: it is archived within a second, and a few requests are all that is left."""
         return self.questions.hurried or any(stream.hurried for stream in self.streams.values())
-
-    def rest(self, now: float, poll_interval: float, asleep: float) -> float:
-        """Seconds until the next look if nothing wakes the sender: `asleep` while nothing is followed."""
-        if self.streams:
-            silent = now - self.exchange.last_answer
-            return min(poll_interval, self.exchange.longest_rest, max(0.0, self._liveness - silent))
-        return poll_interval if self.questions.any_left or self.appearing.directories else asleep
 
     # -- the next request ------------------------------------------------------------------------------------
 
@@ -125,9 +120,10 @@ class SenderState:
             self._confirm(batch, now)
         held_back = self.questions.held_back(now) or any(s.is_held_back(now) for s in self.streams.values())
         batch.to_the_end = not (batch.writer.full or jobs or refusals or held_back)
-        if batch.writer.empty:
+        self.is_quiet = batch.writer.empty
+        if self.is_quiet:
             self.quiet_looks += batch.to_the_end
-            if not self.streams or now - self.exchange.last_answer < self._liveness:
+            if not self.streams or now - self.exchange.last_answer < self.liveness:
                 return None
         else:
             # An empty request would be a sign of life of all.

@@ -39,11 +39,11 @@ class Tailer:
 
     Attributes:
         offset: place in the stream of the next byte.
+        settled: see `Source.settled`.
     """
 
     def __init__(self, directory: Path, name: str):
-        self._path = Path(directory) / name
-        self.offset = 0
+        self._path, self.offset, self.settled = Path(directory) / name, 0, False
         self._file: OpenFile | None = None
         self._base = 0
         self._segments: list[Segment] = []
@@ -66,9 +66,8 @@ class Tailer:
     def seek(self, offset: int, cursor: bytes) -> None:
         """Go to a place that the receiver knows: `offset`, which `cursor` describes (empty: the start).
 
-        If the file that the cursor names is gone, the next chunk reports a loss. If the bytes are no cursor,
-        or one of another version, the place is counted from the start of the oldest file; where that was
-        wrong, the digests at the close differ.
+        If the file that the cursor names is gone, the next chunk reports a loss. What is no cursor of this
+        version is counted from the oldest file's start; where that is wrong, the digests at the close differ.
 
         Raises:
             OSError: if a file is there and cannot be read.
@@ -141,8 +140,7 @@ class Tailer:
         """Return up to `limit` bytes that follow, or None if nothing is new.
 
         Raises:
-            OSError: if the file exists and cannot be read (permissions, I/O error), or must not be: only
-                regular files are read, of our own user, of root or of the directory's owner.
+            OSError: if the file cannot be read, or must not be, see `plain.obstacle`.
         """
         while True:
             data = self._read_file(self._file, limit) if self._file else b""
@@ -228,11 +226,13 @@ class Tailer:
 
     def _advance(self) -> bool:
         """Move to the file that follows in the rotation chain; False if there is none (yet)."""
-        if self._file is not None and self._file.inode == inode_of(self._path):
+        self.settled = self._file is not None and self._file.inode == inode_of(self._path)
+        if self.settled:
             return False
         chain = self._scan()
         followers, certain = self._next.followers(chain, self._file, self._segments)
-        self._next.orphaned = not followers and self._file is not None and not self._file.named
+        self.settled = not followers
+        self._next.orphaned = self.settled and self._file is not None and not self._file.named
         if certain:  # also if it cannot be opened now
             self._next.expect(followers, chain)
         if not followers or (certain and self._file is not None and not any(file.size for file in followers)):

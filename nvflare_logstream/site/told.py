@@ -39,6 +39,8 @@ class Told:
             found: losses that it has found anew.
             at_end: nothing follows, so that all are due.
         """
+        if not self._again:  # nearly always, and at each look
+            return []
         due = [loss for loss in self._again if at_end or loss.offset <= offset]
         self._again = [loss for loss in self._again if loss not in due]
         places = {

@@ -1,21 +1,30 @@
 """Wake a thread when a followed file changes: inotify where the system has it, else the poll interval alone.
 
 Polling fast enough for a line to arrive at once would cost an idle job more than all its log lines; the
-kernel reports changes for free. File systems that report none (network mounts written elsewhere) are still
-looked at every poll interval.
+kernel reports changes for free. File systems that may not report all (network mounts written elsewhere) are
+still looked at every poll interval; `reports` tells them apart.
 """
 
 from __future__ import annotations
 
 import os
 import select
+import struct
 import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
 
-_IN_MODIFY, _IN_CREATE, _IN_MOVED_TO = 0x2, 0x100, 0x80
+_IN_MODIFY = 0x2
+_ENTRIES = 0x40 | 0x80 | 0x100 | 0x200  # a directory's: moved away, moved here, made, deleted
+_ITSELF = 0x400 | 0x800  # a directory was deleted, or moved
+_IN_IGNORED = 0x8000
+_EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name that follows
+_MOST_READ = 65536  # bytes; what is left ends the next wait at once
 _IN_NONBLOCK, _IN_CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
+# By the numbers that statfs gives: ext2 to ext4, XFS, Btrfs, tmpfs, overlay, F2FS, ZFS. Only this machine's
+# kernel writes there, so it knows of every write.
+_LOCAL = {0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0x794C7630, 0xF2F52010, 0x2FC12FC1}
 
 
 class Watcher:
@@ -29,6 +38,8 @@ class Watcher:
         self._inotify = -1
         self._watched: dict[object, int] = {}
         self._last: dict[object, tuple[Path, tuple[int, int] | None]] = {}  # what each owner watches
+        self._places: dict[object, tuple[int, int] | None] = {}  # which directories are watched
+        self._local: set[object] = set()  # the owners and directories whose files are all on this machine
         if sys.platform.startswith("linux"):
             import ctypes  # only here: loading it costs a tenth of all that a job's process loads of us
 
@@ -62,30 +73,57 @@ class Watcher:
         if self._last.get(owner) == (directory, file) and self._watched.get(directory, -1) >= 0:
             return False
         self._last[owner] = (directory, file)
+        is_new = False
         if self._watched.get(directory, -1) < 0:  # not yet, or it was not there yet
-            self._watched[directory] = self._add(str(directory), _IN_CREATE | _IN_MOVED_TO)
+            self._places[directory] = _identity(directory)  # first: `reports` sees if another takes its place
+            is_new = self._add(directory, str(directory), _ENTRIES | _ITSELF)
         if descriptor is not None:
+            before = self._watched.get(owner, -1)
             # Adding the same file again gives the same watch. Through /proc it is the open file, whatever its
             # name is now.
-            added = self._add(f"/proc/self/fd/{descriptor}", _IN_MODIFY)
-            before = self._watched.get(owner, -1)
-            self._watched[owner] = added
-            if before >= 0 and before != added and before not in self._watched.values():
+            is_new |= self._add(owner, f"/proc/self/fd/{descriptor}", _IN_MODIFY)
+            if before >= 0 and before not in self._watched.values():
                 self._libc.inotify_rm_watch(self._inotify, before)
-        return self._inotify >= 0
+        return is_new
+
+    def reports(self, directory: Path, descriptor: int | None, owner: object) -> bool:
+        """Whether every change of what `watch` was called with is sure to end a wait.
+
+        A directory that was removed or replaced is watched anew at the next `watch`.
+        """
+        if directory not in self._local or (descriptor is not None and owner not in self._local):
+            return False
+        if self._places.get(directory) == _identity(directory):
+            return True
+        self.forget(directory)
+        return False
 
     def forget(self, owner: object) -> None:
         """End what `watch` began for `owner` (whoever watches a file, or a directory)."""
         self._last.pop(owner, None)
+        self._local.discard(owner)
+        self._places.pop(owner, None)
         before = self._watched.pop(owner, -1)
         if before >= 0 and before not in self._watched.values():
             self._libc.inotify_rm_watch(self._inotify, before)
 
-    def _add(self, path: str, mask: int) -> int:
-        if self._inotify < 0:
-            return -1
-        added: int = self._libc.inotify_add_watch(self._inotify, os.fsencode(path), mask)
-        return added
+    def _add(self, owner: object, path: str, mask: int) -> bool:
+        """Watch what a path names, for `owner`; returns whether it was not watched for it before."""
+        before, added = self._watched.get(owner, -1), -1
+        if self._inotify >= 0:
+            added = self._libc.inotify_add_watch(self._inotify, os.fsencode(path), mask)
+        self._watched[owner] = added
+        self._local.discard(owner)
+        if added >= 0 and self._is_local(path):
+            self._local.add(owner)
+        return added >= 0 and added != before
+
+    def _is_local(self, path: str) -> bool:
+        import ctypes
+
+        status = ctypes.create_string_buffer(512)  # more than the system fills; the type comes first
+        found = self._libc.statfs(os.fsencode(path), status)
+        return found == 0 and int.from_bytes(status.raw[:8], sys.byteorder) in _LOCAL
 
     def wake(self) -> None:
         """End the wait that is under way, or else the next one."""
@@ -101,14 +139,31 @@ class Watcher:
         """Wait until `wake` is called or `seconds` have passed, whatever the files do meanwhile."""
         self._wait(seconds, [self._wake_read])
 
-    @staticmethod
-    def _wait(seconds: float, descriptors: list[int]) -> None:
+    def _wait(self, seconds: float, descriptors: list[int]) -> None:
         poller = select.poll()  # not select(): a training process may have more than 1,024 descriptors
         for fd in descriptors:
             poller.register(fd, select.POLLIN)
         for fd, _ in poller.poll(max(0.0, seconds) * 1000):
-            try:
-                while len(os.read(fd, 65536)) == 65536:
-                    pass
-            except BlockingIOError:
-                pass
+            with suppress(BlockingIOError):
+                data = os.read(fd, _MOST_READ)
+                if fd == self._inotify:
+                    self._note_ended(data)
+
+    def _note_ended(self, events: bytes) -> None:
+        """Note which watches the kernel has ended: what they watched is gone, whatever has its place now."""
+        place = 0
+        while place < len(events):
+            watch, mask, _, length = _EVENT.unpack_from(events, place)
+            place += _EVENT.size + length
+            if mask & _IN_IGNORED:
+                for owner in [owner for owner, watched in self._watched.items() if watched == watch]:
+                    self._watched[owner] = -1
+                    self._local.discard(owner)
+
+
+def _identity(directory: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(directory)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

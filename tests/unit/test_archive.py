@@ -47,6 +47,23 @@ def archive(engine, tmp_path, **files):
     engine.end("job-1")
 
 
+def test_it_is_due_from_the_end_of_a_job_until_its_archive_is_complete(
+    engine, store, keeper, clock, tmp_path
+):
+    upload(store, LOG, WHOLE)
+    archive(engine, tmp_path, site_1=WHOLE[:7])
+    assert not keeper.due.is_set()
+    keeper.job_archived("job-1")
+    assert keeper.due.is_set()
+    keeper.update()
+    assert not keeper.due.is_set()
+    keeper.stream_closed(LOG)
+    assert keeper.due.is_set()
+    clock.advance(2.0)
+    keeper.update()
+    assert not keeper.due.is_set()
+
+
 def test_what_is_missing_is_added_and_the_rest_stays(engine, store, keeper, tmp_path):
     upload(store, LOG, WHOLE)
     upload(store, OTHER, b"other\n")

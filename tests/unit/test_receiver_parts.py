@@ -159,6 +159,7 @@ def test_an_archive_that_takes_long_to_write_keeps_nothing_from_being_committed(
     engine = Engine(memory_path / "server", Network().cell("server"))
     server = ServerProcess(engine, ReceiverSettings(memory_path / "store"))
     server.start()
+    server._archive.job_archived("job-1")
     try:
         assert writing.wait(20)
         server.store.append(LOG, 0, b"line\n", b"c")
@@ -177,6 +178,23 @@ def test_a_keeper_that_was_stopped_takes_no_further_turn():
     keeper.stop()
     keeper._run()
     assert ran == []
+
+
+def test_a_keeper_takes_no_turn_while_nothing_is_due(monkeypatch):
+    """A thread that wakes each second for nothing costs an idle server as much as an idle job's logs do."""
+    monkeypatch.setattr(keeper_module, "TURN_SECONDS", 0.001)
+    ran, due = threading.Semaphore(0), threading.Event()
+    keeper = Keeper([lambda: (due.clear(), ran.release())], due=due)
+    thread = threading.Thread(target=keeper._run, daemon=True)
+    thread.start()
+    assert not ran.acquire(timeout=0.1)
+    for _ in range(3):
+        due.set()
+        assert ran.acquire(timeout=20)
+    keeper.stop()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert not ran.acquire(blocking=False)
 
 
 # -- a job's server process

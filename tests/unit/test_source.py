@@ -46,6 +46,10 @@ class Censor:
     def descriptor(self) -> int | None:
         return self._tailer.descriptor
 
+    @property
+    def settled(self) -> bool:
+        return self._tailer.settled
+
     def read(self, limit: int) -> Chunk | None:
         while not self._ready and not self._losses:
             chunk = self._tailer.read(100)

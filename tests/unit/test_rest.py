@@ -1,0 +1,214 @@
+"""When a sender sleeps and what wakes it: it hardly looks of itself where the system reports every change."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nvflare_logstream.site import watch as watch_module
+from nvflare_logstream.site.watch import Watcher
+from nvflare_logstream.testing import Clock
+from tests.unit.site_world import JOB, World
+
+FOREVER = 60.0  # a test that waits it out fails: far beyond `SOON`
+SOON = 20.0
+
+
+@pytest.fixture
+def watcher():
+    watcher = Watcher()
+    yield watcher
+    watcher.close()
+
+
+@pytest.fixture
+def world(tmp_path):
+    world = World(tmp_path)
+    yield world
+    world.close()
+
+
+def seconds_of(call) -> float:
+    began = time.monotonic()
+    call()
+    return time.monotonic() - began
+
+
+def watch(watcher: Watcher, directory, descriptor=None, owner="log.txt") -> None:
+    """Watch, and forget what came before."""
+    watcher.watch(directory, descriptor, owner)
+    watcher.wait(0)
+
+
+def test_a_directory_that_is_not_there_gives_no_reason_to_look_at_once(watcher, tmp_path):
+    """A look finds nothing there: the next one would follow at once, without end."""
+    assert not watcher.watch(tmp_path / "job", None, "log.txt")
+    (tmp_path / "job").mkdir()
+    assert watcher.watch(tmp_path / "job", None, "log.txt")
+    assert not watcher.watch(tmp_path / "job", None, "log.txt")
+
+
+def test_what_this_machines_kernel_writes_is_reported(watcher, tmp_path):
+    with (tmp_path / "log.txt").open("ab") as file:
+        assert not watcher.reports(tmp_path, file.fileno(), "log.txt")  # nobody watches yet
+        watch(watcher, tmp_path, file.fileno())
+        assert watcher.reports(tmp_path, file.fileno(), "log.txt")
+        watcher.forget("log.txt")
+        assert not watcher.reports(tmp_path, file.fileno(), "log.txt")
+        assert watcher.reports(tmp_path, None, "log.txt")
+
+
+def test_what_others_may_write_unseen_is_not_reported(watcher, tmp_path, monkeypatch):
+    monkeypatch.setattr(watch_module, "_LOCAL", {0x6969})  # that of NFS: here no file system is local
+    with (tmp_path / "log.txt").open("ab") as file:
+        watch(watcher, tmp_path, file.fileno())
+        assert not watcher.reports(tmp_path, file.fileno(), "log.txt")
+        assert not watcher.reports(tmp_path, None, "log.txt")
+
+
+@pytest.mark.parametrize("gone", ["removed", "moved"])
+def test_a_directory_that_takes_anothers_place_is_watched_anew(watcher, tmp_path, gone):
+    job = tmp_path / "job"
+    job.mkdir()
+    watch(watcher, job)
+    assert watcher.reports(job, None, "log.txt")
+    job.rmdir() if gone == "removed" else job.rename(tmp_path / "away")
+    assert seconds_of(lambda: watcher.wait(FOREVER)) < SOON
+    assert not watcher.reports(job, None, "log.txt")
+    job.mkdir()
+    assert not watcher.reports(job, None, "log.txt")
+    assert watcher.watch(job, None, "log.txt")
+    assert watcher.reports(job, None, "log.txt")
+    watcher.wait(0)
+    (job / "log.txt").touch()
+    assert seconds_of(lambda: watcher.wait(FOREVER)) < SOON
+
+
+def test_a_directory_made_anew_under_the_same_number_is_watched_anew(watcher, tmp_path):
+    """A file system gives the number of a directory that was removed to the next one."""
+    job = tmp_path / "job"
+    job.mkdir()
+    watch(watcher, job)
+    job.rmdir()
+    job.mkdir()
+    watcher._places[job] = watch_module._identity(job)
+    watcher.wait(0)
+    assert not watcher.reports(job, None, "log.txt")
+    assert watcher.watch(job, None, "log.txt")
+    assert watcher.reports(job, None, "log.txt")
+
+
+class Reported(Watcher):
+    """Waits on a clock: until what the system has reported by now, or else the whole time.
+
+    Attributes:
+        waits: how many seconds passed, each time; 0 if there was a report.
+    """
+
+    def __init__(self, clock: Clock):
+        super().__init__()
+        self._clock, self.waits = clock, []
+
+    def wait(self, seconds: float) -> None:
+        is_reported = bool(select.select([self._inotify], [], [], 0)[0])
+        super().wait(0)
+        self.pause(0.0 if is_reported else seconds)
+
+    def pause(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self._clock.advance(seconds)
+
+
+@pytest.fixture
+def sleeper(world):
+    """A world whose sender has nothing to do."""
+    world.watcher = Reported(world.clock)
+    world.write(b"line\n")
+    world.rest_sender = world.sender("log.txt", "error_log.txt")
+    world.run(world.rest_sender)
+    while world.watcher.waits[-1] < 1.0:
+        world.rest_sender.turn()
+    return world
+
+
+def changes(log: Path) -> dict[str, Callable[[], object]]:
+    def append() -> None:
+        with log.open("ab") as file:
+            file.write(b"more\n")
+
+    def rename_and_begin() -> None:
+        log.rename(log.with_name("log.txt.1"))
+        log.write_bytes(b"more\n")
+
+    def copy_and_truncate() -> None:
+        log.with_name("log.txt.1").write_bytes(log.read_bytes() + b"more\n")
+        os.truncate(log, 0)
+
+    def replace() -> None:
+        log.with_name("new").write_bytes(b"line\nmore\n")
+        log.with_name("new").rename(log)
+
+    def make_directory_anew() -> None:
+        log.parent.rename(log.parent.with_name("away"))
+        log.parent.mkdir()
+
+    return {
+        "bytes come": append,
+        "the log is rotated": rename_and_begin,
+        "it is copied and truncated": copy_and_truncate,
+        "another takes its place": replace,
+        "it is removed": log.unlink,
+        "the other log appears": lambda: log.with_name("error_log.txt").write_bytes(b"error\n"),
+        "the directory is made anew": make_directory_anew,
+    }
+
+
+def test_where_all_is_reported_the_sender_sleeps(sleeper):
+    sleeper.watcher.waits.clear()
+    began = sleeper.clock.now
+    sleeper.run(sleeper.rest_sender, turns=100)
+    assert sleeper.clock.now - began > 300  # the others are pauses after signs of life
+    assert max(sleeper.watcher.waits) <= 5.0
+
+
+@pytest.mark.parametrize("what", list(changes(Path("log.txt"))))
+def test_every_change_wakes_it(sleeper, what):
+    changes(sleeper.logs / "log.txt")[what]()
+    sleeper.watcher.waits.clear()
+    sleeper.rest_sender.turn()
+    assert sleeper.watcher.waits[-1] == 0.0  # before it there may be a pause after a request
+
+
+def test_a_log_of_which_something_follows_unseen_is_looked_at_every_poll_interval(sleeper):
+    """The writer owns a renamed file until its successor has data, and nobody watches that one yet."""
+    log = sleeper.logs / "log.txt"
+    log.rename(sleeper.logs / "log.txt.1")
+    log.touch()
+    sleeper.run(sleeper.rest_sender)
+    assert sleeper.watcher.waits[-1] == 0.5
+    sleeper.write(b"in the new file\n")
+    sleeper.run(sleeper.rest_sender)
+    assert sleeper.stored() == b"line\nin the new file\n"
+    assert sleeper.watcher.waits[-1] > 0.5
+
+
+def test_a_log_that_cannot_be_read_is_looked_at_every_poll_interval(sleeper):
+    sleeper.logs.joinpath("error_log.txt").symlink_to("log.txt")
+    sleeper.run(sleeper.rest_sender)
+    assert max(sleeper.watcher.waits[-10:]) == 0.5
+
+
+def test_a_log_in_a_directory_that_is_not_there_keeps_no_core_busy(world):
+    world.watcher = Reported(world.clock)
+    sender = world.sender()
+    sender.follow(JOB, world.logs / "later", "log.txt")
+    world.run(sender)
+    world.watcher.waits.clear()
+    world.run(sender, turns=20)
+    assert max(world.watcher.waits) == 0.5
+    assert sum(world.watcher.waits) > 8
