@@ -117,7 +117,7 @@ class LoadedStreams:
                 self.check_kept(key.job_id)
             self.check_files(key, known)
             stream = known or Stream(key, opened=now)
-            if stream.state not in (State.OPEN, State.EXPECTED):
+            if stream.ended or (stream.state, stream.reason) == (State.REFUSED, reason):
                 return
             if file is None:
                 self._index.add(stream._replace(state=State.REFUSED, reason=reason, last_seen=now))

@@ -431,6 +431,46 @@ def test_a_job_that_an_earlier_life_of_the_site_left_is_closed(federation):
     assert (stream.verdict, stream.outcome) == (Verdict.COMPLETE, "not known: the site restarted")
 
 
+@pytest.mark.parametrize("is_mended", [True, False])
+def test_jobs_of_before_are_refused_while_nobody_knows_whether_the_site_lets_them_out(
+    federation, monkeypatch, is_mended
+):
+    monkeypatch.setattr(site_log_streamer, "_RETRY_SECONDS", 0.01)
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    streamer = {"id": "s", "path": "nvflare_logstream.JobLogStreamer"}
+    federation.config.write_text(json.dumps({"components": [streamer]}))
+    federation.log.write_bytes(LINES)
+    federation.store.append(StreamKey(JOB, "site-1", "log.txt"), 0, LINES[:8], b"cursor")
+    resources = Path(federation.client.workspace.get_root_dir()) / "local" / "resources.json"
+    monkeypatch.setattr(Path, "write_text", lambda path, text, write=Path.write_text: write(path, "{"))
+    federation.start_site(ADMITTED)  # the runtime has read them; since then something is wrong with the disk
+    monkeypatch.undo()
+    monkeypatch.setattr(site_log_streamer, "_RETRY_SECONDS", 0.01)
+    stream = federation.ended()
+    assert (stream.verdict, stream.end) == (Verdict.REFUSED, 8)
+    assert "resources.json cannot be read" in stream.verdict_reason
+    if is_mended:
+        resources.write_text(json.dumps(ADMITTED))
+        wait_for(lambda: federation.stream().verdict is Verdict.COMPLETE)
+    else:
+        resources.write_text(json.dumps({"allow_log_streaming": False}))
+        wait_for(lambda: "allow_log_streaming is false" in federation.stream().verdict_reason)
+        assert (federation.stream().verdict, federation.stream().end) == (Verdict.REFUSED, 8)
+
+
+def test_jobs_of_before_are_refused_where_the_site_keeps_its_logs_by_now(federation):
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    streamer = {"id": "s", "path": "nvflare_logstream.JobLogStreamer"}
+    federation.config.write_text(json.dumps({"components": [streamer]}))
+    federation.log.write_bytes(LINES)
+    federation.store.append(StreamKey(JOB, "site-1", "log.txt"), 0, LINES[:8], b"cursor")
+    federation.start_site({"allow_log_streaming": False})
+    stream = federation.ended()
+    assert (stream.verdict, stream.end) == (Verdict.REFUSED, 8)
+
+
 def test_only_one_of_several_entries_acts(federation):
     federation.start_server()
     federation.start_site(ADMITTED)
