@@ -260,7 +260,7 @@ class Receiver:
                 replies.put_off([stream], f"{peer.site} has too much to compare at a time; come again")
                 continue
             try:
-                record = self._store.close_stream(key, close, commit=False)
+                record = self._store.close_stream(key, close)
                 replies.add(StreamReply(stream, Status.OK, record.place[0], verdict=record.verdict))
                 closed.append(key)
                 replies.uncommitted.add(key)
