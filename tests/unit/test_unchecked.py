@@ -14,6 +14,7 @@ from nvflare_logstream.server.admission import Admission
 from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.server.unchecked import Outcome, Part, UncheckedReceiver
 from nvflare_logstream.store.file import StreamFile
+from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.streams import (
     UNCHECKED,
@@ -554,6 +555,28 @@ def test_quotas_hold_and_the_verdict_names_them(memory_path):
     assert "max_stream_gib" in server.stream.verdict_reason and server.stored == TEXT[:4]
     assert server.send("b", b"x", file="other.txt") is Outcome.REFUSED
     server.store.close()
+
+
+def test_copies_that_differ_everywhere_do_not_fill_the_ledger_nor_leave_anything_in_memory(server):
+    """A hostile job's process sends what it likes."""
+    text = b"x" * (MAX_LOSSES + 50)
+    server.send("first", text, last=True)
+    for number in range(len(text)):
+        assert server.send(str(number), text[:number], b"y", b"more", last=True) is Outcome.TAKEN
+    assert server.stored == text and len(server.stream.losses) == MAX_LOSSES - 1
+    assert not server.receiver._uploads and not server.receiver._limits._under_way
+    server.own_sender(Frame(LOG, 0, text, b"cursor", (Loss(9, 1, "gone"),)), close_of(text))
+    assert server.stream.verdict is Verdict.LOST, "the last place is that of a loss"
+
+
+def test_streams_that_nobody_ends_are_ended(server):
+    for number in range(20):
+        assert server.send(str(number), TEXT, file=f"{number}.txt") is Outcome.TAKEN
+    assert len(server.receiver._uploads) == 20
+    server.clock.advance(31)
+    server.receiver.turn()
+    assert not server.receiver._uploads
+    assert all("nothing came for 30 s" in stream.verdict_reason for stream in server.store.streams())
 
 
 def test_removed_logs_do_not_come_back(server):
