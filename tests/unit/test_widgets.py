@@ -707,10 +707,24 @@ def test_a_jobs_own_receiver_writes_nowhere_else(federation, jobs_engine, memory
     assert f"dest_dir: {directory} is not used" in caplog.text
 
 
-def test_a_jobs_own_receiver_may_write_into_its_jobs_directory(federation, jobs_engine, caplog):
+@pytest.mark.parametrize("is_relative", [True, False])
+def test_a_jobs_own_receiver_may_write_into_its_jobs_directory(federation, jobs_engine, caplog, is_relative):
     directory = Path(jobs_engine.workspace.get_run_dir(JOB)) / "logs"
-    store = start_jobs_own_receiver(federation, jobs_engine, dest_dir=str(directory))
+    given = "logs" if is_relative else str(directory)
+    store = start_jobs_own_receiver(federation, jobs_engine, dest_dir=given)
     assert store.root == directory and "not used" not in caplog.text
+
+
+def test_a_relative_store_is_inside_of_the_servers_workspace_and_the_first_line_says_where(
+    federation, monkeypatch, memory_path, caplog
+):
+    """As with the runtime's own receiver; but wherever the server was started from."""
+    monkeypatch.chdir(memory_path)
+    federation.receiver = JobLogReceiver(dest_dir="kept/logs")
+    with caplog.at_level("INFO"):
+        fire(federation.receiver, EventType.SYSTEM_START, context(federation.server))
+    directory = Path(federation.server.workspace.get_root_dir()) / "kept" / "logs"
+    assert federation.store.root == directory and f"receiving job logs into {directory} (" in caplog.text
 
 
 def test_a_jobs_own_receiver_has_no_quota_above_the_servers(federation, jobs_engine, caplog):
