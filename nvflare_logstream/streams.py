@@ -17,7 +17,7 @@ END_UNSEEN = "not known: "  # how the outcome begins of a close by one who did n
 UNREADABLE = "unreadable at the site since "  # how the reason begins of a stream that is
 # How the reason begins of a copy that has no cursor of its site's sender and no digest to compare it with.
 UNCHECKED = "sent by the runtime's own streamer: not checked"
-UNCHECKED_CURSOR = b"unchecked"  # what such a copy has in the place of a cursor
+UNCHECKED_CURSOR = b"unchecked"  # how the cursor of such a copy begins, see `Stream.place`
 _SHOWN_LOSSES = 3  # losses that a verdict's reason spells out
 LEDGER_FULL = "the ledger is full, no further losses are listed"  # the reason of a full ledger's last entry
 
@@ -183,13 +183,28 @@ class Stream(NamedTuple):
 
     @property
     def unchecked(self) -> bool:
-        """Whether the runtime's own streamer sent it: its site's own sender, once it comes, replaces it."""
+        """Whether the runtime's own streamer sent it, and the site's own sender not all of it too."""
+        return self.cursor.startswith(UNCHECKED_CURSOR)
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether it is an unchecked copy of which the site's own sender has sent nothing yet."""
         return self.cursor == UNCHECKED_CURSOR
 
     @property
     def place(self) -> tuple[int, bytes]:
-        """Where its site's sender goes on, as an offset and a cursor: for an unchecked copy the beginning."""
-        return (0, b"") if self.unchecked else (self.end, self.cursor)
+        """Where its site's sender goes on, as an offset and a cursor.
+
+        That is in an unchecked copy behind the bytes that this sender has sent too.
+        """
+        if not self.unchecked:
+            return self.end, self.cursor
+        _, *compared = self.cursor.split(b" ", 2)
+        return (int(compared[0]), compared[1]) if compared else (0, b"")
+
+    def compared(self, offset: int, cursor: bytes) -> Stream:
+        """An unchecked copy whose site's sender has sent it too up to `offset`, where it has `cursor`."""
+        return self._replace(cursor=b"%s %d %s" % (UNCHECKED_CURSOR, offset, cursor))
 
     @property
     def live(self) -> bool:

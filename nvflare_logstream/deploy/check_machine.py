@@ -25,8 +25,8 @@ _OPEN_FILES = {Role.SERVER: 1024, Role.CLIENT: 512}  # a connection each, and th
 def store_of(place: Place, resources: Resources) -> Path:
     """The directory of the server's store."""
     for entry in resources.ours("JobLogReceiver"):
-        if isinstance(given := entry.args.get("dest_dir"), str) and given.startswith("/"):
-            return Path(given)
+        if isinstance(given := entry.args.get("dest_dir"), str) and given:
+            return place.root / given
     return place.root / "logstream"
 
 

@@ -41,7 +41,8 @@ class JobLogReceiver(Widget):
     directory, and no limit can be above its default).
 
     Args:
-        dest_dir: directory of the store; default `logstream` in the server's workspace.
+        dest_dir: directory of the store; default `logstream` in the server's workspace. A relative path is
+            one inside of that workspace, or of the job's run directory where the receiver came with a job.
         idle_timeout: seconds without a sign of life after which a site counts as silent (0: never).
         max_stream_gib, max_job_gib, max_store_gib: quotas in GiB for one stream, one job and the whole store.
         keep_days: days after its last sign of life for which a job's logs are kept.
@@ -68,11 +69,7 @@ class JobLogReceiver(Widget):
         min_free_percent: float = 5,
     ):
         super().__init__()
-        if dest_dir is not None and (not isinstance(dest_dir, str) or not Path(dest_dir).is_absolute()):
-            raise ArgumentError(
-                "dest_dir", dest_dir, "an absolute path, or nothing for the server's workspace"
-            )
-        self.dest_dir = dest_dir
+        self.dest_dir = _directory("dest_dir", dest_dir)
         self.idle_timeout = check_seconds("idle_timeout", idle_timeout, 0, 86400)
         self.max_stream_gib = _positive("max_stream_gib", max_stream_gib)
         self.max_job_gib = _positive("max_job_gib", max_job_gib)
@@ -194,6 +191,14 @@ class JobLogReceiver(Widget):
     def _on_end_run(self, event_type: str, fl_ctx: FLContext) -> None:
         if self._job:
             self._job.end_run()
+
+
+def _directory(argument: str, value: object) -> str | None:
+    path = Path(value) if isinstance(value, str) else Path()
+    is_inside = bool(path.parts) and ".." not in path.parts
+    if value is None or path.is_absolute() or is_inside:
+        return str(path) if value else None
+    raise ArgumentError(argument, value, "an absolute path, or one inside of the server's workspace")
 
 
 def _positive(argument: str, value: object) -> float:

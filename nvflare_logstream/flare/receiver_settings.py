@@ -18,7 +18,8 @@ class ReceiverSettings:
     """Checked arguments of a receiver.
 
     Attributes:
-        directory: the store's directory; None for `logstream` in the server's workspace.
+        directory: the store's directory, inside of the server's workspace unless it is absolute; None for
+            `logstream` there.
         idle_timeout: seconds without a sign of life after which a site counts as silent (0: never).
         keep_seconds: how long after its last sign of life a job's logs are kept.
         quotas: most bytes that may be stored.
@@ -38,7 +39,7 @@ class ReceiverSettings:
         Returns:
             The settings, and in plain words what was not taken over.
         """
-        directory, problems = self.directory, []
+        directory, problems = self.directory and run_directory / self.directory, []
         if directory and not directory.resolve().is_relative_to(run_directory.resolve()):
             problems.append(
                 f"dest_dir: {directory} is not used: a receiver that comes with a job may write into the "
@@ -59,5 +60,5 @@ class ReceiverSettings:
 
     def open_store(self, workspace: Workspace) -> LogStore:
         """Open the store, and make it if it is not there."""
-        root = self.directory or Path(workspace.get_root_dir()) / STORE_DIRECTORY
+        root = Path(workspace.get_root_dir()) / (self.directory or STORE_DIRECTORY)
         return LogStore(root, self.quotas)

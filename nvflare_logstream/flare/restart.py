@@ -18,6 +18,7 @@ from nvflare_logstream.flare.job_config import JobConfig
 from nvflare_logstream.flare.launched import Launched, doubt_of, read_launched
 from nvflare_logstream.flare.launchers import HERE, Launcher
 from nvflare_logstream.flare.runtime import running_jobs
+from nvflare_logstream.names import is_pattern
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import END_UNSEEN
 
@@ -102,6 +103,18 @@ def close_earlier(
         if waiting:
             look_interval = _LOOK_INTERVAL if clock() - began < _SOON else _LATER_INTERVAL
             sleep(_ASK_INTERVAL if elsewhere else look_interval)
+
+
+def refuse_earlier(
+    sender: Sender, workspace: Workspace, job_ids: Iterable[str], log_files: tuple[str, ...], reason: str
+) -> None:
+    """Tell the server that the site keeps what it has not sent yet of earlier jobs, and why.
+
+    Files that a pattern stands for are not named: which the site has sent of them only the server knows.
+    """
+    for job_id in job_ids:
+        files = _all_files(workspace, job_id, log_files)
+        sender.refuse(job_id, [file for file in files if not is_pattern(file)], reason)
 
 
 def _all_files(workspace: Workspace, job_id: str, log_files: tuple[str, ...]) -> tuple[str, ...]:

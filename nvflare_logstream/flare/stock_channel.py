@@ -7,6 +7,7 @@ logs are taken where that message comes in; all else that comes there goes on to
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ from nvflare.private.defs import CellMessageHeaderKeys
 
 from nvflare_logstream.flare.cell_channel import peer_of
 from nvflare_logstream.flare.runtime_stock import StockNames, stock_names
+from nvflare_logstream.lines import in_one_line
 from nvflare_logstream.server.unchecked import Outcome, Part, UncheckedReceiver
 from nvflare_logstream.wire.peer import Peer
 
@@ -30,7 +32,12 @@ _ANSWERS = {
     Outcome.REFUSED: ReturnCode.TASK_ABORTED,
 }
 _MOST_WAITING = 48  # messages; the runtime has 64 threads for them
+_NOT_TAKEN = (
+    "%s sends %s by the runtime's own streamer to this job's process, where nobody takes it: set its "
+    "target_parent_server to true, or put nvflare_logstream.JobLogStreamer in its place"
+)
 _WAIT_SECONDS = 4.0  # the runtime's own streamer waits 5 s for its answer
+_logger = logging.getLogger(__name__)
 
 
 class ComingReceiver:
@@ -70,7 +77,7 @@ def serve_stock(cell: Any, find: Callable[[], UncheckedReceiver | None]) -> None
     names = stock_names()
     if names is None:
         return
-    channel = CellChannel.AUX_COMMUNICATION
+    channel, is_said = CellChannel.AUX_COMMUNICATION, False
 
     def go_on(request: Message) -> Message:
         """Hand a message to the runtime, which takes all messages of the channel."""
@@ -78,11 +85,22 @@ def serve_stock(cell: Any, find: Callable[[], UncheckedReceiver | None]) -> None
         reply: Message = callback.cb(request, *callback.args, **callback.kwargs)
         return reply
 
+    def taken_by_runtime(request: Message, part: Part) -> Message:
+        """Hand on a part of a log, and say so once where the runtime has no receiver for it either."""
+        nonlocal is_said
+        reply = go_on(request)
+        if not is_said and part.file and reply.payload.get_return_code() == ReturnCode.EXECUTION_EXCEPTION:
+            is_said = True
+            _logger.warning(_NOT_TAKEN, in_one_line(_peer(request).site), in_one_line(part.file))
+        return reply
+
     def answer(request: Message) -> Message:
         read = _read(request.payload, names)
         receiver = find() if read else None
-        if read is None or receiver is None:
+        if read is None:
             return go_on(request)
+        if receiver is None:
+            return taken_by_runtime(request, read)
         outcome = receiver.take(read, _peer(request))
         reply = Message(payload=make_reply(_ANSWERS[outcome]))
         reply.set_header(MessageHeaderKey.RETURN_CODE, CellReturnCode.OK)

@@ -115,7 +115,7 @@ class Receiver:
             for opened in self._store.touch(peer.site, peer.job_id):
                 # The server was restarted since. A sender that stands elsewhere asks for the cursor.
                 stream = StreamId(opened.key.job_id, opened.file)
-                replies.add(StreamReply(stream, Status.OK, opened.end))
+                replies.add(StreamReply(stream, Status.OK, opened.place[0]))
         for kind, why in replies.not_taken.items():
             self._counters.refused(peer.site, kind, why)
         return Reply(tuple(replies.by_stream.values()), jobs_later=(*jobs_later, *known[most:]))
@@ -245,7 +245,7 @@ class Receiver:
             if log.outcome is not None and record.state is State.STOPPED:
                 given_up.append(key)
             if log.stream not in replies.by_stream:
-                replies.add(StreamReply(log.stream, Status.OK, record.end))
+                replies.add(StreamReply(log.stream, Status.OK, record.place[0]))
         return given_up
 
     def _close_streams(self, request: Request, peer: Peer, replies: Replies) -> list[StreamKey]:
@@ -260,8 +260,8 @@ class Receiver:
                 replies.put_off([stream], f"{peer.site} has too much to compare at a time; come again")
                 continue
             try:
-                record = self._store.close_stream(key, close, commit=False)
-                replies.add(StreamReply(stream, Status.OK, record.end, verdict=record.verdict))
+                record = self._store.close_stream(key, close)
+                replies.add(StreamReply(stream, Status.OK, record.place[0], verdict=record.verdict))
                 closed.append(key)
                 replies.uncommitted.add(key)
             except GapError as gap:
@@ -273,7 +273,7 @@ class Receiver:
     def _may_compare(self, key: StreamKey, close: Close) -> bool:
         """Whether a site may have this compared now; what does not end where the copy does costs nothing."""
         stored = self._store.info(key)
-        if stored is None or stored.end != close.total:
+        if stored is None or stored.unchecked or stored.end != close.total:
             return True
         return self._sites.may_hash(key.site, close.total - close.digest_from)
 

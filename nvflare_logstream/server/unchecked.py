@@ -18,6 +18,7 @@ from nvflare_logstream.errors import ArgumentError, BusyError, RefusedError, Sto
 from nvflare_logstream.lines import in_one_line
 from nvflare_logstream.server.admission import Admit
 from nvflare_logstream.server.counters import Counters
+from nvflare_logstream.server.failures import Failures
 from nvflare_logstream.server.limits import Limits, SiteLimits
 from nvflare_logstream.server.replies import kind_of
 from nvflare_logstream.store.store import LogStore
@@ -101,6 +102,7 @@ class UncheckedReceiver:
         self._on_open, self._on_close = on_open, on_close
         self._counters = counters or Counters()
         self._limits = SiteLimits(_LIMITS)
+        self._failures = Failures(clock)
         self._lock = threading.Lock()
         self._uploads: dict[tuple[str, str], _Upload] = {}  # by site and the streamer's id
 
@@ -117,6 +119,11 @@ class UncheckedReceiver:
             self._counters.took(peer.site, 0)
             self._counters.refused(peer.site, kind_of(error), str(error))
             return Outcome.REFUSED
+        except Exception as error:  # a defect, or a runtime of another kind: nothing gets into the runtime
+            self._counters.took(peer.site, 0)
+            said = self._failures.log(peer.site, error)
+            self.give_up(part.upload_id, peer, f"broken off: {said}")
+            return Outcome.REFUSED
         self._counters.took(peer.site, len(part.data))
         return outcome
 
@@ -125,11 +132,11 @@ class UncheckedReceiver:
         upload = self._uploads.get((peer.site, upload_id))
         return upload is not None and upload.peer == peer
 
-    def give_up(self, upload_id: str, peer: Peer) -> None:
-        """The streamer says that it sends no more, after its last part or without one."""
+    def give_up(self, upload_id: str, peer: Peer, why: str = "broken off: the site gave it up") -> None:
+        """The streamer sends no more, after its last part or without one; never raises for it."""
         upload = self._uploads.get((peer.site, upload_id))
         if upload is not None and upload.peer == peer:
-            self._end((peer.site, upload_id), upload, "broken off: the site gave it up")
+            self._end((peer.site, upload_id), upload, why)
 
     def job_over(self, job_id: str) -> None:
         """The server's process of a job has ended; the sites' own may still send their rest."""
@@ -152,7 +159,7 @@ class UncheckedReceiver:
     def end_earlier(self) -> None:
         """End what an earlier life of this process left open: its streamers have given up."""
         for stream in self._store.streams(brief=True):
-            if stream.unchecked and stream.state is State.OPEN:
+            if stream.is_stock and stream.state is State.OPEN:
                 self._store.unchecked.stop(stream.key, _RESTARTED)
 
     # -- one part --------------------------------------------------------------------------------------------
@@ -253,10 +260,10 @@ class UncheckedReceiver:
             if any(other.key == upload.key for other in self._uploads.values()):
                 return
         try:
-            if not self._store.unchecked.stop(upload.key, why):
-                return
+            if self._store.unchecked.stop(upload.key, why):
+                self._on_close(upload.key)
+                self._store.wake_readers(upload.key.job_id)
         except StoreError as error:  # its job's logs were removed, say
             _logger.debug("%s: %s", upload.key, error)
-            return
-        self._on_close(upload.key)
-        self._store.wake_readers(upload.key.job_id)
+        except Exception as error:
+            self._failures.log(upload.key.site, error)

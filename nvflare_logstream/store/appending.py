@@ -11,7 +11,7 @@ from nvflare_logstream.store.file import StreamFile
 from nvflare_logstream.store.ledger import new_entries
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.quotas import FreeSpace, Usage
-from nvflare_logstream.store.unchecked import load_own
+from nvflare_logstream.store.unchecked import all_compared, compare, note_compared
 from nvflare_logstream.streams import UNREADABLE, Loss, State, Stream, StreamKey, local_time
 
 
@@ -57,7 +57,9 @@ class Appending:
             OSError: if the disk does not take the bytes.
         """
         with self._loaded.lock:
-            file = load_own(self._loaded, key, offset)
+            file = self._loaded.load(key)
+            if file.record.unchecked:
+                compare(self._loaded, file, offset, data)
             stream = file.record
             if offset > stream.end:  # it is not heard of: nobody may wait for the answer
                 raise GapError(stream.end, stream.cursor)
@@ -65,7 +67,12 @@ class Appending:
             new_losses = new_entries(stream.losses, losses) if losses else ()
             now = self._clock()
             data_end = offset + len(data)
-            if data_end <= stream.end and not new_losses:
+            if stream.unchecked and data_end < stream.end:
+                end = note_compared(file, data_end, cursor, new_losses, now)
+                return Appended(end, bool(new_losses), bool(new_losses))
+            if stream.unchecked:
+                new_losses += new_entries(stream.losses + new_losses, [all_compared(stream)])
+            elif data_end <= stream.end and not new_losses:
                 file.seen(now)
                 return Appended(stream.end)
             if data_end < stream.end:  # what is missing there is missing, whoever sent what follows
@@ -76,13 +83,7 @@ class Appending:
             if stored and new_data and not file.holds(offset, stored):
                 # An old request came late: these bytes followed others than those that are here by now.
                 raise GapError(stream.end, stream.cursor)
-            try:
-                self._usage.check(key, stream.end, len(new_data))
-            except QuotaError as error:
-                file.update(state=State.STOPPED, reason=str(error))
-                raise
-            if new_data:
-                self._write(file, new_data, now)
+            self._write(file, new_data, now)
             file.update(
                 end=data_end,
                 cursor=cursor,
@@ -98,6 +99,13 @@ class Appending:
 
     def _write(self, file: StreamFile, data: bytes, now: float) -> None:
         """Write at the end; a disk that has no room is what the verdict says until it has."""
+        try:
+            self._usage.check(file.record.key, file.record.end, len(data))
+        except QuotaError as error:
+            file.update(state=State.STOPPED, reason=str(error))
+            raise
+        if not data:
+            return
         try:
             self._free.take(len(data))
             file.write(data)

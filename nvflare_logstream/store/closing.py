@@ -12,7 +12,7 @@ from nvflare_logstream.store.file import StreamFile, digest_of
 from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.rebuild import is_rebuilt
-from nvflare_logstream.store.unchecked import close_uncompared, load_own
+from nvflare_logstream.store.unchecked import close_shorter, is_shorter
 from nvflare_logstream.streams import END_UNSEEN, UNREADABLE, Loss, State, Stream, StreamKey, local_time
 from nvflare_logstream.wire.upload import Close
 
@@ -46,8 +46,8 @@ class Closing:
         with self._alone(key):
             with self._loaded.lock:
                 file = self._loaded.load(key)
-                if file.record.unchecked and file.record.end and not close.total:
-                    close_uncompared(file, close.outcome, self._clock())
+                if is_shorter(file.record, close.total):
+                    close_shorter(file, close.total, close.outcome, self._clock())
                     return file.record
                 file = self._at_end(key, close)
                 end, mark = file.record.end, file.fingerprint(close.digest_from)
@@ -66,9 +66,12 @@ class Closing:
                 return self._judge(file, close, digest, is_damaged)
 
     def _at_end(self, key: StreamKey, close: Close) -> StreamFile:
-        file = load_own(self._loaded, key, close.total)
-        if close.total != file.record.end:
-            raise GapError(file.record.end, file.record.cursor)
+        file = self._loaded.load(key)
+        place, cursor = file.record.place
+        if close.total != place:
+            raise GapError(place, cursor)
+        if file.record.unchecked:  # an empty one: else it is compared by now
+            file.update(cursor=b"", state=State.OPEN, reason="")
         return file
 
     def _judge(self, file: StreamFile, close: Close, digest: str, is_damaged: bool) -> Stream:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nvflare_logstream.errors import StoreError
-from nvflare_logstream.hashing import hash_range
+from nvflare_logstream.hashing import HASH_STEP, hash_range
 from nvflare_logstream.streams import State, Stream, StreamKey
 
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW  # a link in the store is not ours
@@ -214,10 +214,26 @@ class StreamFile:
             raise OSError(f"{self.path} is not a plain file")
         return status.st_size
 
-    def start_again(self) -> None:
-        """Make the file anew, empty."""
+    def lines_before(self, end: int) -> int:
+        """Newlines among the first bytes.
+
+        Raises:
+            OSError: if they cannot be read.
+        """
+        lines = 0
+        if end:
+            with self.path.open("rb", buffering=0) as file:
+                while data := file.read(min(HASH_STEP, end - file.tell())):
+                    lines += data.count(b"\n")
+        return lines
+
+    def start_again(self, kept: int = 0) -> None:
+        """Make the file anew, with the first `kept` bytes that it has; the record then says so."""
+        self._hash_from(kept, "")
+        if kept:
+            os.truncate(self.path, kept)
+            return
         self.record = self.record._replace(end=0, cursor=b"", lines=0, came="")
-        self._hash_from(0, "")
         for directory in (self.path.parent.parent, self.path.parent):
             directory.mkdir(mode=0o700, exist_ok=True)
         self._is_unnamed, self._left = True, ()

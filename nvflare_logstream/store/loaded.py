@@ -117,7 +117,7 @@ class LoadedStreams:
                 self.check_kept(key.job_id)
             self.check_files(key, known)
             stream = known or Stream(key, opened=now)
-            if stream.state not in (State.OPEN, State.EXPECTED):
+            if stream.ended or (stream.state, stream.reason) == (State.REFUSED, reason):
                 return
             if file is None:
                 self._index.add(stream._replace(state=State.REFUSED, reason=reason, last_seen=now))
@@ -135,7 +135,7 @@ class LoadedStreams:
         with self.lock:
             self._load_live(site, job_id)
             for key, file in self.files.items():
-                if key.site != site or job_id not in ("", key.job_id) or file.record.unchecked:
+                if key.site != site or job_id not in ("", key.job_id) or file.record.is_stock:
                     continue
                 if file.record.state is State.OPEN:
                     file.update(last_seen=self._clock())
@@ -188,23 +188,23 @@ class LoadedStreams:
                 self._index.add(stopped)
             raise
 
-    def begin_again(self, file: StreamFile, entry: Loss) -> None:
+    def begin_again(self, file: StreamFile, entry: Loss, kept: tuple[int, bytes] = (0, b"")) -> None:
         """Forget a stream's bytes, so that its site sends them again; `entry` says so in its ledger.
+        Those before an offset may be `kept`, with the cursor that belongs there.
 
         Raises:
             StoreError: if the index does not take it; nothing is forgotten then.
             OSError: if the disk does not.
         """
-        stream = file.record
+        stream, (end, cursor) = file.record, kept
         losses = stream.losses + new_entries(stream.losses, [entry])
-        again = stream._replace(
-            end=0, cursor=b"", lines=0, came="", state=State.OPEN, reason="", agreed=False, losses=losses
-        )
+        again = stream._replace(end=end, cursor=cursor, lines=file.lines_before(end), came="", losses=losses)
+        again = again._replace(state=State.OPEN, reason="", agreed=False)
         self._index.save([again])  # first: a crash in between finds a file that is too long, and cuts it
-        self._usage.add(stream.key.job_id, stream.site, -stream.end)
+        self._usage.add(stream.key.job_id, stream.site, end - stream.end)
         file.record, file.listed = again, len(losses)
         file.update(state=again.state)  # a commit that is under way may still write the record of before
-        file.start_again()
+        file.start_again(end)
 
     def commit(self) -> dict[StreamKey, str]:
         """Bring everything to disk: first the data, then the cursors that point past them.

@@ -132,11 +132,11 @@ class LogStore:
             self.commit(key)
         return end
 
-    def close_stream(self, key: StreamKey, close: Close, *, commit: bool = True) -> Stream:
+    def close_stream(self, key: StreamKey, close: Close) -> Stream:
         """Close a stream: compare the bytes on disk with the site's.
 
         A copy that differs is begun again, once, if the site still has every byte of it. Readers see a close
-        when it is on disk, and are woken then; without `commit` the caller commits.
+        when it is on disk, after the next commit, and are woken then.
 
         Raises:
             GapError: if the site has to send more before it closes.
@@ -144,11 +144,7 @@ class LogStore:
             StoreError: if the stored copy cannot be read.
         """
         with as_store_error(key):
-            stream = self._closing.close(key, close)
-        if not commit:
-            return stream
-        self.commit(key)
-        return self.info(key) or stream
+            return self._closing.close(key, close)
 
     def unreadable(self, key: StreamKey, since: float, why: str, outcome: str | None = None) -> Stream:
         """Record that the site cannot read a log now, or can again; see `Appending.unreadable`."""

@@ -3,8 +3,9 @@
 Rules:
 
 * Such a copy is never called complete, and never written into what a site's own sender has sent.
-* What a site's own sender sends replaces it: only that can be compared with the site's file. A sender that
-  has no bytes of the log takes nothing away.
+* It is compared with what a site's own sender sends, from the beginning on, and becomes that sender's when
+  all of it is the same: then it can be checked. A sender that has less of the log takes nothing away; one
+  that has other bytes replaces what differs, and the ledger says so.
 * The runtime sends a log more than once, each time from its beginning. What is stored already is compared and
   passed over, so no byte is there twice.
 """
@@ -20,6 +21,8 @@ from nvflare_logstream.store.ledger import new_entries
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.quotas import FreeSpace, Usage
 from nvflare_logstream.streams import UNCHECKED, UNCHECKED_CURSOR, Loss, State, Stream, StreamKey
+
+_SENT_BY = "which the runtime's own streamer had sent"
 
 
 class Unchecked:
@@ -74,7 +77,7 @@ class Unchecked:
                 return False
             file.update(
                 end=stream.end + len(new),
-                cursor=UNCHECKED_CURSOR,
+                cursor=stream.cursor or UNCHECKED_CURSOR,
                 lines=stream.lines + new.count(b"\n"),
                 state=State.OPEN,
                 reason=UNCHECKED,
@@ -96,7 +99,7 @@ class Unchecked:
             Whether there was one to end.
         """
         known = self._info(key)
-        if known is not None and known.unchecked and known.state is State.OPEN:
+        if known is not None and known.is_stock and known.state is State.OPEN:
             with self._changing(key) as file:
                 self._stop(file, why)
             return True
@@ -135,37 +138,74 @@ class DifferentError(RefusedError):
     """Other bytes of the log are stored than those that came."""
 
 
-def close_uncompared(file: StreamFile, outcome: str, now: float) -> None:
-    """End such a copy for a site's own sender that has no bytes of the log; `outcome` is how the job ended.
+def is_shorter(stream: Stream, total: int) -> bool:
+    """Whether this is such a copy, and the `total` bytes that its site's own sender has are less."""
+    return stream.unchecked and stream.place[0] == total < stream.end
 
-    It may not see the files of the job's process, in a container say.
+
+def close_shorter(file: StreamFile, total: int, outcome: str, now: float) -> None:
+    """End such a copy for a site's own sender that has only `total` bytes of it.
+
+    The file may have been cut or removed meanwhile, or that sender may not see the files of the job's
+    process, in a container say.
+
+    Args:
+        file: the copy.
+        total: what that sender has.
+        outcome: how the job ended.
+        now: the time, in seconds since the epoch.
     """
     why = "the site has no bytes of it to compare"
+    if total:
+        why = f"the site has only its first {total} bytes to compare"
     losses = new_entries(file.record.losses, [Loss(file.record.end, 0, why)])
     file.update(
         state=State.STOPPED,
         reason=f"{UNCHECKED}; {why}",
         outcome=outcome,
         closed=now,
+        last_seen=now,
         losses=file.record.losses + losses,
     )
 
 
-def load_own(loaded: LoadedStreams, key: StreamKey, offset: int) -> StreamFile:
-    """The stream, for what its site's own sender sends from `offset` on: an unchecked copy is forgotten.
+def compare(loaded: LoadedStreams, file: StreamFile, offset: int, data: bytes) -> None:
+    """Compare such a copy with what its site's own sender sends; where they differ, that sender is right.
 
-    The caller holds the lock of `loaded`.
+    What the copy has from its last place on is then forgotten, and its ledger says that something is missing:
+    nobody knows whether the site still has all that it once let out.
 
     Raises:
-        GapError: if there is such a copy, and the sender is to go to the beginning first.
-        StoreError, OSError: as `LoadedStreams.load` and `begin_again` do.
+        GapError: if that sender is to send what comes before first.
+        StoreError, OSError: as `LoadedStreams.begin_again` does.
     """
-    file = loaded.load(key)
-    if not file.record.unchecked:
-        return file
-    if offset:
-        raise GapError(0, b"")
-    size = file.record.end
-    note = f"{size} bytes that the runtime's own streamer had sent were replaced by what the site sends"
-    loaded.begin_again(file, Loss(0, 0, note))
-    return file
+    stream, (place, cursor) = file.record, file.record.place
+    stored = data[: stream.end - offset]
+    if offset > place or not file.holds(offset, stored[: place - offset]):
+        raise GapError(place, cursor)
+    if not file.holds(offset, stored):
+        gone = stream.end - place
+        note = (
+            f"the site sends other bytes here; {gone} bytes from byte {place} on, {_SENT_BY}, were replaced"
+        )
+        loaded.begin_again(file, Loss(place, None, note), (place, cursor))
+
+
+def note_compared(file: StreamFile, end: int, cursor: bytes, losses: tuple[Loss, ...], now: float) -> int:
+    """Note that a site's own sender has sent such a copy too up to `end`; returns how far it is by now."""
+    stream = file.record
+    if end > stream.place[0]:
+        stream = stream.compared(end, cursor)
+    file.update(
+        cursor=stream.cursor,
+        state=State.OPEN,
+        reason=UNCHECKED,
+        last_seen=now,
+        losses=stream.losses + losses,
+    )
+    return stream.place[0]
+
+
+def all_compared(stream: Stream) -> Loss:
+    """The note that a site's own sender has sent all bytes of such a copy too."""
+    return Loss(stream.end, 0, f"the first {stream.end} bytes, {_SENT_BY}, are as the site sends them")

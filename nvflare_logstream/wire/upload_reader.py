@@ -138,8 +138,8 @@ def decode_request(payload: object) -> Request:
     for row in fields.maps("frames", MAX_FRAMES):
         offset, length = row.number("at", MAX_OFFSET), row.number("n", MAX_FRAME)
         checksum, cursor = row.number("crc", 0xFFFFFFFF), row.octets("cur", MAX_CURSOR)
-        if cursor == UNCHECKED_CURSOR:  # of a copy that no sender of ours has sent
-            raise row.bad("cur", cursor, "any other value")
+        if cursor.startswith(UNCHECKED_CURSOR):  # of a copy that no sender of ours has sent
+            raise row.bad("cur", cursor, f"what does not begin with {UNCHECKED_CURSOR!r}")
         heads.append(_Head(stream_id(row), offset, length, checksum, cursor, _losses(row)))
     raw_size = sum(head.length for head in heads)
     if raw_size > MAX_RAW:  # a few KiB may unpack to gigabytes

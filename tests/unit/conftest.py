@@ -15,6 +15,8 @@ import pytest
 
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.store.store import LogStore
+from nvflare_logstream.streams import Stream, StreamKey
+from nvflare_logstream.wire.upload import Close
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
@@ -26,6 +28,15 @@ def wait_for(reached: Callable[[], Any], seconds: float = 20.0) -> Any:
         assert time.monotonic() < deadline
         time.sleep(0.001)
     return value
+
+
+def close_and_commit(store: LogStore, key: StreamKey, close: Close) -> Stream:
+    """Close a stream and bring that to disk, as the receiver does."""
+    store.close_stream(key, close)
+    store.commit(key)
+    stream = store.info(key)
+    assert stream is not None
+    return stream
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from nvflare_logstream.streams import Loss, StreamKey
 from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.queries import FetchRequest, ReplyT, Request
 from nvflare_logstream.wire.upload import Close
+from tests.unit.conftest import close_and_commit
 
 JOB = "3f3212db-9849-4d5f-b867-a5e7a7558f42"
 KEY = StreamKey(JOB, "site-1", "log.txt")
@@ -80,7 +81,7 @@ class Federation:
 
     def end(self, key: StreamKey, content: bytes, digest_from: int = 0) -> None:
         digest = hashlib.sha256(content[digest_from:]).hexdigest()
-        self.store.close_stream(key, Close(None, len(content), digest, digest_from, "exit code 0"))
+        close_and_commit(self.store, key, Close(None, len(content), digest, digest_from, "exit code 0"))
 
     def export(self, **options: Any) -> Manifest:
         return self.client.export(JOB, self.dest, **options)

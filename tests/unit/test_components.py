@@ -49,7 +49,9 @@ STREAMER_ARGUMENTS = [
             )
         ),
         (JobLogStreamer, {"drain_timeout": -1}, "drain_timeout", "from 0 to 600"),
-        (JobLogReceiver, {"dest_dir": "relative"}, "dest_dir", "an absolute path"),
+        (JobLogReceiver, {"dest_dir": "../relative"}, "dest_dir", "an absolute path, or one inside of"),
+        (JobLogReceiver, {"dest_dir": "."}, "dest_dir", "an absolute path"),
+        (JobLogReceiver, {"dest_dir": ""}, "dest_dir", "an absolute path"),
         (JobLogReceiver, {"dest_dir": 5}, "dest_dir", "an absolute path"),
         (JobLogReceiver, {"idle_timeout": -1}, "idle_timeout", "from 0 to 86400"),
         (JobLogReceiver, {"max_stream_gib": 0}, "max_stream_gib", "above 0"),

@@ -21,6 +21,7 @@ from nvflare_logstream.errors import StoreError
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import StreamId, StreamKey
 from nvflare_logstream.wire.upload import Close
+from tests.unit.conftest import close_and_commit
 from tests.unit.site_world import JOB, SITE, World
 
 LINES = b"".join(b"line %d of a log that is to be kept\n" % number for number in range(3000))
@@ -168,7 +169,9 @@ def test_a_copy_that_could_not_be_emptied_is_cut_before_it_grows_again(world):
         failing("open", errno.EROFS, lambda path, flags, *args: flags & os.O_TRUNC),
         pytest.raises(StoreError),
     ):
-        world.store.close_stream(key, Close(StreamId(JOB, "log.txt"), len(LINES), digest, 0, "exit code 0"))
+        close_and_commit(
+            world.store, key, Close(StreamId(JOB, "log.txt"), len(LINES), digest, 0, "exit code 0")
+        )
     assert world.store.append(key, 0, LINES[:10], b"c") == 10
     assert path.read_bytes() == LINES[:10]
 

@@ -29,6 +29,7 @@ from nvflare_logstream.streams import Loss, StreamKey
 from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.queries import MAX_WAIT
 from nvflare_logstream.wire.upload import Close
+from tests.unit.conftest import close_and_commit
 
 JOB = "job-1"
 IDLE = 30.0
@@ -91,8 +92,8 @@ class World:
     def end(self, site: str, file: str = "log.txt") -> None:
         key = StreamKey(JOB, site, file)
         content = self.store.path(key).read_bytes()
-        self.store.close_stream(
-            key, Close(None, len(content), hashlib.sha256(content).hexdigest(), 0, "exit code 0")
+        close_and_commit(
+            self.store, key, Close(None, len(content), hashlib.sha256(content).hexdigest(), 0, "exit code 0")
         )
         self.store.commit()
 

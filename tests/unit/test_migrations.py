@@ -21,6 +21,7 @@ from nvflare_logstream.store.store import INDEX_FILE, LogStore
 from nvflare_logstream.streams import Loss, State, Stream, StreamId, StreamKey
 from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.upload import Close
+from tests.unit.conftest import close_and_commit
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "store-0.1.0"
 NOW = len(migrations.STEPS)  # the schema version of this release
@@ -145,8 +146,8 @@ def test_a_stream_of_release_0_1_0_goes_on_and_is_closed(old):
     before = store.streams()
     assert store.open(OPEN).end == 1700
     assert store.append(OPEN, 1700, content[1700:], b"cursor") == len(content)
-    closed = store.close_stream(
-        OPEN, Close(StreamId(OPEN.job_id, OPEN.file), len(content), sha256(content), 0, "exit code 0")
+    closed = close_and_commit(
+        store, OPEN, Close(StreamId(OPEN.job_id, OPEN.file), len(content), sha256(content), 0, "exit code 0")
     )
     assert str(closed.verdict) == "complete" and closed.lines == 35
     store.open(StreamKey("job-1", "site-3", "train.log"))

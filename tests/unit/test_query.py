@@ -33,6 +33,7 @@ from nvflare_logstream.wire.queries import (
     StreamsRequest,
 )
 from nvflare_logstream.wire.upload import Close
+from tests.unit.conftest import close_and_commit
 
 JOB = "job"
 KEY = StreamKey(JOB, "site-1", "log.txt")
@@ -121,7 +122,7 @@ def test_following_gives_every_line_once(memory_path_factory, pieces):
         for piece in [*pieces, None]:
             if piece is None:
                 digest = hashlib.sha256(b"".join(pieces)).hexdigest()
-                store.close_stream(KEY, Close(None, sum(map(len, pieces)), digest, 0, "exit code 0"))
+                close_and_commit(store, KEY, Close(None, sum(map(len, pieces)), digest, 0, "exit code 0"))
             else:
                 add(store, piece)
             for part in server.ask(FollowRequest((place,))).parts:

@@ -20,6 +20,7 @@ from nvflare_logstream.server.service import LogService
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import StreamKey
 from nvflare_logstream.wire.upload import Close
+from tests.unit.conftest import close_and_commit
 from tests.unit.test_log_sources import ServicePort
 
 JOB = "job-1"
@@ -249,7 +250,9 @@ def followed(mixed, store):
     for site in ("site-1", "site-2"):
         key = KEY._replace(site=site)
         data = store.path(key).read_bytes()
-        store.close_stream(key, Close(None, len(data), hashlib.sha256(data).hexdigest(), 0, "exit code 0"))
+        close_and_commit(
+            store, key, Close(None, len(data), hashlib.sha256(data).hexdigest(), 0, "exit code 0")
+        )
     service = LogService(store, 30.0, lambda job_id: "FINISHED:COMPLETED")
     return LogClient(ServicePort(service), sleep=lambda seconds: None)
 

@@ -21,7 +21,7 @@ from nvflare.private.stream_runner import HeaderKey, ObjectStreamer
 
 from nvflare_logstream import JobLogReceiver
 from nvflare_logstream.errors import StoreError
-from nvflare_logstream.flare import stock_channel
+from nvflare_logstream.flare import job_log_receiver, stock_channel
 from nvflare_logstream.flare.fallback import stock_receives
 from nvflare_logstream.flare.receiver_settings import ReceiverSettings
 from nvflare_logstream.flare.stock_channel import serve_stock
@@ -204,6 +204,23 @@ def test_what_comes_before_a_receiver_that_cannot_start_goes_to_the_runtime(open
     opening.start()
     opening.streaming.join(10)
     assert opening.aux.codes == [ReturnCode.EXECUTION_EXCEPTION] * 11  # as often as it tries
+
+
+def test_what_comes_to_a_job_whose_receiver_has_nothing_to_do_is_said_once(opening, monkeypatch, caplog):
+    """The server's parent process has a receiver, and the job's own config sends to the job's process."""
+    aux, text = opening.aux, "site-1 sends log.txt by the runtime's own streamer to this job's process"
+
+    def server_does(cell):
+        opening.streaming.start()
+        assert aux.began.wait(10)
+        return True
+
+    monkeypatch.setattr(job_log_receiver, "server_receives", server_does)
+    opening.start()
+    opening.streaming.join(10)
+    assert opening.receiver._job is None and set(aux.codes) == {ReturnCode.EXECUTION_EXCEPTION}
+    assert len([message for message in caplog.messages if text in message]) == 1
+    assert "target_parent_server" in caplog.text
 
 
 def part(**headers) -> Shareable:

@@ -40,7 +40,7 @@ from nvflare_logstream.store.store import LogStore, Quotas
 from nvflare_logstream.streams import Loss, State, Stream, StreamId, StreamKey
 from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.upload import Close
-from tests.unit.conftest import MEMORY
+from tests.unit.conftest import MEMORY, close_and_commit
 
 KEY = StreamKey("job-1", "site-1", "log.txt")
 SOURCE = b"".join(b"line %d\n" % number for number in range(200))  # what the site has
@@ -105,7 +105,7 @@ def test_bytes_at_rest_are_always_a_prefix_and_a_crash_goes_back_to_a_committed_
                 crash(store)
                 end = committed
             elif action == "close":
-                assert store.close_stream(KEY, close_of(SOURCE[:end])).agreed
+                assert close_and_commit(store, KEY, close_of(SOURCE[:end])).agreed
                 committed = end
             else:
                 start = end if action == "next" else start
@@ -158,14 +158,14 @@ def test_bytes_that_follow_others_than_those_stored_are_a_gap(store):
 def test_a_close_with_another_total_is_a_gap(store):
     put(store, 0, 100)
     with pytest.raises(GapError) as gap:
-        store.close_stream(KEY, close_of(SOURCE[:120]))
+        close_and_commit(store, KEY, close_of(SOURCE[:120]))
     assert (gap.value.end, gap.value.cursor) == (100, cursor_at(100))
 
 
 def test_a_close_with_another_digest_is_partial_and_names_both(store, clock):
     """What is on disk as it came stays: the site's file has changed since."""
     put(store, 0, 100)
-    info = store.close_stream(KEY, close_of(b"x" * 100))
+    info = close_and_commit(store, KEY, close_of(b"x" * 100))
     assert info.verdict == "partial" and info.end == 100 and info.losses == ()
     for named in (b"x" * 100, SOURCE[:100]):
         assert hashlib.sha256(named).hexdigest() in info.verdict_reason
@@ -180,12 +180,12 @@ def test_a_copy_that_was_changed_on_disk_is_taken_again_once(store, restarted):
     if restarted:
         crash(store)
     with pytest.raises(GapError) as gap:
-        store.close_stream(KEY, close_of(SOURCE[:100]))
+        close_and_commit(store, KEY, close_of(SOURCE[:100]))
     assert (gap.value.end, gap.value.cursor) == (0, b"") and store.path(KEY).read_bytes() == b""
     put(store, 0, 100)
     with store.path(KEY).open("r+b") as file:
         file.write(b"changed")
-    assert store.close_stream(KEY, close_of(SOURCE[:100])).agreed is False
+    assert close_and_commit(store, KEY, close_of(SOURCE[:100])).agreed is False
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -198,9 +198,9 @@ def test_a_copy_that_was_taken_again_is_complete_where_that_can_be_known(store, 
     if restarted:
         crash(store)
     with pytest.raises(GapError):
-        store.close_stream(KEY, close_of(SOURCE[:100]))
+        close_and_commit(store, KEY, close_of(SOURCE[:100]))
     put(store, 0, 100)
-    info = store.close_stream(KEY, close_of(SOURCE[:100]))
+    info = close_and_commit(store, KEY, close_of(SOURCE[:100]))
     assert info.agreed and info.verdict == ("lost" if restarted else "complete")
     assert "was taken again" in str(info.losses[0]) and store.path(KEY).read_bytes() == SOURCE[:100]
 
@@ -214,7 +214,7 @@ def test_a_copy_that_is_as_it_came_stays_where_the_sites_file_was_rewritten(stor
         if start < restarts * 50:
             put(store, start + 50, start + 60)  # comes again
             crash(store)
-    info = store.close_stream(KEY, close_of(b"x" * 150))
+    info = close_and_commit(store, KEY, close_of(b"x" * 150))
     assert info.verdict == "partial" and info.losses == () and store.path(KEY).read_bytes() == SOURCE[:150]
 
 
@@ -226,7 +226,7 @@ def test_a_copy_of_which_nobody_knows_how_it_came_stays(store):
         db.execute("UPDATE streams SET came = ''")
     crash(store)
     put(store, 100, 120)
-    info = store.close_stream(KEY, close_of(b"x" * 120))
+    info = close_and_commit(store, KEY, close_of(b"x" * 120))
     assert info.verdict == "partial" and store.path(KEY).read_bytes() == SOURCE[:120]
 
 
@@ -235,7 +235,7 @@ def test_a_copy_that_differs_stays_where_the_site_has_less(store):
     with store.path(KEY).open("r+b") as file:
         file.seek(80)
         file.write(b"changed")
-    info = store.close_stream(KEY, close_of(SOURCE[:100], digest_from=60))
+    info = close_and_commit(store, KEY, close_of(SOURCE[:100], digest_from=60))
     assert info.verdict == "partial" and info.end == 100
 
 
@@ -255,7 +255,7 @@ def test_a_copy_is_read_outside_the_lock_and_once(store, monkeypatch):
     monkeypatch.setattr(closing, "digest_of", digest_of)
     put(store, 0, 100)
     for _ in range(3):
-        assert store.close_stream(KEY, close_of(SOURCE[:100])).agreed
+        assert close_and_commit(store, KEY, close_of(SOURCE[:100])).agreed
     assert len(reads) == 1
 
 
@@ -264,7 +264,7 @@ def test_bytes_that_come_while_the_copy_is_read_make_the_close_a_gap(store, monk
     read = closing.digest_of
     monkeypatch.setattr(closing, "digest_of", lambda *args: (put(store, 100, 120), read(*args))[1])
     with pytest.raises(GapError) as gap:
-        store.close_stream(KEY, close_of(SOURCE[:100]))
+        close_and_commit(store, KEY, close_of(SOURCE[:100]))
     assert gap.value.end == 120 and store.streams()[0].state is State.OPEN
 
 
@@ -276,13 +276,13 @@ def test_a_digest_may_begin_anywhere(store, begins, restarted):
     store.commit()
     if restarted:
         crash(store)
-    assert store.close_stream(KEY, close_of(SOURCE[:100], digest_from=begins)).agreed
+    assert close_and_commit(store, KEY, close_of(SOURCE[:100], digest_from=begins)).agreed
 
 
 @pytest.mark.parametrize("restarted", [False, True])
 def test_bytes_after_the_close_open_the_stream_again_and_the_ledger_says_so(store, clock, restarted):
     put(store, 0, 100)
-    closed = store.close_stream(KEY, close_of(SOURCE[:100])).closed
+    closed = close_and_commit(store, KEY, close_of(SOURCE[:100])).closed
     put(store, 100, 150)
     put(store, 100, 200)
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(closed))
@@ -292,14 +292,14 @@ def test_bytes_after_the_close_open_the_stream_again_and_the_ledger_says_so(stor
     (stream,) = store.streams()
     assert stream.losses == (note,) and stream.as_of(clock(), 0).verdict == "streaming"
     put(store, stream.end, 200)
-    stream = store.close_stream(KEY, close_of(SOURCE[:200]))
+    stream = close_and_commit(store, KEY, close_of(SOURCE[:200]))
     assert stream.as_of(clock(), 0).standing == "complete" and stream.losses == (note,)
 
 
 @pytest.mark.parametrize("losses", [(), (Loss(100, 5, "cut"),)])
 def test_who_may_not_open_a_closed_stream_again_changes_nothing(store, losses):
     put(store, 0, 100)
-    closed = store.close_stream(KEY, close_of(SOURCE[:100]))
+    closed = close_and_commit(store, KEY, close_of(SOURCE[:100]))
     stop = 100 if losses else 101
     with pytest.raises(RefusedError, match="was closed"):
         store.append(KEY, 100, SOURCE[100:stop], b"c", losses, may_reopen=False)
@@ -312,15 +312,15 @@ def test_who_may_not_open_a_closed_stream_again_changes_nothing(store, losses):
 def test_a_frame_that_is_repeated_after_the_close_leaves_it_closed(store, start, losses):
     """A delayed request may come when all is over."""
     put(store, 0, 100, losses=losses)
-    closed = store.close_stream(KEY, close_of(SOURCE[:100]))
+    closed = close_and_commit(store, KEY, close_of(SOURCE[:100]))
     assert put(store, start, 100, losses=losses) == 100
     assert store.streams() == [closed]
 
 
 def test_a_repeated_close_changes_nothing(store):
     put(store, 0, 100)
-    first = store.close_stream(KEY, close_of(SOURCE[:100]))
-    assert store.close_stream(KEY, close_of(SOURCE[:100])) == first
+    first = close_and_commit(store, KEY, close_of(SOURCE[:100]))
+    assert close_and_commit(store, KEY, close_of(SOURCE[:100])) == first
 
 
 # -- what the disk does --------------------------------------------------------------------------------------
@@ -345,7 +345,7 @@ def test_a_full_disk_changes_nothing(store, monkeypatch, taken):
     assert store.path(KEY).read_bytes() == SOURCE[:20]
     assert (store.open(KEY).end, store.open(KEY).cursor) == (20, cursor_at(20))
     assert put(store, 20, 90) == 90
-    assert store.close_stream(KEY, close_of(SOURCE[:90])).agreed
+    assert close_and_commit(store, KEY, close_of(SOURCE[:90])).agreed
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
@@ -451,7 +451,7 @@ def test_a_damaged_copy_is_taken_again_from_the_start(store, running, damage):
     assert (gap.value.end, gap.value.cursor) == (0, b"")
     put(store, 0, 150)
     assert path.read_bytes() == SOURCE[:150]
-    info = store.close_stream(KEY, close_of(SOURCE[:150]))
+    info = close_and_commit(store, KEY, close_of(SOURCE[:150]))
     assert info.agreed and info.lines == SOURCE[:150].count(b"\n")
     what = "cut to 40 bytes" if damage == "cut" else "removed"
     assert f"the stored copy, 100 bytes, was {what} at the server" in info.verdict_reason
@@ -471,7 +471,7 @@ def test_a_file_of_which_the_index_knows_nothing_is_kept_and_compared(memory_pat
     crash(store)
     digest_from = 50 if closes == "later part" else 0
     data = b"x" * 120 if closes == "other" else SOURCE[:120]
-    info = store.close_stream(KEY, close_of(data, digest_from=digest_from))
+    info = close_and_commit(store, KEY, close_of(data, digest_from=digest_from))
     assert info.verdict == ("complete" if closes == "equal" else "partial")
     assert "index was rebuilt" in str(info.losses)
     assert store.path(KEY).read_bytes() == SOURCE[:120], "nothing that is stored goes"
@@ -534,7 +534,7 @@ def test_a_site_has_so_many_files_in_a_job_and_readers_see_that_there_were_more(
     make = {
         "open": store.open,
         "append": lambda key: put(store, 0, 10, key),
-        "close": lambda key: store.close_stream(key, close_of(b"")),
+        "close": lambda key: close_and_commit(store, key, close_of(b"")),
         "refuse": lambda key: store.refuse(key, "policy"),
     }[way]
     keys = [StreamKey("job-1", "site-1", f"log.{number}") for number in range(3)]
@@ -626,8 +626,8 @@ def test_a_copy_that_cannot_be_read_at_the_close_is_compared_at_the_next(store, 
 
     monkeypatch.setattr(os, "pread", fail_once)
     with pytest.raises(StoreError, match="Input/output error"):
-        store.close_stream(KEY, close_of(SOURCE[:100]))
-    assert store.close_stream(KEY, close_of(SOURCE[:100])).agreed
+        close_and_commit(store, KEY, close_of(SOURCE[:100]))
+    assert close_and_commit(store, KEY, close_of(SOURCE[:100])).agreed
 
 
 def test_a_damaged_stream_is_counted_once(memory_path):
@@ -654,7 +654,7 @@ def test_a_ledger_that_is_full_says_so_and_takes_nothing_more(store, restarted):
         store.append(KEY, 10, b"", b"c", tuple(Loss(number + n, 1, "gone") for n in range(333)))
     assert store.streams()[0].standing.endswith("; and 996 more)")
     store.append(KEY, 10, b"", b"c", losses[999:])
-    closed = store.close_stream(KEY, close_of(SOURCE[:10]))
+    closed = close_and_commit(store, KEY, close_of(SOURCE[:10]))
     store.commit()
     if restarted:
         crash(store)
@@ -675,7 +675,7 @@ def test_who_asks_for_streams_only_reads_no_ledgers(store, loaded):
     for name, ledger in (("a", ()), ("b", notes), ("c", losses)):
         key = KEY._replace(file=name)
         put(store, 0, 10, key, losses=ledger)
-        store.close_stream(key, close_of(SOURCE[:10]))
+        close_and_commit(store, key, close_of(SOURCE[:10]))
     store.commit()
     if not loaded:
         store.unload(KEY.job_id)
@@ -690,9 +690,9 @@ def test_a_note_does_not_fill_a_ledger(store):
     """Its last place says that losses are missing; a note is none."""
     put(store, 0, 10)
     store.append(KEY, 10, b"", b"c", tuple(Loss(0, 0, f"note {number}") for number in range(MAX_LOSSES - 1)))
-    store.close_stream(KEY, close_of(SOURCE[:10]))
+    close_and_commit(store, KEY, close_of(SOURCE[:10]))
     put(store, 10, 20)
-    stream = store.close_stream(KEY, close_of(SOURCE[:20]))
+    stream = close_and_commit(store, KEY, close_of(SOURCE[:20]))
     assert (stream.verdict, len(stream.losses)) == ("complete", MAX_LOSSES - 1)
     store.append(KEY, 20, b"", b"c", (Loss(20, 5, "gone"),))
     assert store.info(KEY).verdict == "lost" and len(store.info(KEY).losses) == MAX_LOSSES
@@ -731,7 +731,7 @@ def test_the_cost_of_a_sign_of_life_after_a_restart_does_not_grow_with_what_is_k
     for number in range(50):
         key = StreamKey(f"old-{number}", "site-1", "log.txt")
         put(store, 0, 10, key)
-        store.close_stream(key, close_of(SOURCE[:10]))
+        close_and_commit(store, key, close_of(SOURCE[:10]))
     put(store, 0, 10)
     store.close()
     store = LogStore(memory_path, clock=clock)
@@ -879,7 +879,7 @@ DAY = 86400.0
 def test_sweep_removes_the_gone_and_the_old_but_nothing_that_is_busy(store, clock):
     keys = {name: StreamKey(name, "site-1", "log.txt") for name in ("gone", "old", "new")}
     put(store, 0, 10, keys["old"])
-    store.close_stream(keys["old"], close_of(SOURCE[:10]))
+    close_and_commit(store, keys["old"], close_of(SOURCE[:10]))
     store.commit()
     assert store.sweep(90 * DAY, lambda job: False) == []
     clock.advance(80 * DAY)
@@ -932,7 +932,7 @@ def test_a_clock_that_jumps_takes_no_logs_away(memory_path, closed, restarted):
     store = LogStore(memory_path, clock=clock, uptime=uptime)
     put(store, 0, 10)
     if closed:
-        store.close_stream(KEY, close_of(SOURCE[:10]))
+        close_and_commit(store, KEY, close_of(SOURCE[:10]))
     store.commit()
     assert store.sweep(90 * DAY, nobody) == []
     clock.advance(91 * DAY)
@@ -949,7 +949,7 @@ def test_a_clock_that_jumps_takes_no_logs_away(memory_path, closed, restarted):
 
 def test_a_clock_that_jumped_and_was_set_right_takes_no_logs_away(store, clock):
     put(store, 0, 10)
-    store.close_stream(KEY, close_of(SOURCE[:10]))
+    close_and_commit(store, KEY, close_of(SOURCE[:10]))
     store.commit()
     clock.advance(91 * DAY)
     assert store.sweep(90 * DAY, nobody) == []
@@ -968,7 +968,7 @@ def test_what_was_removed_does_not_come_back(store, restarted, file):
     for come_back in (
         lambda: store.open(key),
         lambda: put(store, 0, 10, key),
-        lambda: store.close_stream(key, close_of(b"")),
+        lambda: close_and_commit(store, key, close_of(b"")),
         lambda: store.refuse(key, "policy"),
     ):
         with pytest.raises(RefusedError, match="has removed the logs of job job-1: nothing was heard of it"):
@@ -984,7 +984,7 @@ def test_a_full_store_takes_nobodys_logs(memory_path, clock):
     for number in range(5):
         key = StreamKey(f"job-{number}", "site-1", "log.txt")
         put(store, 0, 190, key)
-        store.close_stream(key, close_of(SOURCE[:190]))
+        close_and_commit(store, key, close_of(SOURCE[:190]))
         clock.advance(10)
     with pytest.raises(QuotaError, match="the store quota of 1000 bytes is used up"):
         put(store, 0, 100, StreamKey("job-6", "site-2", "log.txt"))
@@ -995,10 +995,10 @@ def test_a_full_store_takes_nobodys_logs(memory_path, clock):
 
 def test_unload_forgets_in_memory_only(store):
     put(store, 0, 100)
-    store.close_stream(KEY, close_of(SOURCE[:100]))
+    close_and_commit(store, KEY, close_of(SOURCE[:100]))
     store.unload(KEY.job_id)
     assert store._loaded.files == {}
-    assert store.close_stream(KEY, close_of(SOURCE[:100])).agreed
+    assert close_and_commit(store, KEY, close_of(SOURCE[:100])).agreed
 
 
 # -- states and verdicts -------------------------------------------------------------------------------------
@@ -1095,7 +1095,7 @@ def test_a_refusal_wakes_readers(store, before):
 
 def test_a_refusal_does_not_undo_a_close(store, clock):
     put(store, 0, 10)
-    store.close_stream(KEY, close_of(SOURCE[:10]))
+    close_and_commit(store, KEY, close_of(SOURCE[:10]))
     store.refuse(KEY, "no")
     assert store.streams()[0].as_of(clock(), 30).verdict == "complete"
 
@@ -1162,7 +1162,7 @@ def test_readers_are_told_of_a_close_only_once_it_is_on_disk(store, monkeypatch)
 
     monkeypatch.setattr(store.index, "save", look(save))
     monkeypatch.setattr(os, "fdatasync", look(fdatasync))
-    store.close_stream(KEY, close_of(SOURCE[:100]))
+    close_and_commit(store, KEY, close_of(SOURCE[:100]))
     assert len(seen) >= 4 and set(seen) == {State.OPEN}
     assert store.info(KEY).state is State.CLOSED and store.info(KEY).agreed
 
@@ -1178,7 +1178,7 @@ def test_a_reader_is_woken_by_the_commit_that_brings_a_close_to_disk(store, monk
     with monkeypatch.context() as locked:
         locked.setattr(store.index, "save", save)
         with pytest.raises(StoreError, match="database is locked"):
-            store.close_stream(KEY, close_of(SOURCE[:100]))
+            close_and_commit(store, KEY, close_of(SOURCE[:100]))
     assert store.info(KEY).state is State.OPEN
     seen = store.changes(KEY.job_id)
     store.commit()
@@ -1188,9 +1188,9 @@ def test_a_reader_is_woken_by_the_commit_that_brings_a_close_to_disk(store, monk
 
 def test_readers_are_told_of_a_second_close_only_once_it_is_on_disk(store, clock):
     put(store, 0, 100)
-    assert not store.close_stream(KEY, close_of(b"x" * 100)).agreed
+    assert not close_and_commit(store, KEY, close_of(b"x" * 100)).agreed
     clock.now += 1
-    assert store.close_stream(KEY, close_of(SOURCE[:100]), commit=False).agreed
+    assert store.close_stream(KEY, close_of(SOURCE[:100])).agreed
     assert not store.info(KEY).agreed
     store.commit()
     assert store.info(KEY).agreed
@@ -1198,8 +1198,8 @@ def test_readers_are_told_of_a_second_close_only_once_it_is_on_disk(store, clock
 
 def test_readers_are_told_at_once_that_a_copy_is_begun_again(store):
     put(store, 0, 100)
-    store.close_stream(KEY, close_of(SOURCE[:100]), commit=False)
+    store.close_stream(KEY, close_of(SOURCE[:100]))
     os.truncate(store.path(KEY), 50)
     with pytest.raises(GapError):
-        store.close_stream(KEY, close_of(SOURCE[:100]), commit=False)
+        store.close_stream(KEY, close_of(SOURCE[:100]))
     assert store.info(KEY).end == 0 and store.info(KEY).losses

@@ -14,8 +14,18 @@ from nvflare_logstream.server.admission import Admission
 from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.server.unchecked import Outcome, Part, UncheckedReceiver
 from nvflare_logstream.store.file import StreamFile
+from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.store import LogStore, Quotas
-from nvflare_logstream.streams import UNCHECKED, UNCHECKED_CURSOR, State, Stream, StreamId, StreamKey, Verdict
+from nvflare_logstream.streams import (
+    UNCHECKED,
+    UNCHECKED_CURSOR,
+    Loss,
+    State,
+    Stream,
+    StreamId,
+    StreamKey,
+    Verdict,
+)
 from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.peer import Peer
 from nvflare_logstream.wire.upload import Close, Frame, Refusal, RequestWriter, Unreadable
@@ -238,6 +248,29 @@ def test_a_disk_that_takes_nothing_ends_the_stream_and_says_so(server, monkeypat
     assert "No space left" in server.stream.verdict_reason and server.stored == TEXT[:4]
 
 
+@pytest.mark.parametrize("fails", ["admit", "append", "on_open", "stop", "on_close"])
+def test_a_failure_that_nobody_foresaw_does_not_get_into_the_runtime(server, caplog, monkeypatch, fails):
+    """It is logged once a minute, however often the sites come."""
+
+    def fail(*args):
+        raise TypeError("nobody foresaw this")
+
+    if fails in ("append", "stop"):
+        monkeypatch.setattr(server.store.unchecked, fails, fail)
+    else:
+        monkeypatch.setattr(server.receiver, f"_{fails}", fail)
+    is_late = fails in ("stop", "on_close")
+    for number in range(5):
+        outcome = server.send(str(number), TEXT, file=f"{number}.txt", last=is_late)
+        assert outcome is (Outcome.TAKEN if is_late else Outcome.REFUSED)
+        server.receiver.give_up(str(number), PROCESS)
+    assert caplog.messages.count(f"{SITE}: a request failed") == 1 and not server.receiver._uploads
+    monkeypatch.undo()
+    if fails == "on_open":
+        (stream, *_) = server.store.streams()
+        assert "broken off: the server failed over this request (TypeError)" in stream.verdict_reason
+
+
 # -- beside a site's own sender ------------------------------------------------------------------------------
 
 
@@ -253,7 +286,76 @@ def test_the_sites_own_sender_takes_its_place_and_is_complete(server):
         b"cursor",
     )
     (note,) = server.stream.losses
-    assert note.is_note and "8 bytes that the runtime's own streamer had sent were replaced" in note.reason
+    why = "the first 8 bytes, which the runtime's own streamer had sent, are as the site sends them"
+    assert note == Loss(8, 0, why)
+
+
+@pytest.mark.parametrize("size", [4, 8])
+def test_a_file_that_is_shorter_than_what_is_there_takes_nothing_away(server, size):
+    """It was cut or removed after the runtime's own streamer had read it, or the site was restored."""
+    server.send("a", TEXT, last=True)
+    for _ in range(2):
+        server.own_sender(LOG, Frame(LOG, 0, TEXT[:size], b"cursor"))
+        assert server.stream.verdict is Verdict.PARTIAL
+        (answer,) = server.own_sender(close_of(TEXT[:size])).streams
+        assert (answer.status, answer.end, answer.verdict) == (Status.OK, size, Verdict.PARTIAL)
+        why = f"{UNCHECKED}; the site has only its first {size} bytes to compare"
+        assert (server.stored, server.stream.verdict_reason) == (TEXT, why)
+        assert server.stream.outcome == "exit code 0" and len(server.stream.losses) == 1
+        server.restart()
+    server.own_sender(Frame(LOG, size, TEXT[size:] + b"more\n", b"end"), close_of(TEXT + b"more\n"))
+    assert server.stored == TEXT + b"more\n" and server.stream.verdict is Verdict.COMPLETE
+
+
+@pytest.mark.parametrize("own", [b"six\nseven\n", TEXT[:4] + b"two more\n" + TEXT[4:], b"one\nto\nthree\n"])
+@pytest.mark.parametrize("first", [0, 2])
+def test_a_file_that_differs_replaces_what_differs_and_is_not_complete(server, own, first):
+    """Nobody knows whether the site still has what it once let out."""
+    server.send("a", TEXT, last=True)
+    if own[:first] == TEXT[:first]:
+        server.own_sender(Frame(LOG, 0, own[:first], b"cursor"))
+        assert server.stream.place == (first, b"cursor" if first else b"")
+    else:
+        first = 0
+    (reply,) = server.own_sender(Frame(LOG, first, own[first:], b"end")).streams
+    assert (reply.status, reply.end) == (Status.OK, len(own))
+    assert (server.stored, server.stream.place) == (own, (len(own), b"end"))
+    server.own_sender(close_of(own))
+    assert server.stream.verdict is Verdict.LOST and server.stream.lines == own.count(b"\n")
+    gone = f"{len(TEXT) - first} bytes from byte {first} on, which the runtime's own streamer had sent"
+    assert gone in server.stream.verdict_reason
+    assert server.store._usage._total == len(own)
+
+
+def test_what_a_site_has_compared_is_known_after_a_restart_of_the_server(server):
+    server.send("a", TEXT, last=True)
+    server.own_sender(LOG, Frame(LOG, 0, TEXT[:4], b"cursor"))
+    server.restart()
+    server.receiver.end_earlier()
+    for question in (LOG, JOB, Frame(LOG, 8, TEXT[8:], b"end"), close_of(TEXT)):
+        (reply,) = server.own_sender(question).streams
+        assert (reply.end, reply.cursor) == (4, b"cursor")
+    (reply,) = server.own_sender(Frame(LOG, 2, TEXT[2:8], b"later")).streams
+    assert (reply.status, reply.end) == (Status.OK, 8)
+    (reply,) = server.own_sender(Frame(LOG, 0, TEXT[:4], b"earlier")).streams
+    assert reply.end == 8 and server.stream.place == (8, b"later"), "an old request that came late"
+    (reply,) = server.own_sender(Frame(LOG, 2, b"other bytes", b"earlier")).streams
+    assert (reply.status, reply.end, reply.cursor) == (Status.GAP, 8, b"later")
+    assert server.stored == TEXT
+
+
+def test_the_runtimes_own_streamer_goes_on_while_the_site_has_less(server):
+    server.send("a", TEXT[:8])
+    server.own_sender(Frame(LOG, 0, TEXT[:4], b"cursor"))
+    server.clock.advance(5)
+    server.own_sender()
+    assert server.stream.last_seen == server.clock(), "it is the site's own sender's sign of life"
+    assert server.go_on("a", 1, TEXT[8:]) is Outcome.TAKEN
+    server.receiver.take(Part("a", 2, is_last=True), PROCESS)
+    assert server.stored == TEXT and server.stream.place == (4, b"cursor")
+    assert server.stream.state is State.OPEN, "the site's own sender goes on"
+    server.own_sender(Frame(LOG, 4, TEXT[4:], b"end"), close_of(TEXT))
+    assert server.stream.verdict is Verdict.COMPLETE and server.stored == TEXT
 
 
 @pytest.mark.parametrize("part", [Frame(LOG, 8, TEXT[8:], b"cursor"), close_of(TEXT)])
@@ -319,9 +421,10 @@ def test_the_runtimes_own_streamer_does_not_go_on_after_the_sites_own_sender_cam
     assert server.stored == TEXT[:6] and server.stream.cursor == b"cursor"
 
 
-def test_no_sender_gives_its_own_copy_out_for_one_of_these(server):
-    """Each of its frames would have the copy begun again."""
-    reply = server.own_sender(Frame(LOG, 0, TEXT, UNCHECKED_CURSOR))
+@pytest.mark.parametrize("cursor", [UNCHECKED_CURSOR, UNCHECKED_CURSOR + b" x"])
+def test_no_sender_gives_its_own_copy_out_for_one_of_these(server, cursor):
+    """Each of its frames would be compared."""
+    reply = server.own_sender(Frame(LOG, 0, TEXT, cursor))
     assert "cur" in reply.error and server.store.streams() == []
 
 
@@ -358,7 +461,7 @@ def test_whatever_comes_in_whatever_order_is_there_once_and_in_the_end_complete(
             own_end = reply.end
         if server.store.info(KEY) is not None:
             assert log.startswith(server.stored) and server.stream.end == len(server.stored)
-            assert server.stream.unchecked is (own_end < 0)
+            assert server.stream.unchecked is (own_end < server.stream.end)
             assert server.stream.verdict is not Verdict.COMPLETE
     (reply,) = server.own_sender(LOG).streams
     server.own_sender(Frame(LOG, reply.end, log[reply.end :], b"end"), close_of(log))
@@ -452,6 +555,28 @@ def test_quotas_hold_and_the_verdict_names_them(memory_path):
     assert "max_stream_gib" in server.stream.verdict_reason and server.stored == TEXT[:4]
     assert server.send("b", b"x", file="other.txt") is Outcome.REFUSED
     server.store.close()
+
+
+def test_copies_that_differ_everywhere_do_not_fill_the_ledger_nor_leave_anything_in_memory(server):
+    """A hostile job's process sends what it likes."""
+    text = b"x" * (MAX_LOSSES + 50)
+    server.send("first", text, last=True)
+    for number in range(len(text)):
+        assert server.send(str(number), text[:number], b"y", b"more", last=True) is Outcome.TAKEN
+    assert server.stored == text and len(server.stream.losses) == MAX_LOSSES - 1
+    assert not server.receiver._uploads and not server.receiver._limits._under_way
+    server.own_sender(Frame(LOG, 0, text, b"cursor", (Loss(9, 1, "gone"),)), close_of(text))
+    assert server.stream.verdict is Verdict.LOST, "the last place is that of a loss"
+
+
+def test_streams_that_nobody_ends_are_ended(server):
+    for number in range(20):
+        assert server.send(str(number), TEXT, file=f"{number}.txt") is Outcome.TAKEN
+    assert len(server.receiver._uploads) == 20
+    server.clock.advance(31)
+    server.receiver.turn()
+    assert not server.receiver._uploads
+    assert all("nothing came for 30 s" in stream.verdict_reason for stream in server.store.streams())
 
 
 def test_removed_logs_do_not_come_back(server):

@@ -431,6 +431,46 @@ def test_a_job_that_an_earlier_life_of_the_site_left_is_closed(federation):
     assert (stream.verdict, stream.outcome) == (Verdict.COMPLETE, "not known: the site restarted")
 
 
+@pytest.mark.parametrize("is_mended", [True, False])
+def test_jobs_of_before_are_refused_while_nobody_knows_whether_the_site_lets_them_out(
+    federation, monkeypatch, is_mended
+):
+    monkeypatch.setattr(site_log_streamer, "_RETRY_SECONDS", 0.01)
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    streamer = {"id": "s", "path": "nvflare_logstream.JobLogStreamer"}
+    federation.config.write_text(json.dumps({"components": [streamer]}))
+    federation.log.write_bytes(LINES)
+    federation.store.append(StreamKey(JOB, "site-1", "log.txt"), 0, LINES[:8], b"cursor")
+    resources = Path(federation.client.workspace.get_root_dir()) / "local" / "resources.json"
+    monkeypatch.setattr(Path, "write_text", lambda path, text, write=Path.write_text: write(path, "{"))
+    federation.start_site(ADMITTED)  # the runtime has read them; since then something is wrong with the disk
+    monkeypatch.undo()
+    monkeypatch.setattr(site_log_streamer, "_RETRY_SECONDS", 0.01)
+    stream = federation.ended()
+    assert (stream.verdict, stream.end) == (Verdict.REFUSED, 8)
+    assert "resources.json cannot be read" in stream.verdict_reason
+    if is_mended:
+        resources.write_text(json.dumps(ADMITTED))
+        wait_for(lambda: federation.stream().verdict is Verdict.COMPLETE)
+    else:
+        resources.write_text(json.dumps({"allow_log_streaming": False}))
+        wait_for(lambda: "allow_log_streaming is false" in federation.stream().verdict_reason)
+        assert (federation.stream().verdict, federation.stream().end) == (Verdict.REFUSED, 8)
+
+
+def test_jobs_of_before_are_refused_where_the_site_keeps_its_logs_by_now(federation):
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    streamer = {"id": "s", "path": "nvflare_logstream.JobLogStreamer"}
+    federation.config.write_text(json.dumps({"components": [streamer]}))
+    federation.log.write_bytes(LINES)
+    federation.store.append(StreamKey(JOB, "site-1", "log.txt"), 0, LINES[:8], b"cursor")
+    federation.start_site({"allow_log_streaming": False})
+    stream = federation.ended()
+    assert (stream.verdict, stream.end) == (Verdict.REFUSED, 8)
+
+
 def test_only_one_of_several_entries_acts(federation):
     federation.start_server()
     federation.start_site(ADMITTED)
@@ -667,10 +707,24 @@ def test_a_jobs_own_receiver_writes_nowhere_else(federation, jobs_engine, memory
     assert f"dest_dir: {directory} is not used" in caplog.text
 
 
-def test_a_jobs_own_receiver_may_write_into_its_jobs_directory(federation, jobs_engine, caplog):
+@pytest.mark.parametrize("is_relative", [True, False])
+def test_a_jobs_own_receiver_may_write_into_its_jobs_directory(federation, jobs_engine, caplog, is_relative):
     directory = Path(jobs_engine.workspace.get_run_dir(JOB)) / "logs"
-    store = start_jobs_own_receiver(federation, jobs_engine, dest_dir=str(directory))
+    given = "logs" if is_relative else str(directory)
+    store = start_jobs_own_receiver(federation, jobs_engine, dest_dir=given)
     assert store.root == directory and "not used" not in caplog.text
+
+
+def test_a_relative_store_is_inside_of_the_servers_workspace_and_the_first_line_says_where(
+    federation, monkeypatch, memory_path, caplog
+):
+    """As with the runtime's own receiver; but wherever the server was started from."""
+    monkeypatch.chdir(memory_path)
+    federation.receiver = JobLogReceiver(dest_dir="kept/logs")
+    with caplog.at_level("INFO"):
+        fire(federation.receiver, EventType.SYSTEM_START, context(federation.server))
+    directory = Path(federation.server.workspace.get_root_dir()) / "kept" / "logs"
+    assert federation.store.root == directory and f"receiving job logs into {directory} (" in caplog.text
 
 
 def test_a_jobs_own_receiver_has_no_quota_above_the_servers(federation, jobs_engine, caplog):
