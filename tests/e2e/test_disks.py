@@ -99,10 +99,10 @@ class DiskLab(Lab):
 def start_lab(directory: Path) -> Lab:
     receiver = {**RECEIVER, "args": {"min_free_percent": 0}}  # the disk itself is to say that it is full
     server = SiteSetup([*SERVER_SETUP.components, receiver])
-    return DiskLab(directory, clients=[SITE], server=server).begin(submit)
+    return DiskLab(directory, clients=[SITE], server=server).begin(submit_where_is_no_room)
 
 
-def submit(lab: Lab) -> dict[str, Job]:
+def submit_where_is_no_room(lab: Lab) -> dict[str, Job]:
     """A job that goes through all faults, and one for whose config the site had no room."""
     with limit(lab.federation.pid(SITE), resource.RLIMIT_FSIZE, MOST):
         jobs = {
