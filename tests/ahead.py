@@ -1,7 +1,8 @@
 """What takes long and can run in the background, such as a demo or the start of a federation, begun early.
 
 `@pytest.mark.ahead(run=function)` on a test, or on all tests of a module, has `function(directory)` run in
-another thread, one after the other and a few ahead of the tests; the fixture `ahead` gives its result.
+other threads, two at a time; the fixture `ahead` gives its result. What has to be closed, such as a
+federation, is begun only while few others wait for their tests: they would take the machine.
 The function is called once for each set of the parameters that it shares with the test.
 """
 
@@ -16,16 +17,17 @@ from typing import Any
 
 import pytest
 
-_AHEAD = 3  # functions that run before a test asks for them: federations that only wait take the machine
+_STANDING = 3  # results that have to be closed and that no test has asked for yet
 
 
 class Ahead:
     """Runs what the markers of the tests ask for, each once, in the order of the tests."""
 
     def __init__(self, items: Sequence[pytest.Item], directory_for: Callable[[str], Path]):
-        self._pool = ThreadPoolExecutor(1)
+        self._pool = ThreadPoolExecutor(2)
         self._results: dict[tuple[Any, ...], Future[Any]] = {}
-        self._asked, self._is_asked = 0, threading.Condition()  # so many, in their order, were asked for
+        self._standing: list[int] = []  # the numbers of those that have to be closed
+        self._asked, self._changed = 0, threading.Condition()  # so many, in their order, were asked for
         self._ended = False
         for item in items:
             key = key_of(item)
@@ -36,23 +38,29 @@ class Ahead:
                 self._results[key] = self._pool.submit(self._run, number, function, directory, *values)
 
     def _run(self, number: int, function: Callable[..., Any], *values: Any) -> Any:
-        with self._is_asked:
-            self._is_asked.wait_for(lambda: self._ended or number < self._asked + _AHEAD)
-        return None if self._ended else function(*values)
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or number < self._asked or self._has_room())
+        result = None if self._ended else function(*values)
+        if hasattr(result, "close"):
+            self._standing.append(number)
+        return result
+
+    def _has_room(self) -> bool:
+        return sum(number >= self._asked for number in self._standing) < _STANDING
 
     def result(self, function: Callable[..., Any], *values: Any) -> Any:
         """What the function returned, once it has; raises what it raised."""
         key = (function, *values)
-        with self._is_asked:
+        with self._changed:
             self._asked = max(self._asked, list(self._results).index(key) + 1)
-            self._is_asked.notify_all()
+            self._changed.notify_all()
         return self._results[key].result()
 
     def end(self) -> None:
         """Begin nothing more, and close what no test came for."""
-        with self._is_asked:
+        with self._changed:
             self._ended = True
-            self._is_asked.notify_all()
+            self._changed.notify_all()
         self._pool.shutdown(cancel_futures=True)
         for future in self._results.values():
             if not future.cancelled() and not future.exception() and hasattr(future.result(), "close"):

@@ -1,5 +1,7 @@
-"""What all tests share: how hard hypothesis tries, and what is begun ahead."""
+"""What all tests share: how hard hypothesis tries, byte code, and what is begun ahead."""
 
+import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +17,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("house")
+
+# Hundreds of processes import this tree's modules: to compile them is most of what a short one does.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture(scope="session", autouse=True)

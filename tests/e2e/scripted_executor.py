@@ -93,7 +93,7 @@ class ScriptedExecutor(Executor):
             and time.monotonic() < deadline
             and not self._abort.triggered
         ):
-            time.sleep(0.02)
+            time.sleep(0.1)
 
     def _do_mark(self, path):
         (self._log.parent / path).write_text(str(time.time()))

@@ -29,16 +29,16 @@ README_COMMANDS = {"logs": 6, "status": 1, "export": 1, "verify": 2}
 
 
 def submit(lab: Lab) -> dict[str, Job]:
-    """All jobs of these tests; most write until their test is reached."""
-    until_go = ["lines_until", "go", 0.02]
+    """All jobs of these tests; some write while their test runs: lines all the time would cost a lot."""
+    until_go = [["wait_for", "begin"], ["lines_until", "go", 0.02]]
     readme = [["lines", 80, 0.01, "of training"], ["warning", "loss is not a number"], ["traceback"]]
     return {
         "commands": lab.submit("commands", SCRIPT, sites=[*SITES, "site-3", ABSENT], min_clients=3),
-        "live": lab.submit("followed-live", [until_go, ["rotate"], ["warning", "the end"]]),
-        "abort": lab.submit("followed-abort", [until_go], sites=["site-1"]),
+        "live": lab.submit("followed-live", [*until_go, ["rotate"], ["warning", "the end"]]),
+        "abort": lab.submit("followed-abort", until_go, sites=["site-1"]),
         "changed copy": lab.submit("changed-copy", [["lines", 5, 0.0]], sites=["site-1"]),
         "exploding": lab.submit("exploding", [["lines", 3, 0.0, "a" * 200_000]], sites=["site-1"]),
-        "crowd": lab.submit("crowd", [["lines_until", "go", 0.2]], sites=["site-1"]),
+        "crowd": lab.submit("crowd", [["wait_for", "begin"], ["lines_until", "go", 0.2]], sites=["site-1"]),
         "readme": lab.submit(
             "readme", [["wait_for", "go"], *readme], sites=["site-1", "site-3", ABSENT], min_clients=2
         ),
@@ -226,8 +226,9 @@ def test_json_logs_are_shown_as_text(lab: Lab, job: Job) -> None:
 
 def test_following_to_the_end_as_text_events_and_files(lab: Lab, jobs: dict[str, Job]) -> None:
     running = jobs["live"]
-    for site in SITES:
-        running.wait_live(site)
+    for act in (lambda site: running.signal(site, "begin"), running.wait_live):
+        for site in SITES:
+            act(site)
     text = lab.command("logs", running.id, "--site", "all", "-f")
     events = lab.command("logs", running.id, "--site", "site-1", "-f", "--format", "jsonl")
     files = lab.command("logs", running.id, "--site", "site-*", "-f", "-o", str(lab.root / "followed"))
@@ -271,6 +272,7 @@ def test_following_to_the_end_as_text_events_and_files(lab: Lab, jobs: dict[str,
 
 def test_following_an_aborted_job_fails(lab: Lab, jobs: dict[str, Job]) -> None:
     job = jobs["abort"]
+    job.signal("site-1", "begin")
     job.wait_live("site-1")
     follower = lab.command("logs", job.id, "--site", "site-1", "-f")
     assert follower.stdout is not None and follower.stdout.readline(), "it follows before the job is aborted"
@@ -429,6 +431,7 @@ def test_an_exploding_pattern_costs_linear_time(lab: Lab, jobs: dict[str, Job]) 
 
 def test_64_followers_leave_the_server_able_to_answer_others(lab: Lab, jobs: dict[str, Job]) -> None:
     job = jobs["crowd"]
+    job.signal("site-1", "begin")
     job.wait_live("site-1", b"- line 2")
     begun, texts = threading.Barrier(65, timeout=60), []
 

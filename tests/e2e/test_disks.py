@@ -21,10 +21,9 @@ from nvflare_logstream import LogClient, SessionPort
 from nvflare_logstream.lab.kits import SiteSetup
 from nvflare_logstream.lab.processes import CONSOLE
 from nvflare_logstream.streams import Stream
+from tests.ahead import Ahead
 
 from .lab import RECEIVER, SERVER_SETUP, Job, Lab, wait_for
-
-pytestmark = pytest.mark.timeout(240)
 
 SITE = "site-1"
 ROUNDS = [
@@ -32,7 +31,10 @@ ROUNDS = [
     for more in range(4)  # descriptors that are left
 ]
 END = [["lines_until", "go", 0.02], ["warning", "the end"]]
+AS_IT_WAS = [["lines", 21], ["wait_for", "begin"], *END]
 THROUGH = [
+    ["lines", 21],
+    ["wait_for", "begin"],
     ["lines_until", "full", 0.02],
     ["sign", "went on"],
     *(step for steps in ROUNDS for step in steps),
@@ -59,7 +61,7 @@ def unmount(path: Path) -> None:
 class DiskLab(Lab):
     """A lab whose store has a small file system of its own, where this user may mount one."""
 
-    no_disk = ""  # why it has none
+    no_disk = "it has not begun"  # why it has none
     expected_error = "keeper - ERROR - keeping the log store:"
 
     def __enter__(self) -> DiskLab:
@@ -79,9 +81,14 @@ class DiskLab(Lab):
         finally:
             self._unmount()
 
+    def close(self) -> None:
+        super().close()
+        self._unmount()
+
     def _unmount(self) -> None:
         if not self.no_disk:
             unmount(self.store)
+            self.no_disk = "it is over"
 
     def stream_of(self, job: Job) -> Stream:
         """What readers are told: the index cannot always be read and written."""
@@ -89,21 +96,18 @@ class DiskLab(Lab):
         return next(s for s in client.streams(job.id) if (s.site, s.file) == (SITE, "log.txt"))
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiskLab]:
+def start_lab(directory: Path) -> Lab:
     receiver = {**RECEIVER, "args": {"min_free_percent": 0}}  # the disk itself is to say that it is full
     server = SiteSetup([*SERVER_SETUP.components, receiver])
-    with DiskLab(tmp_path_factory.mktemp("disks"), clients=[SITE], server=server) as lab:
-        yield lab
+    return DiskLab(directory, clients=[SITE], server=server).begin(submit_where_is_no_room)
 
 
-@pytest.fixture(scope="module")
-def jobs(lab: DiskLab) -> dict[str, Job]:
+def submit_where_is_no_room(lab: Lab) -> dict[str, Job]:
     """A job that goes through all faults, and one for whose config the site had no room."""
     with limit(lab.federation.pid(SITE), resource.RLIMIT_FSIZE, MOST):
         jobs = {
             "through": lab.submit("through", THROUGH, sites=[SITE]),
-            "as it was": lab.submit("as-it-was", END, sites=[SITE], apps={SITE: {"padding": PADDING}}),
+            "as it was": lab.submit("as-it-was", AS_IT_WAS, sites=[SITE], apps={SITE: {"padding": PADDING}}),
         }
         for job in jobs.values():
             job.wait_live(SITE)
@@ -111,6 +115,24 @@ def jobs(lab: DiskLab) -> dict[str, Job]:
         pid = lab.federation.job_pid(SITE, job.id)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, resource.getrlimit(resource.RLIMIT_FSIZE))
     return jobs
+
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.ahead(run=start_lab)]
+
+
+@pytest.fixture(scope="module")
+def lab(begun: Ahead) -> Iterator[Lab]:
+    lab = begun.result(start_lab)
+    yield lab
+    lab.end()
+
+
+@pytest.fixture(scope="module")
+def jobs(lab: Lab) -> dict[str, Job]:
+    """They go on writing now."""
+    for job in lab.jobs.values():
+        job.signal(SITE, "begin")
+    return lab.jobs
 
 
 # -- faults --------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Parents that die, stop and come back: the logs of the jobs that were running end up complete all the same.
 
-The jobs run side by side, so that each fault also strikes jobs it is not about.
+The jobs run side by side, so that each fault also strikes jobs it is not about. Most of it is waiting, so it
+all happens in the background while other modules' tests run; the tests here say how it ended.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import re
 import signal
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from subprocess import Popen
 
@@ -31,69 +33,60 @@ FOLLOWED = ("site-2", "site-3")  # not site-1, which a test kills
 
 
 def submit(lab: Lab) -> dict[str, Job]:
-    script = [["wait_for", "begin"], ["lines_until", "go", 0.02], ["warning", "the end"]]
+    script = [["wait_for", "begin"], ["lines_until", "go", 0.05], ["warning", "the end"]]
     jobs = {name: lab.submit(name.replace(" ", "-"), script, sites=[site]) for name, site in JOBS.items()}
     followed = [
         ["wait_for", "begin"],
         ["lines", 100, 0.01],
         ["rotate"],
-        ["lines_until", "on", 0.02],
+        ["lines_until", "on", 0.05],
         ["rotate"],
-        ["lines_until", "go", 0.02],
+        ["lines_until", "go", 0.05],
     ]
     jobs["followed"] = lab.submit("followed", [*followed, ["warning", "the end"]], sites=FOLLOWED)
     return jobs
 
 
-def start_lab(directory: Path) -> Lab:
-    return Lab(directory, clients=(*SITES, "site-3")).begin(submit)
+class RestartLab(Lab):
+    """A federation that the faults strike, and somebody who follows one of its jobs meanwhile."""
 
+    follower: Popen[str]
+    outcomes: dict[Callable[[RestartLab], None], Future[None]]
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.ahead(run=start_lab)]
+    def begin_writing(self) -> None:
+        for act in (lambda job, site: job.signal(site, "begin"), Job.wait_live):
+            for job in self.jobs.values():
+                for site in job.sites:
+                    act(job, site)
 
+    def close(self) -> None:
+        self._end_follower()
+        super().close()
 
-@pytest.fixture(scope="module")
-def lab(begun: Ahead) -> Iterator[Lab]:
-    lab = begun.result(start_lab)
-    for act in (lambda job, site: job.signal(site, "begin"), Job.wait_live):
-        for job in lab.jobs.values():
-            for site in job.sites:
-                act(job, site)
-    yield lab
-    lab.end()
+    def end(self) -> None:
+        self._end_follower()
+        super().end()
 
+    def _end_follower(self) -> None:
+        if follower := getattr(self, "follower", None):
+            follower.kill()
+            follower.wait()
 
-@pytest.fixture(scope="module")
-def jobs(lab: Lab) -> dict[str, Job]:
-    return lab.jobs
-
-
-@pytest.fixture(scope="module")
-def follower(lab: Lab, jobs: dict[str, Job]) -> Iterator[Popen[str]]:
-    """`logs --site all -f`, into the files `follow.out` and `follow.err`."""
-    out = lab.root / "follow.out"
-    with out.open("w") as stdout, (lab.root / "follow.err").open("w") as stderr:
-        follower = lab.command(
-            "logs", jobs["followed"].id, "--site", "all", "-f", stdout=stdout, stderr=stderr
-        )
-    try:
+    def begin_following(self) -> None:
+        """`logs --site all -f`, into the files `follow.out` and `follow.err`."""
+        out, followed = self.root / "follow.out", self.jobs["followed"]
+        with out.open("w") as stdout, (self.root / "follow.err").open("w") as stderr:
+            self.follower = self.command(
+                "logs", followed.id, "--site", "all", "-f", stdout=stdout, stderr=stderr
+            )
         wait_for(lambda: all(f"{site} " in out.read_text() for site in FOLLOWED), "the follower to begin")
-        yield follower
-    finally:
-        follower.kill()
-        follower.wait()
 
 
-@pytest.fixture(scope="module")
-def frozen(lab: Lab, follower: Popen[str]) -> None:
-    """The server was stopped for 20 seconds, with all the jobs and the follower."""
-    lab.federation.kill("server", signal.SIGSTOP)
-    time.sleep(20)  # the case itself, not a wait for something
-    lab.federation.kill("server", signal.SIGCONT)
+# -- what happens to it, in this order; each ends with what has to be true then ------------------------------
 
 
-def test_client_parent_killed_and_restarted(lab: Lab, jobs: dict[str, Job]) -> None:
-    job = jobs["client killed"]
+def client_parent_killed_and_restarted(lab: RestartLab) -> None:
+    job = lab.jobs["client killed"]
     lab.federation.kill("site-1")
     lab.federation.start_site("site-1")
     lab.federation.wait_ready()
@@ -102,9 +95,9 @@ def test_client_parent_killed_and_restarted(lab: Lab, jobs: dict[str, Job]) -> N
     assert info.outcome == "not known: the site restarted"
 
 
-def test_last_bytes_come_after_the_archive(lab: Lab, jobs: dict[str, Job]) -> None:
+def last_bytes_come_after_the_archive(lab: RestartLab) -> None:
     """The site's parent is frozen until the server has archived the job; then the archive gets the rest."""
-    job = jobs["archived first"]
+    job = lab.jobs["archived first"]
     lab.federation.kill("site-2", signal.SIGSTOP)
     try:
         lab.federation.abort(job.id)
@@ -128,19 +121,21 @@ def test_last_bytes_come_after_the_archive(lab: Lab, jobs: dict[str, Job]) -> No
     assert downloaded.read_bytes() == written
 
 
-def test_server_stopped_for_20_seconds(jobs: dict[str, Job], frozen: None) -> None:
-    job = jobs["server stopped"]
+def server_stopped_for_20_seconds(lab: RestartLab) -> None:
+    job = lab.jobs["server stopped"]
+    lab.begin_following()
+    lab.federation.kill("server", signal.SIGSTOP)
+    time.sleep(20)  # the case itself, not a wait for something
+    lab.federation.kill("server", signal.SIGCONT)
     job.signal("site-2")
     job.wait()
     job.assert_complete("site-2", outcome=job.wait_closed("site-2").outcome)
     assert b"the end" in job.written("site-2")
 
 
-def test_following_across_rotation_a_frozen_and_a_restarted_server(
-    lab: Lab, jobs: dict[str, Job], follower: Popen[str], frozen: None
-) -> None:
+def following_across_rotation_a_frozen_and_a_restarted_server(lab: RestartLab) -> None:
     """`logs --site all -f` shows each line of both sites once, in order, and ends with the job's outcome."""
-    job, out, err = jobs["followed"], lab.root / "follow.out", lab.root / "follow.err"
+    job, out, err = lab.jobs["followed"], lab.root / "follow.out", lab.root / "follow.err"
     for site in FOLLOWED:
         job.signal(site, "on")
     lab.federation.kill("server")
@@ -149,7 +144,7 @@ def test_following_across_rotation_a_frozen_and_a_restarted_server(
     wait_for(lambda: "in contact" in err.read_text(), "the follower to come back", 150)
     for site in FOLLOWED:
         job.signal(site)
-    code = follower.wait(timeout=150)
+    code = lab.follower.wait(timeout=150)
     shown = out.read_text().splitlines(keepends=True)
     for site in FOLLOWED:
         written = job.written(site).decode().splitlines(keepends=True)
@@ -167,11 +162,56 @@ def test_following_across_rotation_a_frozen_and_a_restarted_server(
     assert not [notice for notice in notices.splitlines() if not re.fullmatch(ours, notice)]
 
 
-def test_server_killed_and_restarted(lab: Lab, jobs: dict[str, Job]) -> None:
-    job = jobs["server killed"]
+def server_killed_and_restarted(lab: RestartLab) -> None:
+    job = lab.jobs["server killed"]
     lab.federation.kill("server")
     lab.federation.start_site("server")
     lab.federation.wait_ready()
     job.signal("site-2")
     info = job.wait_closed("site-2", timeout=150)
     job.assert_complete("site-2", outcome=info.outcome)
+
+
+FAULTS = (
+    client_parent_killed_and_restarted,
+    last_bytes_come_after_the_archive,
+    server_stopped_for_20_seconds,
+    following_across_rotation_a_frozen_and_a_restarted_server,
+    server_killed_and_restarted,
+)
+
+
+def outcome(act: Callable[[RestartLab], None], lab: RestartLab) -> Future[None]:
+    """That it went well, or what it raised; what comes next happens all the same."""
+    outcome: Future[None] = Future()
+    try:
+        outcome.set_result(act(lab))
+    except Exception as error:
+        outcome.set_exception(error)
+    return outcome
+
+
+def strike(directory: Path) -> RestartLab:
+    lab = RestartLab(directory, clients=(*SITES, "site-3"))
+    lab.begin(submit)
+    try:
+        lab.begin_writing()
+        lab.outcomes = {fault: outcome(fault, lab) for fault in FAULTS}
+    except BaseException:
+        lab.close()
+        raise
+    return lab
+
+
+@pytest.fixture(scope="module")
+def lab(begun: Ahead) -> Iterator[RestartLab]:
+    lab = begun.result(strike)
+    yield lab
+    lab.end()
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.ahead(run=strike)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_logs_are_complete_after(lab: RestartLab, fault: Callable[[RestartLab], None]) -> None:
+    lab.outcomes[fault].result()

@@ -7,6 +7,7 @@ installed stand modules whose every attribute is a class: a recipe only names wh
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.metadata
 import json
@@ -203,6 +204,10 @@ def build(path: str, arguments: dict[str, Any]) -> Any:
 def main() -> None:
     warnings.simplefilter("ignore")
     sys.meta_path.append(Absent())
+    # For each recipe the runtime reads the same modules again, for what they import.
+    walk = ast.walk
+    ast.parse = functools.cache(ast.parse)
+    ast.walk = functools.cache(lambda node: tuple(walk(node)))
     version = importlib.metadata.version
     importlib.metadata.version = lambda name: "1.26" if name == "flwr" else version(name)
     from nvflare_logstream import enable_log_streaming

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +30,40 @@ OPTIONS = [
     "--set",
     "uid=site-1",
 ]
-PROGRAM = """
+# It loads once what is the same in each job's process, and becomes each by a fork.
+PROCESSES = """
 import json, os, sys
-sys.argv = json.loads(sys.argv[1])
 from nvflare_logstream import JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.flare.shared import shared
-{code}
-print("printed", flush=True)
-print(shared.console, file=open("why", "w"))
+for line in sys.stdin:
+    directory, sys.argv, code = json.loads(line)
+    if process := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+        continue
+    os.chdir(directory)
+    for number in (1, 2):
+        os.dup2(os.open(("out", "err")[number - 1], os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
+    exec(code)
+    print("printed", flush=True)
+    print(shared.console, file=open("why", "w"))
+    break
 """
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[subprocess.Popen[str]]:
+    """Runs what a line tells it to, and says its exit code."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", PROCESSES], env=environment, **pipes) as processes:
+        yield processes
 
 
 class Site:
     """A site's workspace, in which a job's process makes components."""
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, root: Path, processes: subprocess.Popen[str]):
+        self.root, self._processes = root, processes
         for name in ("startup", "local", "job-1"):
             (root / name).mkdir()
         self.resources: dict[str, Any] | str = {}
@@ -62,20 +81,15 @@ class Site:
         resources = self.resources if isinstance(self.resources, str) else json.dumps(self.resources)
         (self.root / "local" / "resources.json").write_text(resources)
         command = [module, *(word.format(root=self.root) for word in OPTIONS)]
-        ended = subprocess.run(
-            [sys.executable, "-c", PROGRAM.replace("{code}", code), json.dumps(command)],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            cwd=self.root,
-            capture_output=True,
-            timeout=60,
-            check=True,
-        )
-        return ended.stdout
+        print(json.dumps([str(self.root), command, code]), file=self._processes.stdin)
+        assert self._processes.stdout is not None
+        assert self._processes.stdout.readline() == "0\n", (self.root / "err").read_text()
+        return (self.root / "out").read_bytes()
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+def site(tmp_path: Path, processes: subprocess.Popen[str]) -> Site:
+    return Site(tmp_path, processes)
 
 
 @pytest.mark.parametrize(

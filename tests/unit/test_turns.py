@@ -6,6 +6,7 @@ import json
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from itertools import count
 from pathlib import Path
 
@@ -162,6 +163,7 @@ def test_the_service_gives_each_piece_its_turn(memory_path: Path, monkeypatch):
 RECORDS = "".join(
     json.dumps({"level": "INFO", "message": f"step {number}"}) + "\n" for number in range(50_000)
 )
+records_as_text = cache(lambda: lines.json_as_text(RECORDS))
 ODD_ENDS = "".join(f"step {number}\r{number}\x0b\u2028\n" for number in range(110_000))
 BOUNDS = [
     {"since": "2026-04-28 10:00:00"},
@@ -178,7 +180,7 @@ BOUNDS = [
 def test_no_part_looks_at_much_more_than_it_has_time_for(memory_path: Path, monkeypatch, kind, bounds):
     """The look for a first time and for the last lines too: where there is no time, it goes through all."""
     text = {"text": TEXT[: len(RECORDS)], "odd ends": ODD_ENDS}.get(kind, RECORDS)
-    shown = lines.json_as_text(text) if kind == "json as text" else text
+    shown = records_as_text() if kind == "json as text" else text
     store = LogStore(memory_path)
     store.append(KEY, store.open(KEY).end, text.encode(), b"cursor")
     for name in ("SHORT_SECONDS", "TURN_SECONDS"):
