@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from types import SimpleNamespace
@@ -298,3 +299,35 @@ def test_the_runtimes_own_goes_into_a_jobs_config_for_names_only(federation):
     federation.site_event(EventType.BEFORE_JOB_LAUNCH)
     entries = json.loads(federation.config.read_text())["components"]
     assert [entry["args"]["log_file_name"] for entry in entries] == ["log.txt"]
+
+
+def go_back(federation):
+    """The server is restarted with the runtime's own receiver alone."""
+    federation.network.cells.pop("server")
+    answer_without_receiver(federation)
+
+
+def test_a_server_that_went_back_since_gets_the_error_log_as_before(federation, stock):
+    """The parent process hears of it with its first request after the job's end."""
+    federation.start_server()
+    federation.start_site(ADMITTED)
+    wait_for(lambda: federation.site._link.has_receiver)
+    go_back(federation)
+    federation.site_event(EventType.JOB_COMPLETED, job_id=JOB)
+    (component,) = wait_for(lambda: stock.site)
+    wait_for(lambda: component.jobs == [JOB])
+
+
+def test_what_is_complete_already_a_server_that_went_back_gets_not_again(federation, stock, caplog):
+    caplog.set_level(logging.INFO)
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    federation.start_site(ADMITTED)
+    federation.log.with_name("error_log.txt").write_bytes(LINES)
+    federation.site_event(EventType.JOB_COMPLETED, job_id=JOB)
+    assert federation.ended(file="error_log.txt").verdict is Verdict.COMPLETE
+    wait_for(lambda: "error_log.txt: complete" in caplog.text)
+    go_back(federation)
+    federation.site_event(EventType.JOB_COMPLETED, job_id="00000000-0000-4000-8000-000000000002")
+    wait_for(lambda: stock.site and stock.site[0].jobs)
+    assert [component.jobs for component in stock.site] == [["00000000-0000-4000-8000-000000000002"]]
