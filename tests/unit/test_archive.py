@@ -67,7 +67,7 @@ ERRORS = StreamKey("job-1", "site-1", "error_log.txt")
 
 
 def test_error_logs_stand_where_the_runtimes_own_receiver_puts_them(engine, store, keeper, tmp_path):
-    """Its `download_job_components` brings them; also of a job that a restart of the server left unarchived."""
+    """Its `download_job_components` brings them, also those of a job that a restart of the server cut off."""
     upload(store, LOG, WHOLE)
     upload(store, ERRORS, WHOLE)
     engine.end("job-1")
