@@ -41,13 +41,15 @@ class JobFallback:
         self._is_received = False  # whether the server has the runtime's own receiver
 
     def prepare(self, engine: Any, files: Iterable[str]) -> None:
-        """Name the files that are to be sent, patterns aside: the runtime's own streamers know none.
+        """Name the files that are to be sent.
 
-        Called at the start of the run.
+        Patterns are passed over: the runtime's own streamers know none. So is what the job itself sends by
+        one of them. Called at the start of the run.
         """
+        sent = runtime_stock.files_of_stock_streamers(engine)
         with self._lock:
             self._engine = engine
-            named = [file for file in files if not is_pattern(file) and file not in self._streamers]
+            named = [file for file in files if not is_pattern(file) and file not in {*self._streamers, *sent}]
             self._streamers.update(dict.fromkeys(named))
             if self._is_absent:
                 self._start()

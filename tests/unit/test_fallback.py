@@ -12,6 +12,7 @@ import pytest
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext
+from nvflare.app_common.logging.job_log_streamer import JobLogStreamer as RuntimesStreamer
 from nvflare.widgets.widget import Widget
 
 from nvflare_logstream import JobLogStreamer
@@ -114,6 +115,18 @@ def test_a_pattern_is_no_file_of_the_runtimes_own_streamer(federation, stock, ca
     end_job(streamer, engine)
     assert [component.file for component in stock.job] == ["log.txt"]
     assert "streamer sends log.txt to it" in caplog.text
+
+
+def test_what_the_job_itself_sends_by_the_runtimes_own_streamer_is_not_sent_twice(federation, stock):
+    """Both receivers would write one file, and the second to end would find it gone."""
+    answer_without_receiver(federation)
+    streamer, engine = JobLogStreamer(), job_engine(federation)
+    own = RuntimesStreamer("log.txt")
+    engine.get_all_components = lambda: {"own": own, "other": streamer}
+    fire(streamer, EventType.START_RUN, context(engine, JOB))
+    wait_for(lambda: stock.job)
+    end_job(streamer, engine)
+    assert [component.file for component in stock.job] == ["error_log.txt"]
 
 
 def test_each_of_several_components_has_its_files_sent(federation, stock):
