@@ -164,8 +164,7 @@ def test_nobody_has_less_than_before_and_at_the_end_all_is_complete(tmp_path: Pa
             begun += new
             for one in new:
                 check_job(lab, one)
-            # Of a site that went back just now the server has heard nothing since.
-            check_what_is_said(lab, set(names) if how == STOCK else set())
+            check_what_is_said(lab, set(names))
             shown += [(one.job, lab.shown(one.job)) for one in new if not one.restarted]
             lab.say("checked")
         for one in begun:
@@ -216,8 +215,11 @@ def check_kept_back(lab: ChangingLab, begun: Begun) -> None:
         assert stream.verdict is Verdict.NEVER_SEEN
 
 
-def check_what_is_said(lab: ChangingLab, unheard: set[str]) -> None:
-    """The doctor tells of each machine's files and of each site's last logs what runs there."""
+def check_what_is_said(lab: ChangingLab, changed: set[str]) -> None:
+    """The doctor tells by each machine's files, and by each site's last logs, what runs there.
+
+    The last logs of sites that have `changed` just now are those of a job from before.
+    """
     run = lab.run(
         "doctor", str(lab.kits), "--startup-kit", str(lab.federation.admin_dir()), "--format", "json"
     )
@@ -230,7 +232,7 @@ def check_what_is_said(lab: ChangingLab, unheard: set[str]) -> None:
         (asked,) = [found for found in findings if found["place"] == ADMIN]
         assert "has no nvflare_logstream.JobLogReceiver" in asked["text"]
         return
-    for site in {KILLED, ABORTED} - unheard:
+    for site in {KILLED, ABORTED} - changed:
         texts = [found["text"] for found in findings if found["place"] == site]
         by_stock = "its last logs were sent by the runtime's own streamer, and are not checked" in texts
         assert by_stock is (site not in lab.has), texts
