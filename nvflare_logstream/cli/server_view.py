@@ -103,6 +103,7 @@ def _facts(status: ServerStatus, protocols: str) -> Table:
     logs = f"{streams.open:,} open{silent}, {streams.closed:,} closed"
     logs += f", {streams.refused:,} kept back by their sites" if streams.refused else ""
     logs += f", {streams.stopped:,} stopped" if streams.stopped else ""
+    logs += f", {streams.unchecked:,} by the runtime's own streamer, not checked" if streams.unchecked else ""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()

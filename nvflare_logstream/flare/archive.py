@@ -1,7 +1,8 @@
 """Adds bytes that arrive after the runtime has archived a job's run directory to that archive, once.
 
 The runtime's own `nvflare job logs` and `nvflare job download` read the archive, a zip that is the component
-"workspace" of the job store; this gives them the complete log.
+"workspace" of the job store; this gives them the complete log. The sites' error logs become components too,
+as the runtime's own receiver makes them: its `download_job_components` reads those.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nvflare.apis.fl_constant import WorkspaceConstants
 from nvflare.apis.job_def import JobMetaKey, RunStatus
-from nvflare.apis.storage import WORKSPACE
+from nvflare.apis.storage import WORKSPACE, DataTypes
 
 from nvflare_logstream.client.model import UNKNOWN
 from nvflare_logstream.names import SERVER_SITE
@@ -112,7 +114,11 @@ class ArchiveKeeper:
         if (to_come or any(stream.state is State.OPEN for stream in streams)) and self._clock() < deadline:
             return
         began = self._clock()
-        self._complete(job_id, [stream for stream in streams if self._store.path(stream.key).exists()])
+        there = [stream for stream in streams if self._store.path(stream.key).exists()]
+        for stream in there:
+            if stream.file == WorkspaceConstants.ERROR_LOG_FILE_NAME and stream.end:
+                self._keep_error_log(job_id, stream)
+        self._complete(job_id, there)
         self._resting[job_id] = self._clock() + _REST * (self._clock() - began)
         with self._lock:
             self._pending.pop(job_id, None)
@@ -122,7 +128,7 @@ class ArchiveKeeper:
 
     def _complete(self, job_id: str, streams: list[Stream]) -> None:
         with tempfile.TemporaryDirectory(dir=self._store.root, prefix=SCRATCH) as scratch:
-            archive = self._fetch(job_id, scratch)
+            archive = self._fetch(job_id, scratch, WORKSPACE)
             if archive is None:
                 return
             with zipfile.ZipFile(archive) as old:
@@ -145,16 +151,32 @@ class ArchiveKeeper:
             files = ", ".join(sorted(missing))
             _logger.info("job %s: added the rest of %s to its archived workspace", job_id, files)
 
-    def _fetch(self, job_id: str, scratch: str) -> Path | None:
-        """Copy a job's archive below `scratch`; None if it has none."""
+    def _keep_error_log(self, job_id: str, stream: Stream) -> None:
+        """Put a site's error log into the job store, unless one that is as long is there."""
+        manager, kind = self._engine.job_def_manager, DataTypes.ERRORLOG.value
+        with self._engine.new_context() as fl_ctx:
+            if manager.get_job(job_id, fl_ctx) is None:  # deleted, say
+                return
+        with tempfile.TemporaryDirectory(dir=self._store.root, prefix=SCRATCH) as scratch:
+            kept = self._fetch(job_id, scratch, f"{kind}_{stream.site}")
+            if kept is not None and kept.stat().st_size >= stream.end:
+                return
+            self._store.check_room(stream.end)
+            copy = Path(scratch) / "copy"  # the job store takes it away
+            shutil.copyfile(self._store.path(stream.key), copy)
+            with self._engine.new_context() as fl_ctx:
+                manager.set_client_data(job_id, str(copy), stream.site, kind, fl_ctx)
+
+    def _fetch(self, job_id: str, scratch: str, component: str) -> Path | None:
+        """Bring a component of a job below `scratch`; None if the job has none."""
         manager = self._engine.job_def_manager
         with self._engine.new_context() as fl_ctx:
             try:
-                manager.get_storage_for_download(job_id, scratch, WORKSPACE, "workspace.zip", fl_ctx)
+                manager.get_storage_for_download(job_id, scratch, component, component, fl_ctx)
             except Exception as error:  # each storage has its own errors for a component that is not there
-                _logger.debug("job %s: no archived workspace: %s", job_id, error)
+                _logger.debug("job %s: no component %s: %s", job_id, component, error)
                 return None
-        path = Path(scratch) / job_id / "workspace.zip"
+        path = Path(scratch) / job_id / component
         return path if path.exists() else None
 
 

@@ -22,6 +22,7 @@ from nvflare_logstream.flare.site_policy import may_logs_leave
 from nvflare_logstream.names import is_pattern
 
 _ASK_SECONDS = 5.0  # that the server has to answer whether it takes what the runtime's own streamers send
+_MOST_WAITING = 1000  # jobs whose error log is remembered
 _logger = logging.getLogger(__name__)
 
 
@@ -40,13 +41,15 @@ class JobFallback:
         self._is_received = False  # whether the server has the runtime's own receiver
 
     def prepare(self, engine: Any, files: Iterable[str]) -> None:
-        """Name the files that are to be sent, patterns aside: the runtime's own streamers know none.
+        """Name the files that are to be sent.
 
-        Called at the start of the run.
+        Patterns are passed over: the runtime's own streamers know none. So is what the job itself sends by
+        one of them. Called at the start of the run.
         """
+        sent = runtime_stock.files_of_stock_streamers(engine)
         with self._lock:
             self._engine = engine
-            named = [file for file in files if not is_pattern(file) and file not in self._streamers]
+            named = [file for file in files if not is_pattern(file) and file not in {*self._streamers, *sent}]
             self._streamers.update(dict.fromkeys(named))
             if self._is_absent:
                 self._start()
@@ -130,16 +133,49 @@ def stock_receives(engine: Any) -> bool:
     return all(reply.get_return_code() != ReturnCode.EXECUTION_EXCEPTION for reply in replies.values())
 
 
-def send_error_log(engine: Any, job_id: str, files: Iterable[str]) -> None:
-    """Have the runtime's own component send a job's error log, if it is one of the site's `files`.
+class ErrorLogs:
+    """Has the runtime's own component send the error logs of jobs that are over to a server without ours.
 
-    It does so from a client's parent process when a job is over: nobody else sends that of a job which died
-    before its run began.
+    It does so from a client's parent process: nobody else sends that of a job which died before its run
+    began. Whether the server has ours is known only from its answers, and it may have changed since the last
+    one. So a job is remembered until a receiver of ours has its error log.
     """
-    file = WorkspaceConstants.ERROR_LOG_FILE_NAME
-    streamer = runtime_stock.stock_site_streamer(file) if file in files else None
-    if streamer is not None:
-        _fire(EventType.JOB_COMPLETED, [streamer], engine, {FLContextKey.CURRENT_JOB_ID: job_id})
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._engines: dict[str, Any] = {}  # by job id
+        self._is_absent = False
+
+    def over(self, engine: Any, job_id: str, files: Iterable[str]) -> None:
+        """A job is over, whose logs are the site's `files`."""
+        if WorkspaceConstants.ERROR_LOG_FILE_NAME not in files:
+            return
+        with self._lock:
+            if len(self._engines) >= _MOST_WAITING:
+                self._engines.pop(next(iter(self._engines)))
+            self._engines[job_id] = engine
+        self._send()
+
+    def taken(self, job_id: str, file: str) -> None:
+        """A receiver of ours has a log."""
+        if file == WorkspaceConstants.ERROR_LOG_FILE_NAME:
+            with self._lock:
+                self._engines.pop(job_id, None)
+
+    def receiver_found(self, is_there: bool) -> None:
+        """Whether the server has a receiver of ours; without one, send what nobody has taken yet."""
+        self._is_absent = not is_there
+        self._send()
+
+    def _send(self) -> None:
+        with self._lock:
+            if not self._is_absent:
+                return
+            waiting, self._engines = self._engines, {}
+        for job_id, engine in waiting.items():
+            streamer = runtime_stock.stock_site_streamer(WorkspaceConstants.ERROR_LOG_FILE_NAME)
+            if streamer is not None:
+                _fire(EventType.JOB_COMPLETED, [streamer], engine, {FLContextKey.CURRENT_JOB_ID: job_id})
 
 
 def _fire(event: str, streamers: list[Any], engine: Any, props: Mapping[str, Any] | None = None) -> None:

@@ -98,6 +98,17 @@ def stock_job_streamer(file: str) -> Any:
     return JobLogStreamer(log_file_name=file, target_parent_server=True)
 
 
+def files_of_stock_streamers(engine: Any) -> set[str]:
+    """The logs that a job sends by components of the runtime's that it brought itself."""
+    try:
+        from nvflare.app_common.logging.job_log_streamer import JobLogStreamer
+    except ImportError:
+        return set()
+    components: dict[str, Any] = getattr(engine, "get_all_components", dict)()
+    found = [component for component in components.values() if isinstance(component, JobLogStreamer)]
+    return {str(getattr(component, "_log_file_name", "")) for component in found}
+
+
 def stock_site_streamer(file: str) -> Any:
     """The runtime's own component for a client's parent process; None if it has none."""
     try:

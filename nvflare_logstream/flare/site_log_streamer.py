@@ -17,7 +17,7 @@ from nvflare.widgets.widget import Widget
 from nvflare_logstream.errors import ArgumentError, LinkError, LogStreamError
 from nvflare_logstream.flare import runtime, runtime_stock
 from nvflare_logstream.flare.cell_channel import CellLink
-from nvflare_logstream.flare.fallback import send_error_log
+from nvflare_logstream.flare.fallback import ErrorLogs
 from nvflare_logstream.flare.job_config import STOCK_PATH, STREAMER_PATH, JobConfig
 from nvflare_logstream.flare.job_console import begin_console
 from nvflare_logstream.flare.job_end import describe_exit
@@ -84,6 +84,7 @@ class SiteLogStreamer(Widget):
         self._retry: threading.Timer | None = None  # tries to finish them again
         self._sender: Sender | None = None
         self._link: CellLink | None = None
+        self._error_logs = ErrorLogs()
         self._lock = threading.RLock()  # events come from several threads
         # A job's process makes this component too, before the job's own: what the site wants holds there.
         shared.site_entries.add(
@@ -235,9 +236,8 @@ class SiteLogStreamer(Widget):
             return
         for job_id, (outcome, doubt) in over.items():
             directory, files = Path(workspace.get_log_root(job_id)), shared.site_entries.log_files
+            self._error_logs.over(fl_ctx.get_engine(), job_id, files)
             sender.finish(job_id, directory, files, outcome, doubt=doubt)
-            if self._link and self._link.has_receiver is False:
-                send_error_log(fl_ctx.get_engine(), job_id, files)
 
     def _own_sender(self, fl_ctx: FLContext) -> Sender:
         """The one sender of this process; it lives as long as the process does."""
@@ -261,6 +261,7 @@ class SiteLogStreamer(Widget):
                 self._link.send(RequestWriter(time.time(), 0, runtime.VERSION).encode())
 
     def _on_receiver(self, is_there: bool) -> None:
+        self._error_logs.receiver_found(is_there)
         if is_there:
             self.logger.info("the server has a log receiver of nvflare_logstream")
         else:
@@ -270,6 +271,7 @@ class SiteLogStreamer(Widget):
             )
 
     def _on_verdict(self, stream: StreamId, verdict: Verdict, reason: str) -> None:
+        self._error_logs.taken(stream.job_id, stream.file)
         self.logger.info(f"{stream.job_id}/{stream.file}: {in_words(verdict, reason)}")
 
 

@@ -103,6 +103,7 @@ class StatusService:
                 states.get("closed", 0),
                 states.get("stopped", 0),
                 states.get("refused", 0),
+                states.get("unchecked", 0),
             ),
             requests=sum(traffic.requests for traffic in came.values()),
             request_rate=sum(traffic.requests for traffic in lately.values()) / seconds,

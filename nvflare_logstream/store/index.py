@@ -66,7 +66,8 @@ class StoredTotals(NamedTuple):
     """What the index holds, in figures.
 
     Attributes:
-        states: how many streams are in each state; silent: open ones that were not heard of for a while.
+        states: how many streams are in each state, "unchecked" for those that ended as such; silent: open
+            ones that were not heard of for a while.
         largest: the largest stream, "job/site/file", and its bytes.
         most_files: the site with most streams in a job, "job/site", and how many.
     """
@@ -194,7 +195,9 @@ class Index(Database):
         """How many streams there are, and the largest; open ones are silent if not heard of since then."""
         with self._transaction() as db:
             states = db.execute(
-                "SELECT state, COUNT(*), SUM(last_seen < ?) FROM streams GROUP BY state", (heard_since,)
+                "SELECT CASE WHEN state = ? AND cursor = ? THEN 'unchecked' ELSE state END AS standing, "
+                "COUNT(*), SUM(last_seen < ?) FROM streams GROUP BY standing",
+                (State.STOPPED.value, UNCHECKED_CURSOR, heard_since),
             ).fetchall()
             largest = db.execute(
                 "SELECT job || '/' || site || '/' || file, \"end\" FROM streams ORDER BY \"end\" DESC LIMIT 1"

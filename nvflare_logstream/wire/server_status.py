@@ -45,6 +45,7 @@ class StreamCounts(NamedTuple):
         closed: that their site has closed.
         stopped: that take no more, though they are not whole.
         refused: that their site keeps back.
+        unchecked: that the runtime's own streamer has sent: they may be whole, and nobody knows.
     """
 
     open: int = 0
@@ -52,6 +53,7 @@ class StreamCounts(NamedTuple):
     closed: int = 0
     stopped: int = 0
     refused: int = 0
+    unchecked: int = 0
 
 
 class Disk(NamedTuple):
@@ -205,7 +207,7 @@ def decode_status(value: object) -> ServerStatus | ErrorReply:
         query_protocol=query_protocol,
         now=row.time("now"),
         up=row.time("up"),
-        streams=StreamCounts(*row.map("streams").numbers(_COUNTS, MAX_OFFSET)),
+        streams=_counts(row.map("streams")),
         requests=row.number("requests", MAX_OFFSET),
         request_rate=row.real("request_rate", 0, _MAX_RATE),
         byte_rate=row.real("byte_rate", 0, _MAX_RATE),
@@ -218,6 +220,11 @@ def decode_status(value: object) -> ServerStatus | ErrorReply:
         sites=tuple(map(_site, row.maps("sites", _MAX_ROWS))),
         standings=tuple(map(decode_standing, row.maps("standings", MAX_STANDINGS))),
     )
+
+
+def _counts(row: Fields) -> StreamCounts:
+    unchecked = row.number("unchecked", MAX_OFFSET, default=0)  # servers up to 0.2.0 count them as stopped
+    return StreamCounts(*row.numbers(_COUNTS, MAX_OFFSET))._replace(unchecked=unchecked)
 
 
 def _words(row: Fields, name: str) -> str:

@@ -34,7 +34,7 @@ SITES = ("site-1", "site-2")
 
 # Many jobs are submitted at once; on a small machine a few side by side are done sooner than all together.
 # Half of them only wait for their test, and they start in the order in which the tests need them.
-_SCHEDULER = {
+SCHEDULER = {
     "id": "job_scheduler",
     "path": "nvflare.app_common.job_schedulers.job_scheduler.DefaultJobScheduler",
     "args": {"max_jobs": 8, "min_schedule_interval": 1.0},
@@ -61,7 +61,7 @@ def example_setup(name: str) -> SiteSetup:
 CLIENT_SETUP = example_setup("client")
 (STREAMER,) = CLIENT_SETUP.components
 (RECEIVER,) = example_setup("server").components
-SERVER_SETUP = SiteSetup([RECEIVER, _SCHEDULER])
+SERVER_SETUP = SiteSetup([RECEIVER, SCHEDULER])
 
 
 def wait_for(reached: Callable[[], Any], what: str, timeout: float = 90.0) -> Any:

@@ -106,6 +106,7 @@ class JobStore:
     def __init__(self):
         self.metas: dict[str, dict[str, Any]] = {}
         self.archives: dict[str, Path] = {}
+        self.client_data: dict[tuple[str, str], bytes] = {}  # by job and component
         self.broken = False
         self.saved: list[str] = []
         self.asked = 0
@@ -119,8 +120,16 @@ class JobStore:
 
     def get_storage_for_download(self, job_id, directory, component, file, fl_ctx):
         target = Path(directory) / job_id / file
-        target.parent.mkdir()
-        shutil.copy(self.archives[job_id], target)
+        target.parent.mkdir(exist_ok=True)
+        if component == "workspace":
+            shutil.copy(self.archives[job_id], target)
+        elif (job_id, component) in self.client_data:  # else nothing, as the runtime does
+            target.write_bytes(self.client_data[job_id, component])
+
+    def set_client_data(self, job_id, data, client_name, data_type, fl_ctx):
+        path = Path(data)
+        self.client_data[job_id, f"{data_type}_{client_name}"] = path.read_bytes()
+        path.unlink()
 
     def save_workspace(self, job_id, path, fl_ctx):
         self.saved.append(job_id)

@@ -80,6 +80,41 @@ def test_what_is_missing_is_added_and_the_rest_stays(engine, store, keeper, tmp_
     assert not list(store.root.glob(".archive-*"))
 
 
+ERRORS = StreamKey("job-1", "site-1", "error_log.txt")
+
+
+def test_error_logs_stand_where_the_runtimes_own_receiver_puts_them(engine, store, keeper, tmp_path):
+    """Its `download_job_components` brings them, also those of a job that a restart of the server cut off."""
+    upload(store, LOG, WHOLE)
+    upload(store, ERRORS, WHOLE)
+    engine.end("job-1")
+    keeper.stream_closed(ERRORS)
+    keeper.update()
+    assert engine.job_def_manager.client_data == {("job-1", "ERRORLOG_site-1"): WHOLE}
+    assert store.path(ERRORS).read_bytes() == WHOLE
+    assert not list(store.root.glob(".archive-*"))
+
+
+@pytest.mark.parametrize("kept", [WHOLE[:7], WHOLE + b"line 3\n"])
+def test_the_longer_error_log_stays(engine, store, keeper, kept):
+    """The runtime's own receiver may have kept one before the server changed over."""
+    engine.job_def_manager.client_data["job-1", "ERRORLOG_site-1"] = kept
+    upload(store, ERRORS, WHOLE)
+    engine.end("job-1")
+    keeper.stream_closed(ERRORS)
+    keeper.update()
+    assert engine.job_def_manager.client_data["job-1", "ERRORLOG_site-1"] == max(kept, WHOLE, key=len)
+
+
+def test_a_deleted_job_gets_no_error_log(engine, store, keeper):
+    upload(store, ERRORS, WHOLE)
+    engine.end("job-1")
+    del engine.job_def_manager.metas["job-1"]
+    keeper.stream_closed(ERRORS)
+    keeper.update()
+    assert not engine.job_def_manager.client_data and not keeper._pending
+
+
 def test_a_complete_archive_is_left_alone(engine, store, keeper, tmp_path):
     upload(store, LOG, WHOLE)
     archive(engine, tmp_path, site_1=WHOLE)

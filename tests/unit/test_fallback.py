@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext
+from nvflare.app_common.logging.job_log_streamer import JobLogStreamer as RuntimesStreamer
 from nvflare.widgets.widget import Widget
 
 from nvflare_logstream import JobLogStreamer
@@ -113,6 +115,18 @@ def test_a_pattern_is_no_file_of_the_runtimes_own_streamer(federation, stock, ca
     end_job(streamer, engine)
     assert [component.file for component in stock.job] == ["log.txt"]
     assert "streamer sends log.txt to it" in caplog.text
+
+
+def test_what_the_job_itself_sends_by_the_runtimes_own_streamer_is_not_sent_twice(federation, stock):
+    """Both receivers would write one file, and the second to end would find it gone."""
+    answer_without_receiver(federation)
+    streamer, engine = JobLogStreamer(), job_engine(federation)
+    own = RuntimesStreamer("log.txt")
+    engine.get_all_components = lambda: {"own": own, "other": streamer}
+    fire(streamer, EventType.START_RUN, context(engine, JOB))
+    wait_for(lambda: stock.job)
+    end_job(streamer, engine)
+    assert [component.file for component in stock.job] == ["error_log.txt"]
 
 
 def test_each_of_several_components_has_its_files_sent(federation, stock):
@@ -298,3 +312,35 @@ def test_the_runtimes_own_goes_into_a_jobs_config_for_names_only(federation):
     federation.site_event(EventType.BEFORE_JOB_LAUNCH)
     entries = json.loads(federation.config.read_text())["components"]
     assert [entry["args"]["log_file_name"] for entry in entries] == ["log.txt"]
+
+
+def go_back(federation):
+    """The server is restarted with the runtime's own receiver alone."""
+    federation.network.cells.pop("server")
+    answer_without_receiver(federation)
+
+
+def test_a_server_that_went_back_since_gets_the_error_log_as_before(federation, stock):
+    """The parent process hears of it with its first request after the job's end."""
+    federation.start_server()
+    federation.start_site(ADMITTED)
+    wait_for(lambda: federation.site._link.has_receiver)
+    go_back(federation)
+    federation.site_event(EventType.JOB_COMPLETED, job_id=JOB)
+    (component,) = wait_for(lambda: stock.site)
+    wait_for(lambda: component.jobs == [JOB])
+
+
+def test_what_is_complete_already_a_server_that_went_back_gets_not_again(federation, stock, caplog):
+    caplog.set_level(logging.INFO)
+    federation.start_server()
+    federation.server.run(JOB, "site-1")
+    federation.start_site(ADMITTED)
+    federation.log.with_name("error_log.txt").write_bytes(LINES)
+    federation.site_event(EventType.JOB_COMPLETED, job_id=JOB)
+    assert federation.ended(file="error_log.txt").verdict is Verdict.COMPLETE
+    wait_for(lambda: "error_log.txt: complete" in caplog.text)
+    go_back(federation)
+    federation.site_event(EventType.JOB_COMPLETED, job_id="00000000-0000-4000-8000-000000000002")
+    wait_for(lambda: stock.site and stock.site[0].jobs)
+    assert [component.jobs for component in stock.site] == [["00000000-0000-4000-8000-000000000002"]]

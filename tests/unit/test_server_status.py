@@ -62,7 +62,7 @@ FULL = ServerStatus(
     1,
     NOW,
     97_200.0,
-    StreamCounts(12, 2, 340, 1, 4),
+    StreamCounts(12, 2, 340, 1, 4, 6),
     1_203_441,
     14.2,
     1.5e6,
@@ -175,6 +175,21 @@ def test_the_server_tells_what_there_is_and_who_uses_most_of_it(world):
     }
     world.clock.advance(60)
     assert world.status().streams == StreamCounts(open=2, silent=2, closed=0, stopped=1, refused=1)
+
+
+def test_what_the_runtimes_own_streamer_has_sent_is_counted_by_itself(world):
+    """It was stopped for no limit, and may be whole: half-way federations have much of it."""
+    key = StreamKey(JOB, "site-1", "log.txt")
+    world.store.unchecked.append(key, 0, b"line")
+    assert world.status().streams == StreamCounts(open=1)
+    world.store.unchecked.stop(key)
+    assert world.status().streams == StreamCounts(unchecked=1)
+
+
+def test_a_server_that_does_not_count_it_is_understood():
+    answer = json.loads(json.dumps(encode_status(FULL)))
+    del answer["streams"]["unchecked"]
+    assert read_status(answer).streams == FULL.streams._replace(unchecked=0)
 
 
 def test_the_server_tells_of_its_disk(world, monkeypatch):
@@ -371,7 +386,7 @@ STATUSES = st.builds(
     query_protocol=st.integers(0, 99),
     now=TIMES,
     up=TIMES,
-    streams=st.builds(StreamCounts, *[COUNTS] * 5),
+    streams=st.builds(StreamCounts, *[COUNTS] * 6),
     requests=COUNTS,
     request_rate=RATES,
     byte_rate=RATES,
@@ -570,7 +585,8 @@ def test_what_is_wrong_comes_first_with_what_to_do(shown):
     assert "1 log was stopped and is not whole" in problems[2]
     assert "334 messages of site-4 refused (unreadable), the last 30 s ago: " in problems[3]
     for row in (
-        "logs      12 open (2 silent), 340 closed, 4 kept back by their sites, 1 stopped",
+        "logs      12 open (2 silent), 340 closed, 4 kept back by their sites, 1 stopped, 6 by the "
+        "runtime's own streamer, not checked",
         "incoming  1.4 MiB/s in 14.2 requests/s; 1,203,441 requests since the start",
         "refused   336 messages: 334 unreadable, 2 over a quota",
         "disk      240.0 GiB of logs in /srv/[red]logstream; 3.0 GiB of 250.0 GiB free, 12.0 GiB stay free",
@@ -625,7 +641,7 @@ def test_a_program_gets_one_envelope(shown):
     found = json.loads(out)
     assert (found["status"], found["exit_code"]) == ("ok", 0)
     data = found["data"]
-    assert data["streams"] == {"open": 12, "silent": 2, "closed": 340, "stopped": 1, "refused": 4}
+    assert data["streams"] == FULL.streams._asdict() and data["streams"]["unchecked"] == 6
     assert data["senders"][0] == {"kind": "unreadable", "messages": 334, "last": NOW - 30, "site": "site-4"}
     assert data["quotas"][0] == {
         "argument": "max_store_gib",
