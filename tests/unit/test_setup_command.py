@@ -111,6 +111,17 @@ def test_what_failed_is_named_and_what_to_paste(prod, capsys):
     assert resources(prod) == ["server", "site-2"]
 
 
+def test_a_damaged_kit_does_not_keep_the_others_from_being_set_up(prod, capsys):
+    (prod / "site-1" / "startup" / "fed_client.json").unlink()
+    assert run(["setup", str(prod), "--yes"]) == 1
+    assert resources(prod) == ["server", "site-2"]
+    said = capsys.readouterr()
+    assert f"✗ site-1: {prod / 'site-1' / 'startup'}: it holds no startup/fed_server.json" in said.out
+    assert run(["setup", str(prod), "--dry-run", "--format", "json"]) == 1
+    places = {place["name"]: place for place in json.loads(capsys.readouterr().out)["data"]["places"]}
+    assert (places["site-1"]["role"], places["site-1"]["status"]) == ("unknown", "failed")
+
+
 def test_the_way_back(prod, capsys):
     run(["setup", str(prod), "--yes", "--opt-out", "--keep-days", "7"])
     assert run(["setup", str(prod / "server"), "--remove", "--yes"]) == 0
