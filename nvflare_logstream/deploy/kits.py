@@ -46,6 +46,7 @@ _ROLE_FILES = {
     "fed_relay.json": Role.RELAY,
     "fed_admin.json": Role.ADMIN,
 }
+_UNPACK = "name that of a start-up kit, and unpack an archive first"
 _LOOKED_FOR = "startup/fed_server.json, fed_client.json, fed_relay.json or fed_admin.json"
 
 
@@ -122,7 +123,7 @@ def find_places(directory: Path) -> tuple[Place, ...]:
     directory = Path(directory).absolute()
     try:
         if not directory.is_dir():
-            what = "is not a directory" if directory.exists() else "does not exist"
+            what = f"is not a directory; {_UNPACK}" if directory.exists() else "does not exist"
             raise KitError(f"{directory}: {what}")
         if place := _place(directory):
             places: tuple[Place, ...] = (place,)

@@ -119,7 +119,10 @@ def _planned(place: Place, choices: Choices | None) -> Plan:
             raise KitError(place.problem)
         _need_a_kit_that_stays(place)
         if place.resources is None:
-            raise KitError(f"{place.local}: it has neither {RESOURCES} nor {RESOURCES}.default")
+            raise KitError(
+                f"{place.local}: it has neither {RESOURCES} nor {RESOURCES}.default; "
+                "take them from the start-up kit that was sent"
+            )
         if not place.is_json:
             return _by_hand(place, choices)
         if place.resources.parent != place.local:
@@ -133,7 +136,7 @@ def _planned(place: Place, choices: Choices | None) -> Plan:
         except KitError as error:
             raise KitError(f"{place.resources}: {error}") from error
         except RecursionError as error:
-            raise KitError(f"{place.resources}: it is nested too deeply") from error
+            raise KitError(f"{place.resources}: it is nested too deeply; correct that by hand") from error
         return replace(found, notes=(*found.notes, *_warnings(found)))
     except KitError as error:
         return Plan(place, Status.FAILED, problem=str(error))

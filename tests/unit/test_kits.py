@@ -108,7 +108,9 @@ def test_a_directory_that_is_none_of_these_is_refused_with_what_was_looked_for(t
     with pytest.raises(KitError, match="does not exist"):
         find_places(tmp_path / "none")
     (tmp_path / "file").touch()
-    with pytest.raises(KitError, match="is not a directory"):
+    with pytest.raises(
+        KitError, match="is not a directory; name that of a start-up kit, and unpack an archive"
+    ):
         find_places(tmp_path / "file")
     (tmp_path / "project" / "prod_00").mkdir(parents=True)
     with pytest.raises(KitError, match="prod_00: holds no start-up kit"):

@@ -151,6 +151,13 @@ def test_wrong_arguments_are_answered(prod, capsys, arguments, code, reason):
     assert resources(prod) == []
 
 
+def test_a_variable_of_the_shell_that_is_not_set_is_not_this_directory(prod, capsys, monkeypatch):
+    monkeypatch.chdir(prod / "site-1")
+    assert run(["setup", "", "--yes"]) == 4
+    assert resources(prod) == [] and "an empty name; for this directory, write ." in capsys.readouterr().err
+    assert run(["setup", ".", "--yes"]) == 0 and resources(prod) == ["site-1"]
+
+
 def test_nothing_in_a_file_is_obeyed_by_the_terminal(tmp_path, capsys):
     evil = "\u202e\x9b31m"
     text = CLIENT_RESOURCES.replace('"error_log.txt"', f'"{evil}"')
