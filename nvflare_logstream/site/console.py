@@ -34,6 +34,7 @@ from nvflare_logstream.site.plain import check_plain, open_plainly
 
 KEPT = 200 << 20  # bytes at the log's end that always stay: as much as the runtime keeps of log.txt
 _LEAST_FREE = 64 << 20  # bytes of the disk
+_LIMITED = "the size of files is limited here (ulimit -f)"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PAUSE = 0.1  # seconds between two turns; a look at the log costs some microseconds
 _AFTER_ERROR = 5.0  # seconds
@@ -76,7 +77,7 @@ class Console:
         """Open all that is needed."""
         if _is_limited():
             # The log keeps its length, and whoever prints beyond the limit is killed for it.
-            raise OSError(errno.EFBIG, "the size of files is limited here (ulimit -f)")
+            raise OSError(errno.EFBIG, _LIMITED)
         check_plain(log)
         saved = [self._duplicate(number) for number in (1, 2)]
         _fill_standard()
@@ -89,8 +90,8 @@ class Console:
         shown = os.open(self._note, os.O_WRONLY | os.O_TRUNC | _NEW_FILE, 0o644)
         self._shown = self._keep_open(shown)
         self._note_is = identity(self._shown)
-        if not self._is_space_left():
-            raise OSError(errno.ENOSPC, "the disk is nearly full")
+        if obstacle := self._obstacle():
+            raise OSError(errno.ENOSPC, obstacle)
         others = [fd for fd in saved if fd is not None and identity(fd) != self._log_is]
         self._console, self._is_taken = next(iter(others), None), False
         unblocked = None if self._console is None else open_unblocked(self._console)
@@ -145,8 +146,8 @@ class Console:
         with self._lock:
             if self._are_ours():
                 # What the job could fail by comes first, whatever goes wrong with the rest.
-                if not self._is_space_left() and self._is_taken:
-                    self._give_back()
+                if (obstacle := self._obstacle()) and self._is_taken:
+                    self._give_back(obstacle)
                 self._bound(os.fstat(self._reader).st_size)
                 self._copy.turn()
                 self._write_note()
@@ -189,33 +190,40 @@ class Console:
         finally:
             os.close(first)
 
-    def _is_space_left(self) -> bool:
+    def _obstacle(self) -> str:
+        """Why the log should not grow; empty if it may."""
+        refused = self._reserve()
+        if _is_limited():
+            return _LIMITED
         disk = os.fstatvfs(self._writer)
         # Some file systems do not say how large they are.
         is_space = not disk.f_blocks or disk.f_bavail * disk.f_frsize >= _LEAST_FREE
-        return self._is_room_reserved() and is_space and not _is_limited()
+        return refused if is_space else "the disk is nearly full"
 
-    def _is_room_reserved(self) -> bool:
-        """Keep room for what is printed next; only a try tells of quotas."""
+    def _reserve(self) -> str:
+        """Keep room for what is printed next; returns why that was refused. Only a try tells of quotas."""
         size = os.fstat(self._writer).st_size
         if not size + RESERVED // 2 <= self._reserved <= size + RESERVED:
             try:
                 reserve(self._writer, size)
             except OSError as error:
-                return error.errno not in _NO_ROOM
+                return f"the disk takes no more ({error.strerror})" if error.errno in _NO_ROOM else ""
             self._reserved = size + RESERVED
-        return True
+        return ""
 
-    def _give_back(self) -> None:
+    def _give_back(self, obstacle: str) -> None:
         """Print where this process did before; its children keep what they have."""
         self._is_taken = False
-        _logger.warning(  # while it still goes into the log, whose readers have to know
-            "the disk is nearly full: what the job's process prints from now on is on the site's console only"
-        )
+        told = f"{obstacle}: what the job's process prints from now on is on the site's console only"
+        takes_a_line = obstacle != _LIMITED
+        if takes_a_line:  # while it still goes into the log, whose readers have to know
+            _logger.warning(told)
         if self._console is not None:
             for number in (1, 2):
                 if identity(number) == self._log_is:  # else the job has pointed it elsewhere
                     os.dup2(self._console, number)
+        if not takes_a_line:
+            _logger.warning(told)
 
     def finish(self) -> None:
         """The process ends: copy the rest to the site's console, as far as it takes that soon."""

@@ -308,7 +308,7 @@ def test_room_that_is_left_and_may_not_be_taken(log: Path, name: str) -> None:
     """
     ended = run(log, code)
     assert b"there is none\n" in ended.stdout and b"there is none\n" not in log.read_bytes()
-    assert b"nearly full" in log.read_bytes()
+    assert b"the disk takes no more (no more for you): what" in log.read_bytes()
 
 
 def test_a_file_system_that_cannot_reserve_room(log: Path) -> None:
@@ -332,6 +332,7 @@ def test_a_limit_on_the_size_of_files_that_the_job_sets_itself(log: Path) -> Non
     """
     ended = run(log, code)
     assert ended.returncode == 0 and ended.stdout.endswith(b"goes on\n")
+    assert b"the size of files is limited here (ulimit -f)" in ended.stdout
 
 
 def test_a_disk_that_fills_up_between_two_looks(log: Path) -> None:
