@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,6 +44,17 @@ def whole_number(given: object) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 15:
         raise typer.BadParameter(f"{text!r} is not allowed; a whole number from 0 on")
     return int(text)
+
+
+def named_directory(given: object) -> Path:
+    """Read the directory that a command changes.
+
+    Raises:
+        typer.BadParameter: if it is empty, as a shell's variable that is not set: it would be this directory.
+    """
+    if not str(given):
+        raise typer.BadParameter("an empty name; for this directory, write .")
+    return Path(str(given))
 
 
 def tail_lines(given: object) -> int:

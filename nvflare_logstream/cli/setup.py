@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nvflare_logstream.cli.options import AnswerFormatOption, SchemaOption, names, need, whole_number
+from nvflare_logstream.cli.options import (
+    AnswerFormatOption,
+    SchemaOption,
+    named_directory,
+    names,
+    need,
+    whole_number,
+)
 from nvflare_logstream.cli.output import OK, REFUSED, AnswerFormat, asked, notice, print_envelope, say
 from nvflare_logstream.errors import ErrorCode, KitError, RetrievalError
 
@@ -30,6 +37,7 @@ DirectoriesArgument = Annotated[
     list[Path],
     typer.Argument(
         metavar="DIR",
+        parser=named_directory,
         help="A start-up kit, the workspace of a site or the server, or a provisioned prod_NN or a POC "
         "workspace with all of them.",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from nvflare_logstream.deploy.check_machine import check_disk, check_open_files, check_store
@@ -21,7 +22,7 @@ from nvflare_logstream.deploy.check_resources import (
     idle_timeout_of,
 )
 from nvflare_logstream.deploy.check_tls import check_certificates, check_connection
-from nvflare_logstream.deploy.findings import Finding, Report
+from nvflare_logstream.deploy.findings import Finding, Report, Severity
 from nvflare_logstream.deploy.interpreter import Interpreter, find_interpreter
 from nvflare_logstream.deploy.kits import Place, Role
 from nvflare_logstream.deploy.probe import Probe, probe
@@ -37,20 +38,32 @@ def diagnose(places: Iterable[Place], ask: Ask = probe) -> list[Finding]:
         places: start-up kits or workspaces; those of admins and relays need nothing of this package.
         ask: runs a place's Python.
     """
-    reports: list[Report] = []
+    places = list(places)
+    names = Counter(place.name for place in places)
+    findings: list[Finding] = []
     probes: dict[str, Probe] = {}
     read = [(place, read_resources(place)) for place in places if place.role in (Role.CLIENT, Role.SERVER)]
     server = next((pair for pair in read if pair[0].role is Role.SERVER), None)
     idle_timeout = idle_timeout_of(server[1]) if server else None
+    for place in places:
+        if place.problem:
+            findings.append(Finding(_shown(place, names), "kit", Severity.ERROR, place.problem))
     for place, resources in read:
+        name = _shown(place, names)
         interpreter = find_interpreter(place)
-        told = probes[place.name] = ask(place, resources, interpreter) if interpreter.path else Probe()
-        reports += [check_package(place, interpreter, told), check_file(place, resources)]
+        told = probes[name] = ask(place, resources, interpreter) if interpreter.path else Probe()
+        reports = [check_package(place, interpreter, told), check_file(place, resources)]
         if place.is_json and not resources.problems:
             reports += _of_resources(place, resources, told, idle_timeout)
         reports += [check_restart(place, interpreter), *_of_machine(place, resources, interpreter)]
-    reports += check_together(probes, server[0].name if server else "")
-    return [finding for report in reports for finding in report.findings]
+        findings += [finding._replace(place=name) for report in reports for finding in report.findings]
+    together = check_together(probes, _shown(server[0], names) if server else "")
+    return findings + [finding for report in together for finding in report.findings]
+
+
+def _shown(place: Place, names: Counter[str]) -> str:
+    """A place's name; of two with the same one, the directory tells which it is."""
+    return place.name if names[place.name] == 1 else f"{place.name} ({place.root})"
 
 
 def _of_resources(

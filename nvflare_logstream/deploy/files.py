@@ -57,7 +57,7 @@ def read(path: Path) -> Found:
     try:
         return Found(path, data.decode(), status)
     except UnicodeDecodeError as error:
-        raise KitError(f"{path}: it is not UTF-8 (byte {error.start})") from error
+        raise KitError(f"{path}: it is not UTF-8 (byte {error.start}); save it as UTF-8") from error
 
 
 @contextmanager

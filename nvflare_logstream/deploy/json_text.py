@@ -18,6 +18,7 @@ from nvflare_logstream.errors import KitError
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\r\n]*")
 _OPEN = {"{": "}", "[": "]"}
+_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"  # at the beginning of a file as some editors save it
 _UNIT = "  "  # indentation where the text shows none
 
 Path = Sequence["str | int"]
@@ -62,9 +63,13 @@ class JsonText:
         try:
             self.value: Any = json.loads(text)
         except ValueError as error:
-            raise KitError(f"it is not JSON: {error}") from error
+            if text.startswith(_MARK):
+                raise KitError(
+                    "it is not JSON: it begins with a byte order mark; save it as UTF-8 without one"
+                ) from error
+            raise KitError(f"it is not JSON: {error}; correct that by hand") from error
         except RecursionError as error:
-            raise KitError("it is not JSON: it is nested too deeply") from error
+            raise KitError("it is not JSON: it is nested too deeply; correct that by hand") from error
         self._newline = "\r\n" if "\r\n" in text else "\n"
 
     def repeated_keys(self, path: Path = ()) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Role(Word):
     SERVER = "server"
     RELAY = "relay"
     ADMIN = "admin"
+    UNKNOWN = "unknown"  # a kit of which nobody can say it
 
 
 _ROLE_FILES = {
@@ -44,6 +46,7 @@ _ROLE_FILES = {
     "fed_relay.json": Role.RELAY,
     "fed_admin.json": Role.ADMIN,
 }
+_UNPACK = "name that of a start-up kit, and unpack an archive first"
 _LOOKED_FOR = "startup/fed_server.json, fed_client.json, fed_relay.json or fed_admin.json"
 
 
@@ -57,17 +60,19 @@ class Place:
         root: the directory that holds `startup/` and `local/`; absolute.
         resources: the resources file that the runtime loads; None where there is none, as in the kits of
             admins and relays.
+        problem: why it cannot be used as it is; empty if it can.
     """
 
     role: Role
     name: str
     root: Path
     resources: Path | None = None
+    problem: str = ""
 
     @property
     def title(self) -> str:
         """Its name for people, with its role where the name does not say it."""
-        return self.name if self.name == self.role else f"{self.name} ({self.role})"
+        return self.name if self.role in (self.name, Role.UNKNOWN) else f"{self.name} ({self.role})"
 
     @property
     def startup(self) -> Path:
@@ -105,34 +110,44 @@ class Place:
 def find_places(directory: Path) -> tuple[Place, ...]:
     """Every start-up kit that `directory` stands for, the server's first, then by name.
 
+    Of several kits, one that is damaged or cannot be read is among them, with its `problem`.
+
     Args:
         directory: a start-up kit, the workspace of a site or the server, a directory of them (`prod_00`), a
             project with one such directory, or a POC workspace with one such project.
 
     Raises:
-        KitError: if it is none of these, cannot be read, or holds several provisionings to choose from.
+        KitError: if it is none of these, nothing of it can be used, or it holds several provisionings to
+            choose from.
     """
     directory = Path(directory).absolute()
     try:
         if not directory.is_dir():
-            what = "is not a directory" if directory.exists() else "does not exist"
+            what = f"is not a directory; {_UNPACK}" if directory.exists() else "does not exist"
             raise KitError(f"{directory}: {what}")
         if place := _place(directory):
-            return (place,)
-        if directory.name in ("startup", "local") and (place := _place(directory.parent)):
-            return (place,)
-        return _kits_below(directory)
+            places: tuple[Place, ...] = (place,)
+        elif directory.name in ("startup", "local") and (place := _place(directory.parent)):
+            places = (place,)
+        else:
+            places = _kits_below(directory)
     except OSError as error:
-        raise KitError(f"{error.filename or directory}: {error.strerror or error}") from error
+        raise KitError(_why(directory, error)) from error
+    if all(place.problem for place in places):
+        raise KitError("; ".join(place.problem for place in places))
+    return places
 
 
 def _kits_below(directory: Path) -> tuple[Place, ...]:
-    if places := _places_in(directory):
+    places = _places_in(directory)
+    if not all(place.problem for place in places):
         return places
     provisioned = _provisioned_in(directory) or [
         path for project in _directories(directory) for path in _provisioned_in(project)
     ]
     if not provisioned:
+        if places:
+            return places
         raise KitError(
             f"{directory}: neither a start-up kit ({_LOOKED_FOR}), nor a directory of kits, nor a project "
             "with a prod_NN directory, nor a POC workspace with such a project"
@@ -150,19 +165,46 @@ def _provisioned_in(directory: Path) -> list[Path]:
 
 
 def _places_in(directory: Path) -> tuple[Place, ...]:
-    places = [place for path in _directories(directory) if (place := _place(path))]
+    places = [place for path in sorted(directory.iterdir()) if (place := _place_or_problem(path))]
     return tuple(sorted(places, key=lambda place: (place.role is not Role.SERVER, place.name)))
+
+
+def _place_or_problem(root: Path) -> Place | None:
+    """The kit in `root`, also one that is damaged or cannot be read; None if there is none."""
+    startup = root / "startup"
+    try:
+        if place := _place(root):
+            return place
+        hidden = [path for path in (root, startup) if path.is_dir() and not _may_be_read(path)]
+        if not (hidden or startup.is_dir()):
+            return None
+        problem = f"{startup}: it holds no {_LOOKED_FOR}; put the kit there anew"
+        if hidden:
+            problem = f"{hidden[0]}: this user may not look into it; run this as one who may"
+    except OSError as error:
+        problem = _why(root, error)
+    return Place(Role.UNKNOWN, root.name, root, problem=problem)
+
+
+def _may_be_read(directory: Path) -> bool:
+    return os.access(directory, os.R_OK | os.X_OK)
+
+
+def _why(path: Path, error: OSError) -> str:
+    return f"{error.filename or path}: {error.strerror or error}"
 
 
 def _directories(directory: Path) -> Iterable[Path]:
     """The directories in a directory that may be read; others are not ours to look at."""
-    return sorted(
-        path for path in directory.iterdir() if path.is_dir() and os.access(path, os.R_OK | os.X_OK)
-    )
+    return sorted(path for path in directory.iterdir() if path.is_dir() and _may_be_read(path))
 
 
 def _place(root: Path) -> Place | None:
-    """The kit in `root`; None if there is none."""
+    """The kit in `root`; None if there is none.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
     for name, role in _ROLE_FILES.items():
         if (root / "startup" / name).is_file():
             place = Place(role, root.name, root)
@@ -173,11 +215,12 @@ def _place(root: Path) -> Place | None:
 
 def _name(place: Place) -> str:
     """The site's name: the runtime takes it from the start script's arguments."""
-    if place.role in (Role.CLIENT, Role.RELAY) and place.start_script.is_file():
-        with place.start_script.open(encoding="utf-8", errors="replace") as script:
-            found = _UID.search(script.read(_SCRIPT_BYTES))
-            if found and is_site(name := found[1].strip("'\"")):
-                return name
+    with suppress(OSError):  # without the script, the directory's name has to do
+        if place.role in (Role.CLIENT, Role.RELAY) and place.start_script.is_file():
+            with place.start_script.open(encoding="utf-8", errors="replace") as script:
+                found = _UID.search(script.read(_SCRIPT_BYTES))
+                if found and is_site(name := found[1].strip("'\"")):
+                    return name
     return place.name
 
 

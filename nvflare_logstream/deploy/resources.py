@@ -170,11 +170,11 @@ def _opened(text: str) -> JsonText:
     """The document, if it says what it says only once."""
     document = JsonText(text)
     if not isinstance(document.value, dict):
-        raise KitError("it holds no object at the top level")
+        raise KitError("it holds no object at the top level; correct that by hand")
     repeated = [f'"{key}"' for key in document.repeated_keys()]
     components = document.value.get(_COMPONENTS, [])
     if not isinstance(components, list) or not all(isinstance(entry, dict) for entry in components):
-        raise KitError(f'"{_COMPONENTS}" is not a list of objects')
+        raise KitError(f'"{_COMPONENTS}" is not a list of objects; correct that by hand')
     if not repeated:
         for number, _ in enumerate(components):
             keys = document.repeated_keys((_COMPONENTS, number))
@@ -215,7 +215,7 @@ def _with_arguments(document: JsonText, number: int, role: Role, choices: Choice
     where = (_COMPONENTS, number, "args")
     entry = document.value[_COMPONENTS][number]
     if not isinstance(entry.get("args", {}), dict):
-        raise KitError(f'"args" of {_COMPONENTS}[{number}] is not an object')
+        raise KitError(f'"args" of {_COMPONENTS}[{number}] is not an object; correct that by hand')
     for key, value in _arguments(role, choices).items():
         if "args" not in entry:
             document = document.added(where, {})
@@ -262,7 +262,7 @@ def _listed(document: JsonText, notes: list[str]) -> JsonText:
         return document
     listed = document.value[LIST_KEY]
     if not isinstance(listed, list):
-        raise KitError(f'"{LIST_KEY}" is not a list')
+        raise KitError(f'"{LIST_KEY}" is not a list; correct that by hand')
     if LIST_ENTRY in listed or "*" in listed:
         return document
     return document.added((LIST_KEY, len(listed)), LIST_ENTRY)

@@ -85,7 +85,7 @@ def plan(places: tuple[Place, ...], choices: Choices | None) -> list[Plan]:
         KitError: if there is no such place.
         ArgumentError: if something was chosen that none of the places has.
     """
-    there = [place for place in places if place.role in _ROLES]
+    there = [place for place in places if place.role in _ROLES or place.problem]
     roles = {place.role for place in there}
     if not there:
         what = ", ".join(f"{place.root} is the kit of a {place.role}" for place in places)
@@ -115,9 +115,14 @@ def carry_out(plans: list[Plan]) -> Iterator[Plan]:
 
 def _planned(place: Place, choices: Choices | None) -> Plan:
     try:
+        if place.problem:
+            raise KitError(place.problem)
         _need_a_kit_that_stays(place)
         if place.resources is None:
-            raise KitError(f"{place.local}: it has neither {RESOURCES} nor {RESOURCES}.default")
+            raise KitError(
+                f"{place.local}: it has neither {RESOURCES} nor {RESOURCES}.default; "
+                "take them from the start-up kit that was sent"
+            )
         if not place.is_json:
             return _by_hand(place, choices)
         if place.resources.parent != place.local:
@@ -131,7 +136,7 @@ def _planned(place: Place, choices: Choices | None) -> Plan:
         except KitError as error:
             raise KitError(f"{place.resources}: {error}") from error
         except RecursionError as error:
-            raise KitError(f"{place.resources}: it is nested too deeply") from error
+            raise KitError(f"{place.resources}: it is nested too deeply; correct that by hand") from error
         return replace(found, notes=(*found.notes, *_warnings(found)))
     except KitError as error:
         return Plan(place, Status.FAILED, problem=str(error))

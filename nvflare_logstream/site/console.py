@@ -8,7 +8,8 @@ Rules:
 * The site's console gets all of it too: one thread copies it from the log. A console that takes nothing holds
   up nobody: it is written to only when it has room.
 * The log takes a bounded part of the disk: of more, the oldest bytes become a hole (see `holes`).
-* Nothing that is printed may fail: on a disk that is nearly full the process prints where it did before.
+* Nothing that is printed may fail: on a disk that is nearly full the process prints where it did before. Some
+  room is taken in advance, for what comes before that is seen, and for children, which keep what they have.
 * A descriptor of ours that the job has closed may be another file by now. It is looked at before each use.
 """
 
@@ -28,11 +29,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from nvflare_logstream.site.console_copy import AT_END, ConsoleCopy, identity, note_of, open_unblocked
-from nvflare_logstream.site.holes import STEP, can_make_holes, end_of_hole, make_hole
+from nvflare_logstream.site.holes import RESERVED, STEP, can_make_holes, end_of_hole, make_hole, reserve
 from nvflare_logstream.site.plain import check_plain, open_plainly
 
 KEPT = 200 << 20  # bytes at the log's end that always stay: as much as the runtime keeps of log.txt
 _LEAST_FREE = 64 << 20  # bytes of the disk
+_LIMITED = "the size of files is limited here (ulimit -f)"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PAUSE = 0.1  # seconds between two turns; a look at the log costs some microseconds
 _AFTER_ERROR = 5.0  # seconds
 _APPEND = os.O_WRONLY | os.O_APPEND
@@ -56,6 +59,7 @@ class Console:
     def __init__(self, log: Path, kept: int = KEPT):
         self._kept, self._directory, self._note, self._pid = kept, log.parent, note_of(log), os.getpid()
         self._can_make_holes: bool | None = None  # not tried yet
+        self._reserved = 0  # up to where there is room for the log
         self._lock = threading.Lock()  # one at a time copies
         self._over = False
         self._open: list[int] = []
@@ -71,9 +75,9 @@ class Console:
 
     def _prepare(self, log: Path) -> None:
         """Open all that is needed."""
-        if resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY:
+        if _is_limited():
             # The log keeps its length, and whoever prints beyond the limit is killed for it.
-            raise OSError(errno.EFBIG, "the size of files is limited here (ulimit -f)")
+            raise OSError(errno.EFBIG, _LIMITED)
         check_plain(log)
         saved = [self._duplicate(number) for number in (1, 2)]
         _fill_standard()
@@ -86,8 +90,8 @@ class Console:
         shown = os.open(self._note, os.O_WRONLY | os.O_TRUNC | _NEW_FILE, 0o644)
         self._shown = self._keep_open(shown)
         self._note_is = identity(self._shown)
-        if not self._is_space_left():
-            raise OSError(errno.ENOSPC, "the disk is nearly full")
+        if obstacle := self._obstacle():
+            raise OSError(errno.ENOSPC, obstacle)
         others = [fd for fd in saved if fd is not None and identity(fd) != self._log_is]
         self._console, self._is_taken = next(iter(others), None), False
         unblocked = None if self._console is None else open_unblocked(self._console)
@@ -142,8 +146,8 @@ class Console:
         with self._lock:
             if self._are_ours():
                 # What the job could fail by comes first, whatever goes wrong with the rest.
-                if self._is_taken and not self._is_space_left():
-                    self._give_back()
+                if (obstacle := self._obstacle()) and self._is_taken:
+                    self._give_back(obstacle)
                 self._bound(os.fstat(self._reader).st_size)
                 self._copy.turn()
                 self._write_note()
@@ -186,21 +190,40 @@ class Console:
         finally:
             os.close(first)
 
-    def _is_space_left(self) -> bool:
+    def _obstacle(self) -> str:
+        """Why the log should not grow; empty if it may."""
+        refused = self._reserve()
+        if _is_limited():
+            return _LIMITED
         disk = os.fstatvfs(self._writer)
         # Some file systems do not say how large they are.
-        return not disk.f_blocks or disk.f_bavail * disk.f_frsize >= _LEAST_FREE
+        is_space = not disk.f_blocks or disk.f_bavail * disk.f_frsize >= _LEAST_FREE
+        return refused if is_space else "the disk is nearly full"
 
-    def _give_back(self) -> None:
+    def _reserve(self) -> str:
+        """Keep room for what is printed next; returns why that was refused. Only a try tells of quotas."""
+        size = os.fstat(self._writer).st_size
+        if not size + RESERVED // 2 <= self._reserved <= size + RESERVED:
+            try:
+                reserve(self._writer, size)
+            except OSError as error:
+                return f"the disk takes no more ({error.strerror})" if error.errno in _NO_ROOM else ""
+            self._reserved = size + RESERVED
+        return ""
+
+    def _give_back(self, obstacle: str) -> None:
         """Print where this process did before; its children keep what they have."""
         self._is_taken = False
-        _logger.warning(  # while it still goes into the log, whose readers have to know
-            "the disk is nearly full: what the job's process prints from now on is on the site's console only"
-        )
+        told = f"{obstacle}: what the job's process prints from now on is on the site's console only"
+        takes_a_line = obstacle != _LIMITED
+        if takes_a_line:  # while it still goes into the log, whose readers have to know
+            _logger.warning(told)
         if self._console is not None:
             for number in (1, 2):
                 if identity(number) == self._log_is:  # else the job has pointed it elsewhere
                     os.dup2(self._console, number)
+        if not takes_a_line:
+            _logger.warning(told)
 
     def finish(self) -> None:
         """The process ends: copy the rest to the site's console, as far as it takes that soon."""
@@ -214,6 +237,10 @@ class Console:
                 self._copy.finish()
                 self._write_note()
         self._lock.release()
+
+
+def _is_limited() -> bool:
+    return resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
 
 
 def _fill_standard() -> None:

@@ -1,4 +1,4 @@
-"""Gives back the disk space of a file's old bytes while others go on writing to it.
+"""The disk space of a file that others write to: gives back that of old bytes, keeps some for new ones.
 
 A file that children of the job's process hold open can be neither rotated (they keep writing to the old one)
 nor truncated without losing what nobody has read. So its old bytes are made a hole: the file keeps its length
@@ -8,12 +8,14 @@ a file is known by it.
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 STEP = 1 << 20  # bytes; a hole begins after the first step and ends at a multiple of it, also on large blocks
+RESERVED = 1 << 20  # bytes for which there is room behind a file's end
 _KEEP_SIZE, _PUNCH_HOLE = 0x1, 0x2  # of fallocate(2)
 
 
@@ -32,11 +34,27 @@ def make_hole(descriptor: int, end: int) -> None:
     Raises:
         OSError: if the file system cannot, see `can_make_holes`.
     """
-    import ctypes  # only here: few jobs print so much that it is needed
+    _fallocate(descriptor, _PUNCH_HOLE | _KEEP_SIZE, STEP, end - STEP)
+
+
+def reserve(descriptor: int, start: int) -> None:
+    """Take room on the disk for `RESERVED` bytes from `start` on; the file's length stays.
+
+    Raises:
+        OSError: if there is none, the file system cannot, or the system has no such call.
+    """
+    try:
+        _fallocate(descriptor, _KEEP_SIZE, start, RESERVED)
+    except AttributeError as error:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from error
+
+
+def _fallocate(descriptor: int, mode: int, start: int, length: int) -> None:
+    import ctypes  # only here: few jobs need it
 
     libc = ctypes.CDLL(None, use_errno=True)
-    place, length = ctypes.c_int64(STEP), ctypes.c_int64(end - STEP)
-    if libc.fallocate(ctypes.c_int(descriptor), ctypes.c_int(_PUNCH_HOLE | _KEEP_SIZE), place, length):
+    where = ctypes.c_int64(start), ctypes.c_int64(length)
+    if libc.fallocate(ctypes.c_int(descriptor), ctypes.c_int(mode), *where):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -291,6 +293,77 @@ def test_a_disk_so_full_that_nothing_of_ours_can_be_written(log: Path) -> None:
     assert ended.returncode == 0 and b"Traceback" not in ended.stdout
     assert b"there is none\n" in ended.stdout and b"there is none\n" not in log.read_bytes()
     assert log.stat().st_blocks * 512 <= 6 << 20
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EFBIG"])
+def test_room_that_is_left_and_may_not_be_taken(log: Path, name: str) -> None:
+    """The file system has room, but not for this user: a quota, say, of which nobody is told beforehand."""
+    code = f"""
+        print("there is room")
+        def refused(*given):
+            raise OSError({int(getattr(errno, name))}, "no more for you")
+        console.reserve, console.RESERVED = refused, 1 << 40
+        own.turn()
+        print("there is none")
+    """
+    ended = run(log, code)
+    assert b"there is none\n" in ended.stdout and b"there is none\n" not in log.read_bytes()
+    assert b"the disk takes no more (no more for you): what" in log.read_bytes()
+
+
+def test_a_file_system_that_cannot_reserve_room(log: Path) -> None:
+    prepare = f"""
+def cannot(*given):
+    raise OSError({errno.EOPNOTSUPP}, "Operation not supported")
+console.reserve = cannot
+own = console.Console(log)
+"""
+    run(log, "own.turn()\nprint('words')", begin=prepare)
+    assert log.read_bytes() == b"words\n"
+
+
+def test_a_limit_on_the_size_of_files_that_the_job_sets_itself(log: Path) -> None:
+    code = """
+        import resource
+        print("x" * 9999)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))
+        own.turn()
+        print("goes on")
+    """
+    ended = run(log, code)
+    assert ended.returncode == 0 and ended.stdout.endswith(b"goes on\n")
+    assert b"the size of files is limited here (ulimit -f)" in ended.stdout
+
+
+def test_a_disk_that_fills_up_between_two_looks(log: Path) -> None:
+    """What the job and a child of it print meanwhile finds the room that was kept for it."""
+    disk = log.parent / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user may mount no disk")
+    code = """
+        child = subprocess.Popen(["sh", "-c", "read go; echo of the child; echo more"], stdin=subprocess.PIPE)
+        with own._lock, open(log.with_name("fill"), "wb", buffering=0) as fill:
+            try:
+                while fill.write(bytes(1 << 16)): pass
+            except OSError:
+                pass
+            for number in range(60_000): print("line", number)
+        own.turn()
+        print("there is none")
+        child.communicate(b"go\\n")
+        print(child.returncode)
+    """
+    try:
+        ended = run(disk / log.name, code, begin="console._LEAST_FREE = 0; own = console.Console(log)")
+        printed = (disk / log.name).read_bytes()
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    lines = b"".join(b"line %d\n" % number for number in range(60_000))
+    assert ended.returncode == 0
+    assert printed.startswith(lines) and printed.endswith(b"of the child\nmore\n")
+    assert b"there is none\n" in ended.stdout
 
 
 def test_what_goes_wrong_again_and_again_is_told_once(log: Path) -> None:

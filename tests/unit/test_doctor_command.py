@@ -171,6 +171,27 @@ def test_a_directory_that_is_no_kit_is_refused(tmp_path, ask):
     assert (code, out, asked) == (2, "", []) and "neither a start-up kit" in err
 
 
+def test_two_kits_of_one_name_are_both_shown(tmp_path, ask):
+    """Two federations on one machine: what is wrong at one is not said of the other."""
+    right = make(tmp_path / "one" / "site-1")
+    wrong = make(tmp_path / "other" / "site-1", "client", STREAMER, STOCK)
+    code, out, _, _ = ask(right, wrong, "--format", "json")
+    findings = json.loads(out)["data"]["findings"]
+    assert code == 1 and {finding["place"] for finding in findings} == {
+        f"site-1 ({right})",
+        f"site-1 ({wrong})",
+    }
+    bad = {finding["place"] for finding in findings if finding["severity"] == "error"}
+    assert bad == {f"site-1 ({wrong})"}
+
+
+def test_a_damaged_kit_is_a_finding_and_the_others_are_looked_at(tmp_path, ask):
+    make(tmp_path / "site-1")
+    (make(tmp_path / "site-2") / "startup" / "fed_client.json").unlink()
+    code, out, _, _ = ask(tmp_path)
+    assert code == 1 and "✓ site-1" in out and "✗ site-2" in out and "it holds no startup" in out
+
+
 def test_a_kit_named_twice_is_looked_at_once(tmp_path, ask):
     make(tmp_path / "site-1")
     _, out, _, _ = ask(tmp_path, tmp_path / "site-1", tmp_path / "site-1" / "local")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
 import pytest
 
 from nvflare_logstream.deploy.kits import Role, find_places
@@ -57,6 +61,46 @@ def test_of_several_provisionings_one_must_be_named(tmp_path):
     assert len(find_places(tmp_path / "prod_01")) == 5
 
 
+def test_a_damaged_kit_is_told_and_the_others_are_used(tmp_path, monkeypatch):
+    """One without what says whose it is, one that may not be read, one whose start script may not."""
+    prod = write_federation(tmp_path / "prod_00")
+    (prod / "site-1" / "startup" / "fed_client.json").unlink()
+    (prod / "relay-1" / "startup" / "sub_start.sh").unlink()
+    (prod / "relay-1" / "startup" / "sub_start.sh").mkdir()
+    (prod / "state").mkdir()
+    may, hidden = os.access, str(prod / "site-2" / "startup")
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != hidden and may(path, mode))
+    (prod / "site-2" / "startup" / "fed_client.json").unlink()  # as whoever may not look into it sees it
+    problems = {place.name: place.problem for place in find_places(tmp_path)}
+    assert [name for name, problem in problems.items() if not problem] == [
+        "server",
+        "admin@nvidia.com",
+        "relay-1",
+    ]
+    assert "it holds no startup/fed_server.json" in problems["site-1"]
+    assert problems["site-2"] == f"{hidden}: this user may not look into it; run this as one who may"
+    for name in ("server", "admin@nvidia.com", "relay-1"):
+        shutil.rmtree(prod / name)
+    with pytest.raises(
+        KitError, match=r"site-1/startup: it holds no .*; .*site-2/startup: this user may not"
+    ):
+        find_places(prod)
+
+
+def test_a_kit_that_cannot_be_read_is_told_and_the_others_are_used(tmp_path, monkeypatch):
+    prod, real = write_federation(tmp_path / "prod_00"), Path.is_file
+
+    def is_file(path: Path) -> bool:
+        if path.is_relative_to(prod / "site-1"):
+            raise OSError(5, "Input/output error", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    problems = {place.name: place.problem for place in find_places(prod)}
+    assert "site-1/startup/fed_server.json: Input/output error" in problems.pop("site-1")
+    assert len(problems) == 4 and not any(problems.values())
+
+
 def test_a_directory_that_is_none_of_these_is_refused_with_what_was_looked_for(tmp_path):
     (tmp_path / "local").mkdir()
     with pytest.raises(KitError, match=r"neither a start-up kit \(startup/fed_server.json, .* POC workspace"):
@@ -64,7 +108,9 @@ def test_a_directory_that_is_none_of_these_is_refused_with_what_was_looked_for(t
     with pytest.raises(KitError, match="does not exist"):
         find_places(tmp_path / "none")
     (tmp_path / "file").touch()
-    with pytest.raises(KitError, match="is not a directory"):
+    with pytest.raises(
+        KitError, match="is not a directory; name that of a start-up kit, and unpack an archive"
+    ):
         find_places(tmp_path / "file")
     (tmp_path / "project" / "prod_00").mkdir(parents=True)
     with pytest.raises(KitError, match="prod_00: holds no start-up kit"):

@@ -283,9 +283,12 @@ def refused(root: Path, choices: Choices | None = USUAL) -> str:
     "data, reason",
     [
         (b"", "it is not JSON: Expecting value"),
-        (b'{\n  // a comment\n  "components": []\n}', "it is not JSON: Expecting property name .*line 2"),
-        (b"\xef\xbb\xbf{}", "it is not JSON: Unexpected UTF-8 BOM"),
-        (b'{"a": "\xe9"}', r"it is not UTF-8 \(byte 7\)"),
+        (
+            b'{\n  // a comment\n  "components": []\n}',
+            "it is not JSON: Expecting property name .*line 2 .*; correct that by hand",
+        ),
+        (b"\xef\xbb\xbf{}", "it is not JSON: it begins with a byte order mark; save it as UTF-8 without one"),
+        (b'{"a": "\xe9"}', r"it is not UTF-8 \(byte 7\); save it as UTF-8"),
         (b"[]", "no object at the top level"),
         (b'{"components": {}}', '"components" is not a list of objects'),
         (b'{"components": ["x"]}', '"components" is not a list of objects'),

@@ -111,6 +111,17 @@ def test_what_failed_is_named_and_what_to_paste(prod, capsys):
     assert resources(prod) == ["server", "site-2"]
 
 
+def test_a_damaged_kit_does_not_keep_the_others_from_being_set_up(prod, capsys):
+    (prod / "site-1" / "startup" / "fed_client.json").unlink()
+    assert run(["setup", str(prod), "--yes"]) == 1
+    assert resources(prod) == ["server", "site-2"]
+    said = capsys.readouterr()
+    assert f"✗ site-1: {prod / 'site-1' / 'startup'}: it holds no startup/fed_server.json" in said.out
+    assert run(["setup", str(prod), "--dry-run", "--format", "json"]) == 1
+    places = {place["name"]: place for place in json.loads(capsys.readouterr().out)["data"]["places"]}
+    assert (places["site-1"]["role"], places["site-1"]["status"]) == ("unknown", "failed")
+
+
 def test_the_way_back(prod, capsys):
     run(["setup", str(prod), "--yes", "--opt-out", "--keep-days", "7"])
     assert run(["setup", str(prod / "server"), "--remove", "--yes"]) == 0
@@ -138,6 +149,13 @@ def test_wrong_arguments_are_answered(prod, capsys, arguments, code, reason):
     said = capsys.readouterr()
     assert reason in said.err and not said.out and ("Hint: " in said.err or code == 2)
     assert resources(prod) == []
+
+
+def test_a_variable_of_the_shell_that_is_not_set_is_not_this_directory(prod, capsys, monkeypatch):
+    monkeypatch.chdir(prod / "site-1")
+    assert run(["setup", "", "--yes"]) == 4
+    assert resources(prod) == [] and "an empty name; for this directory, write ." in capsys.readouterr().err
+    assert run(["setup", ".", "--yes"]) == 0 and resources(prod) == ["site-1"]
 
 
 def test_nothing_in_a_file_is_obeyed_by_the_terminal(tmp_path, capsys):
