@@ -2,11 +2,18 @@
 
 import json
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from nvflare.cli import parse_args
 
+from nvflare_logstream.cli.main import _application
 from nvflare_logstream.streams import Verdict
+from tests import walk
+from tests.e2e import versions
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nvflare_logstream"
@@ -67,3 +74,44 @@ def test_messages_in_the_troubleshooting_table_are_in_the_code():
         "logs were not all sent within ",
     ):
         assert message in README and message in code, message
+
+
+def test_the_way_from_nothing_takes_less_than_ten_commands_that_there_are(monkeypatch):
+    typed = [shlex.split(part) for line in walk.commands() for part in line.split(" && ")]
+    assert len(walk.commands()) < 10
+    for program, *words in typed:
+        if program == "nvflare":
+            monkeypatch.setattr(sys, "argv", [program, *words])
+            parse_args(program)  # exits where a word is wrong
+        elif program == "nvflare-logstream":
+            _application(words[0]).make_context(program, words[1:])
+        else:
+            assert (program, *words) in {("export", "NVFLARE_POC_WORKSPACE=$PWD/poc"), ("python", "job.py")}
+
+
+def test_the_job_of_the_way_from_nothing_is_the_runtimes_own(tmp_path):
+    for name, text in walk.files().items():
+        (tmp_path / name).write_text(text)
+    subprocess.run([sys.executable, "job.py"], cwd=tmp_path, check=True, capture_output=True)
+    job = tmp_path / "jobs" / "hello"
+    assert (job / "app" / "custom" / "train.py").read_text() == walk.files()["train.py"]
+    config = json.loads((job / "app" / "config" / "config_fed_client.json").read_text())
+    assert config["executors"][0]["executor"]["args"]["execution_mode"] == "external_process"
+    assert not [path for path in job.rglob("*.*") if "logstream" in path.read_text()]
+
+
+def test_the_table_of_versions_is_the_one_that_a_run_prints_in_which_all_goes_well():
+    """`python -m tests.e2e.versions` does the run, and compares too."""
+    cells = {
+        (server, site, case): versions.NO_TASK_CELL
+        for server, site in versions.NO_TASK
+        for case in versions.NEED_A_TASK
+    }
+    results = {
+        server: {
+            site: {case: cells.get((server, site, case), "complete") for case in versions.CASES}
+            for site in versions.RUNTIMES
+        }
+        for server in versions.RUNTIMES
+    }
+    assert versions.table(results) in README

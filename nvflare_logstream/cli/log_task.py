@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _FORGOTTEN = "the server was restarted during the job, and does not know how it ended"
 NOTICES = {
+    EventKind.WAITING: "not started yet",
     EventKind.JOINED: "streaming",
     EventKind.SILENT: "went silent",
     EventKind.RECONNECTED: "is back",
@@ -146,6 +147,8 @@ class LogTask:
     def _conclude(self, status: str, sites: dict[str, SiteSummary]) -> None:
         """Say what is to be said after the text."""
         if self.form is Format.TEXT:
+            if not sites:
+                notice(f"job: no log has come: {status}")
             self._explain(sites)
             return
         bounds = {name: value for name in FILTER_NAMES if (value := getattr(self.query, name))}

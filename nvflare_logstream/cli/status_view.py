@@ -44,7 +44,7 @@ def view(job: JobStreams, before: JobStreams | None) -> Group:
         if stream.verdict_reason:
             notes[in_one_line(f"{site}: {stream.verdict}: {stream.verdict_reason}")] = None
     title = Text(in_one_line(f"job {job.job_id}: {job.status or 'not known'}"), style="italic")
-    return Group(title, _Fitting(rows), *map(Text, notes))
+    return Group(title, _Fitting(rows) if rows else Text("no log to show"), *map(Text, notes))
 
 
 @dataclass(frozen=True)

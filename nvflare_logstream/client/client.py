@@ -80,6 +80,10 @@ class LogClient:
             if not is_name(job_id):  # it is shown, and becomes part of a command
                 problem = f"the server's list of jobs cannot be read: job_id: {show(job_id)} is no id"
                 raise RetrievalError(ErrorCode.INVALID_REPLY, problem)
+        if not job_ids and text == LATEST:
+            hint = "`nvflare job submit -j DIR` submits one; --study shows the jobs of another study."
+            problem = f"{LATEST}: there is no job yet that you may see"
+            raise RetrievalError(ErrorCode.JOB_NOT_FOUND, problem, hint)
         if not job_ids:
             hint = "`nvflare-logstream status` lists the jobs of a study (--study)."
             problem = f"no job that you may see has the id {text}"

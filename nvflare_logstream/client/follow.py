@@ -94,6 +94,7 @@ class Follow:
         while True:
             chosen = self._chosen(job)
             yield from self._notices.unknown(self._query, job)
+            yield from self._notices.waiting(job)
             yield from self._notices.arrivals(chosen)
             yield from self._first_texts(chosen)
             yield from self._notices.departures(chosen)

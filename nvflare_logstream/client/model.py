@@ -36,6 +36,7 @@ class EventKind(Word):
 
     TEXT = "text"  # whole lines
     GROWING = "growing"  # a line that has not ended overwrites itself: how it reads now, instead of before
+    WAITING = "waiting"  # the job has not begun
     JOINED = "joined"
     SILENT = "silent"
     RECONNECTED = "reconnected"
@@ -58,10 +59,10 @@ class Event:
 
     Attributes:
         kind: what happened.
-        site: the site, or the query's name for one that matched none; empty for LOST_CONTACT, BACK,
-            CAUGHT_UP, PAST and OVER.
+        site: the site, or the query's name for one that matched none; empty for WAITING,
+            LOST_CONTACT, BACK, CAUGHT_UP, PAST and OVER.
         text: the log's text, or the notice in words; for NOT_APPLIED the bound's name, "since" or "until";
-            for PAST and OVER the job's status in the runtime's words.
+            for WAITING, PAST and OVER the job's status in the runtime's words.
         stream: the stream, where there is one.
         breaks: characters of the text with which lines begin that do not follow the line before; only where
             lines around matches are asked for.

@@ -25,11 +25,18 @@ class Notices:
 
     def __init__(self, read_to_end: Callable[[Stream], bool]):
         self._read_to_end = read_to_end
+        self._status = ""  # of the job, as it was last told
         self._known: dict[str, Stream] = {}  # by site, as it was the last time
         self._was_live: dict[str, bool] = {}  # by site, since it was first heard of
         self._ended: set[str] = set()
         self._told: tuple[str, ...] = ()  # names of no known site
         self._given: set[str] = set()  # sites of which there was text
+
+    def waiting(self, job: JobStreams) -> Iterator[Event]:
+        """The status of a job that has not begun: nothing else may come for long."""
+        if not (job.streams or job.over) and job.status not in (self._status, RUNNING):
+            self._status = job.status
+            yield Event(EventKind.WAITING, "", job.status)
 
     def arrivals(self, chosen: Sequence[Stream]) -> Iterator[Event]:
         """Who has joined or come back."""

@@ -210,6 +210,22 @@ def numbered(count: int, start: int = 0) -> bytes:
 # -- without faults --------------------------------------------------------------------------------------
 
 
+def test_a_job_that_has_not_begun_is_told_of_once_with_each_status(world):
+    """Else who follows it at once sees nothing, for ever if its sites are not there."""
+    world.status = "SUBMITTED"
+    world.steps = [
+        lambda: None,
+        lambda: world.over("DISPATCHED"),
+        lambda: world.over("RUNNING"),
+        lambda: world.write("site-1", b"one\n"),
+        lambda: world.end("site-1"),
+        world.over,
+    ]
+    events = world.follow()
+    assert [event.text for event in events if event.kind == "waiting"] == ["SUBMITTED", "DISPATCHED"]
+    assert told(events) == ["waiting", "waiting", "joined", "text", "ended", "over"]
+
+
 def test_every_line_comes_once_and_in_order_with_each_notice_where_it_belongs(world):
     world.write("site-1", numbered(20))
     world.steps = [

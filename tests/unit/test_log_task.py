@@ -69,6 +69,12 @@ def on_terminal(prefix: bool = False) -> TerminalPrinter:
 # -- reading -------------------------------------------------------------------------------------------------
 
 
+def test_a_job_of_which_no_log_has_come_is_shown_with_its_status(capsys):
+    assert task(Client(), on_terminal(), Format.TEXT, sites=("all",)).read(merged=False) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", f"job: no log has come: {COMPLETED}\n")
+
+
 @pytest.mark.parametrize("sites", [("all",), ("a",)])
 def test_a_query_that_leaves_out_every_site_says_so(sites):
     query = {"sites": sites, "exclude_sites": ("*",)}

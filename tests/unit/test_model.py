@@ -309,6 +309,13 @@ def test_latest_is_the_job_submitted_last_of_those_one_may_see():
         find(Jobs(), "@latest")
 
 
+def test_latest_before_any_job_says_that_there_is_none_and_how_to_submit_one():
+    with pytest.raises(RetrievalError, match="@latest: there is no job yet that you may see") as caught:
+        find(Jobs(), "@latest")
+    assert caught.value.code == "JOB_NOT_FOUND"
+    assert "nvflare job submit" in caught.value.hint and "--study" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     "text",
     [

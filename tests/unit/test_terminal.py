@@ -522,6 +522,13 @@ def test_nothing_of_others_stands_above_what_is_refreshed_in_place(arguments, tm
 # -- narrow screens ------------------------------------------------------------------------------------------
 
 
+def test_status_of_a_job_without_logs_says_so_instead_of_showing_an_empty_table():
+    screen = Screen(width=80)
+    screen.file = StringIO()
+    screen.print(view(JobStreams(ID, "SUBMITTED", (), 1e9), None))
+    assert screen.file.getvalue().splitlines() == [f"job {ID}: SUBMITTED", "no log to show"]
+
+
 @pytest.mark.parametrize("columns", [50, 80, 120])
 def test_status_keeps_its_figures_whole_and_leaves_columns_out(columns):
     key = StreamKey(ID, "university-hospital", "error_log.txt")
