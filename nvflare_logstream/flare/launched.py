@@ -71,6 +71,14 @@ def read_launched(directory: Path) -> Launched | None:
     return Launched(tuple(files), outcome[:_LONGEST_TEXT], float(ended))
 
 
+def launched_out_of_sight(launcher: Launcher, directory: Path) -> Launched | None:
+    """What was kept of a job whose end only an earlier life of this process has seen, in its directory.
+
+    Where this process sees a job's files, it keeps no end: what stands there then is the job's own word.
+    """
+    return None if launcher.sees_files else read_launched(directory)
+
+
 def why_not_injected(launcher: Launcher, has_package: bool | None, declared: bool) -> str:
     """Why a job's process gets no streamer of ours, because it may be unable to import it; empty if it can.
 

@@ -6,15 +6,16 @@
 | Docker | yes: the job's directory is mounted into its container | nobody knows: the job has its own image |
 | Slurm | yes: on a shared file system | nobody knows: another Python, or an image |
 | Kubernetes | no: a copy comes back at the end, or nothing does | nobody knows: the job has its own image |
+| any other | taken for yes | nobody knows |
 
-Any other launcher is taken for one that starts processes here. A component that cannot be imported would fail
-the job, so a streamer goes into its config only where the package is there for certain, or the site says so.
+A component that cannot be imported would fail the job, so a streamer goes into its config only where the
+package is there for certain, or the site says so.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from nvflare.apis.fl_constant import FLContextKey
@@ -28,6 +29,7 @@ _STARTED_HERE = "ProcessJobLauncher"
 _ENDED = ("exited", "dead", "Succeeded", "Failed")  # what Docker and Kubernetes call it
 # In these versions of the runtime that have it, pods get no directory of the site; older ones mount it.
 _TRANSFER = "WorkspaceTransferManager"
+_SLURM = "nvflare.app_opt.job_launcher.slurm"
 
 
 class Launcher(NamedTuple):
@@ -38,6 +40,7 @@ class Launcher(NamedTuple):
         sees_files: this process can read the job's log files while it runs.
         has_package: the job's Python is this one.
         component: the runtime's own; None where there is none.
+        may_run_on: its handle takes a job for over, when nobody can be asked, that may still run.
         ask: asks whether a job runs, by its id and the site's name; None where nobody can say.
     """
 
@@ -45,6 +48,7 @@ class Launcher(NamedTuple):
     sees_files: bool
     has_package: bool
     component: Any = None
+    may_run_on: bool = False
     ask: Callable[[Any, str, str], bool | None] = lambda component, job_id, site: None
 
     @property
@@ -67,25 +71,38 @@ class Launcher(NamedTuple):
 
 
 def launcher_of(fl_ctx: FLContext) -> Launcher:
-    """The launcher that runs the job of an event; at other events, the one that the site has.
+    """The launcher that runs the job of an event; at other events, the one that the site or server has.
 
     At BEFORE_JOB_LAUNCH those that can run the job add themselves to the context, before or after we are
-    asked. A site has one: the runtime refuses to launch with more (since 2.8).
+    asked. Before 2.8 a site may have several, and the first to add itself runs the job. Where none has done
+    so yet, the one counts of which least is known: a streamer that cannot be imported fails the job.
     """
     added = fl_ctx.get_prop(FLContextKey.JOB_LAUNCHER)
-    components = list(added) if isinstance(added, list) else []
-    components += getattr(fl_ctx.get_engine(), "fl_components", ())
-    component = next((entry for entry in components if isinstance(entry, JobLauncherSpec)), None)
+    for components in (added if isinstance(added, list) else (), _components(fl_ctx.get_engine())):
+        found = [_known(entry) for entry in components if isinstance(entry, JobLauncherSpec)]
+        if found:
+            least = min(found, key=lambda launcher: (launcher.has_package, launcher.sees_files))
+            return found[0] if components is added else least
+    return HERE
+
+
+def _components(engine: Any) -> Sequence[object]:
+    """All components of a client's or a server's parent process."""
+    handlers = getattr(getattr(engine, "run_manager", None), "handlers", ())
+    return getattr(engine, "fl_components", None) or handlers
+
+
+def _known(component: JobLauncherSpec) -> Launcher:
     for name, module in _runtimes_classes(component):
         if name == "DockerJobLauncher":
-            return Launcher("a container", True, False, component, _ask_docker)
+            return Launcher("a container", True, False, component, True, _ask_docker)
         if name == "SlurmJobLauncher":
-            return Launcher("a Slurm allocation", True, False, component)
+            return Launcher("a Slurm allocation", True, False, component, ask=_ask_slurm)
         if name == "K8sJobLauncher":
-            return Launcher("a pod", not hasattr(module, _TRANSFER), False, component, _ask_kubernetes)
+            return Launcher("a pod", not hasattr(module, _TRANSFER), False, component, ask=_ask_kubernetes)
         if name == _STARTED_HERE:
             return HERE._replace(component=component)
-    return HERE if component is None else HERE._replace(component=component, ask=_ask_any)
+    return Launcher("a place that only its launcher knows", True, False, component, ask=_ask_any)
 
 
 def _runtimes_classes(component: object) -> Iterator[tuple[str, Any]]:
@@ -112,6 +129,27 @@ def _ask_docker(component: Any, job_id: str, site: str) -> bool | None:
     except Exception as error:
         return _unless_not_found(error)
     return container.status not in _ENDED
+
+
+def _ask_slurm(component: Any, job_id: str, site: str) -> bool | None:
+    """By the name and the mark that its allocation gets: the scheduler's own id went with the handle."""
+    manager, client = (sys.modules[f"{_SLURM}.{name}"] for name in ("manager", "scheduler_client"))
+    adapter = component.manager.adapter
+    command = [
+        adapter.executables["squeue"],
+        "-h",
+        f"--user={adapter.uid}",
+        f"--name={manager._job_name(site, manager._job_key(job_id))}",
+        f"--format={client.SQUEUE_FORMAT}",
+    ]
+    answer = adapter._run(command, _ASK_SECONDS)
+    if not answer.available:
+        return None
+    marks = {mark: state for _, state, _, mark, _ in adapter._rows(answer, "squeue", 5)}
+    state = marks.get(component.manager._marker(job_id))
+    if state is None:
+        return None if marks else False
+    return not manager._is_terminal(client._parse_state(state))
 
 
 def _ask_kubernetes(component: Any, job_id: str, site: str) -> bool | None:
@@ -146,4 +184,4 @@ def _module_of(component: object, name: str) -> str:
     return next(kind.__module__ for kind in type(component).__mro__ if kind.__name__ == name)
 
 
-HERE = Launcher("a process of this machine", True, True, None, _ask_processes)
+HERE = Launcher("a process of this machine", True, True, ask=_ask_processes)

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from nvflare.apis.workspace import Workspace
 
 from nvflare_logstream.errors import LogStreamError
+from nvflare_logstream.flare.elsewhere import ASK_INTERVAL, Elsewhere
 from nvflare_logstream.flare.job_config import JobConfig
-from nvflare_logstream.flare.launched import Launched, doubt_of, read_launched
+from nvflare_logstream.flare.launched import Launched, doubt_of, launched_out_of_sight, read_launched
 from nvflare_logstream.flare.launchers import HERE, Launcher
 from nvflare_logstream.flare.runtime import running_jobs
-from nvflare_logstream.names import is_pattern
+from nvflare_logstream.names import is_name, is_pattern
+from nvflare_logstream.site.endings import Doubt
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import END_UNSEEN
 
 _SOON = 60.0  # seconds; the runtime ends a job's process within a few after its parent
 _LOOK_INTERVAL, _LATER_INTERVAL = 1.0, 10.0  # seconds; each look is at all processes of the machine
-_ASK_INTERVAL = 5.0  # seconds between two questions to a launcher
-_QUIET = 60.0  # seconds without a new byte after which a job is over, where nobody can say
-_MOST_ENTRIES = 1000  # of a log directory that are looked at
 _OUTCOME = f"{END_UNSEEN}the site restarted"
-
-_logger = logging.getLogger(__name__)
 
 
 def earlier_jobs(workspace: Workspace) -> list[str]:
@@ -37,9 +30,21 @@ def earlier_jobs(workspace: Workspace) -> list[str]:
 
     Logs of other jobs are not ours to send.
     """
-    root = Path(workspace.get_root_dir())
-    jobs = [entry for entry in root.iterdir() if (entry / f"app_{workspace.site_name}").is_dir()]
-    return [job.name for job in jobs if _has_streamer(workspace, job.name) or read_launched(job)]
+    names = [entry.name for entry in Path(workspace.get_root_dir()).iterdir()]
+    jobs = [name for name in names if is_name(name) and _is_job(workspace, name)]
+    return [
+        name
+        for name in jobs
+        if _has_streamer(workspace, name) or read_launched(Path(workspace.get_run_dir(name)))
+    ]
+
+
+def _is_job(workspace: Workspace, name: str) -> bool:
+    """Whether the workspace holds a job's directory of this name, and not somebody's copy or a link."""
+    try:
+        return Path(workspace.get_app_dir(name)).is_dir()
+    except ValueError:  # a name that the runtime gives no job
+        return False
 
 
 def _files_of(workspace: Workspace, job_id: str) -> tuple[str, ...]:
@@ -72,7 +77,7 @@ def close_earlier(
     """Close the streams of jobs that are over; one that outlived its parent may still write.
 
     Processes of this machine are looked for. A job elsewhere is asked of its launcher; where nobody can say,
-    it is over when its logs have not grown for a minute.
+    it is taken for over when its logs have not grown for a minute, and they are not complete.
 
     Args:
         sender: sends the rest and closes.
@@ -86,7 +91,7 @@ def close_earlier(
         sleep: waits some seconds.
     """
     began, waiting = clock(), set(job_ids)
-    elsewhere = None if launcher.starts_here else _Elsewhere(launcher, engine, workspace, clock)
+    elsewhere = None if launcher.starts_here else Elsewhere(launcher, engine, workspace, clock)
     followed = set[str]()
     while waiting:
         if elsewhere:
@@ -94,7 +99,8 @@ def close_earlier(
         else:
             alive = running(waiting)
         for job_id in sorted(waiting - alive):
-            _close(sender, workspace, job_id, log_files, launcher)
+            doubt = elsewhere.doubt(job_id) if elsewhere else None
+            _close(sender, workspace, job_id, log_files, launcher, doubt)
         waiting = alive
         for job_id in sorted(alive - followed if elsewhere and launcher.sees_files else ()):
             followed.add(job_id)
@@ -102,7 +108,7 @@ def close_earlier(
                 sender.follow(job_id, Path(workspace.get_log_root(job_id)), file)
         if waiting:
             look_interval = _LOOK_INTERVAL if clock() - began < _SOON else _LATER_INTERVAL
-            sleep(_ASK_INTERVAL if elsewhere else look_interval)
+            sleep(ASK_INTERVAL if elsewhere else look_interval)
 
 
 def refuse_earlier(
@@ -125,50 +131,16 @@ def _all_files(workspace: Workspace, job_id: str, log_files: tuple[str, ...]) ->
 
 
 def _close(
-    sender: Sender, workspace: Workspace, job_id: str, log_files: tuple[str, ...], launcher: Launcher
+    sender: Sender,
+    workspace: Workspace,
+    job_id: str,
+    log_files: tuple[str, ...],
+    launcher: Launcher,
+    doubt: Doubt | None,
 ) -> None:
     directory, files = Path(workspace.get_log_root(job_id)), _all_files(workspace, job_id, log_files)
-    launched = read_launched(Path(workspace.get_run_dir(job_id)))
+    launched = launched_out_of_sight(launcher, Path(workspace.get_run_dir(job_id)))
     outcome = (launched and launched.outcome) or _OUTCOME
     ended = Launched(files, outcome, launched.ended if launched else 0.0)
-    doubt = doubt_of(launcher, directory, ended)
+    doubt = doubt_of(launcher, directory, ended) or doubt
     sender.finish(job_id, directory, files, outcome, only_unclosed=True, doubt=doubt)
-
-
-class _Elsewhere:
-    """Finds out whether jobs still run that are no processes of this machine."""
-
-    def __init__(self, launcher: Launcher, engine: Any, workspace: Workspace, clock: Callable[[], float]):
-        self._launcher, self._engine, self._workspace, self._clock = launcher, engine, workspace, clock
-        self._grew: dict[str, tuple[int, float]] = {}  # by job: bytes of its logs, and when that was new
-        self._said: set[tuple[str, bool | None]] = set()
-
-    def is_alive(self, job_id: str) -> bool:
-        launched = read_launched(Path(self._workspace.get_run_dir(job_id)))
-        if launched and launched.ended:
-            return False
-        answer = self._launcher.is_running(self._engine, job_id, self._workspace.site_name)
-        alive = self._is_growing(job_id) if answer is None else answer
-        if alive and (job_id, answer) not in self._said:
-            self._said.add((job_id, answer))
-            place = self._launcher.place
-            if answer:
-                _logger.info("job %s still runs in %s; its logs are closed when it ends", job_id, place)
-            else:
-                _logger.warning(
-                    "nobody can say whether job %s still runs in %s; its logs are closed when they have not "
-                    "grown for %g s",
-                    job_id,
-                    place,
-                    _QUIET,
-                )
-        return alive
-
-    def _is_growing(self, job_id: str) -> bool:
-        size, now = 0, self._clock()
-        with suppress(OSError), os.scandir(self._workspace.get_log_root(job_id)) as entries:
-            size = sum(entry.stat(follow_symlinks=False).st_size for entry in islice(entries, _MOST_ENTRIES))
-        known = self._grew.get(job_id)
-        if known is None or known[0] != size:
-            known = self._grew[job_id] = (size, now)
-        return now - known[1] < _QUIET

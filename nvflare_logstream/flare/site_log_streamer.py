@@ -17,12 +17,13 @@ from nvflare.widgets.widget import Widget
 from nvflare_logstream.errors import ArgumentError, LinkError, LogStreamError
 from nvflare_logstream.flare import runtime, runtime_stock
 from nvflare_logstream.flare.cell_channel import CellLink
+from nvflare_logstream.flare.elsewhere import Elsewhere
 from nvflare_logstream.flare.fallback import ErrorLogs
 from nvflare_logstream.flare.job_config import STOCK_PATH, STREAMER_PATH, JobConfig
 from nvflare_logstream.flare.job_console import begin_console
 from nvflare_logstream.flare.job_end import describe_exit
 from nvflare_logstream.flare.job_log_streamer import DEFAULT_LIVENESS_INTERVAL, DEFAULT_POLL_INTERVAL
-from nvflare_logstream.flare.launched import Launched, doubt_of, why_not_injected
+from nvflare_logstream.flare.launched import Launched, why_not_injected
 from nvflare_logstream.flare.launchers import Launcher, launcher_of
 from nvflare_logstream.flare.restart import close_earlier, earlier_jobs, refuse_earlier
 from nvflare_logstream.flare.shared import SiteEntry, shared
@@ -79,6 +80,8 @@ class SiteLogStreamer(Widget):
         self.job_has_package = job_has_package
         self._handles: dict[str, Any] = {}  # by job id, of the processes that run now
         self._launchers: dict[str, Launcher] = {}  # by job id, of the jobs that run now
+        self._kept_back: set[str] = set()  # jobs that were launched while the site kept its logs
+        self._to_follow: set[str] = set()  # jobs that are followed from here once they have been launched
         # How jobs ended, by id, that are not finished yet.
         self._over: dict[str, tuple[str, Doubt | None]] = {}
         self._retry: threading.Timer | None = None  # tries to finish them again
@@ -128,6 +131,8 @@ class SiteLogStreamer(Widget):
         job_id, workspace = runtime.job_id_of(fl_ctx), runtime.workspace_of(fl_ctx)
         policy = read_policy(workspace, "" if runtime.has_custom_code(fl_ctx) else STREAMER_PATH)
         if not policy.logs.allowed:
+            if policy.logs.sure:
+                self._kept_back.add(job_id)
             self._keep_back(job_id, workspace, policy.logs.reason, fl_ctx)
             return
         launcher = self._launchers[job_id] = launcher_of(fl_ctx)
@@ -164,6 +169,10 @@ class SiteLogStreamer(Widget):
         )
         if self._link and self._link.has_receiver is False:
             self._put_stock(job_id, workspace, fl_ctx)
+        self._to_follow.add(job_id)  # nothing tells of a launch that fails
+
+    def _follow(self, job_id: str, fl_ctx: FLContext) -> None:
+        workspace = runtime.workspace_of(fl_ctx)
         try:
             sender, directory = self._own_sender(fl_ctx), Path(workspace.get_log_root(job_id))
         except _NOTHING_LEFT as error:
@@ -199,22 +208,37 @@ class SiteLogStreamer(Widget):
             job_id = runtime.job_id_of(fl_ctx)
             take = partial(self._handles.__setitem__, job_id)
             runtime.take_job_handle(fl_ctx.get_engine(), job_id, take)
+            if job_id in self._to_follow:
+                self._to_follow.discard(job_id)
+                self._follow(job_id, fl_ctx)
 
     def _on_job_completed(self, event_type: str, fl_ctx: FLContext) -> None:
         if not shared.site_entries.claim(self):
             return
-        job_id, workspace = runtime.job_id_of(fl_ctx), runtime.workspace_of(fl_ctx)
-        outcome = describe_exit(self._handles.pop(job_id, None))
-        let_out = self._launchers.pop(job_id, None)
-        ended = Launched(shared.site_entries.log_files, outcome, time.time())
-        doubt = doubt_of(let_out or launcher_of(fl_ctx), Path(workspace.get_log_root(job_id)), ended)
-        if doubt and let_out:
-            with suppress(OSError):  # a later life then says that it did not see the end
-                ended.write(Path(workspace.get_run_dir(job_id)))
+        job_id = runtime.job_id_of(fl_ctx)
+        outcome, let_out = describe_exit(self._handles.pop(job_id, None)), self._launchers.pop(job_id, None)
+        launcher = let_out or launcher_of(fl_ctx)
+        arguments = (job_id, outcome, launcher, bool(let_out), fl_ctx)
+        if job_id in self._kept_back:  # whatever the site lets out by now: what was logged then stays
+            self._kept_back.discard(job_id)
+        elif launcher.may_run_on:
+            with suppress(RuntimeError):  # no thread is left: a later life of the site closes the logs
+                threading.Thread(target=self._job_over, args=arguments, daemon=True).start()
+        else:
+            self._job_over(*arguments)
+
+    def _job_over(
+        self, job_id: str, outcome: str, launcher: Launcher, let_out: bool, fl_ctx: FLContext
+    ) -> None:
+        """A job's handle says that it is over: finish its logs when that is so."""
+        workspace = runtime.workspace_of(fl_ctx)
+        elsewhere, files = Elsewhere(launcher, fl_ctx.get_engine(), workspace), shared.site_entries.log_files
+        elsewhere.wait(job_id)
+        doubt = elsewhere.doubt_at_end(job_id, Launched(files, outcome, time.time()), let_out)
         with self._lock:
             self._over[job_id] = (outcome, doubt)
         self._finish_jobs(workspace, fl_ctx)
-        if CONSOLE_FILE in shared.site_entries.log_files:
+        if CONSOLE_FILE in files:
             show_rest(Path(workspace.get_log_root(job_id)) / CONSOLE_FILE)
 
     def _finish_jobs(self, workspace: Workspace, fl_ctx: FLContext) -> None:

@@ -29,8 +29,8 @@ from nvflare.utils.job_launcher_utils import generate_client_command, get_creden
 from nvflare.utils.process_utils import spawn_process
 
 
-class NoPod(Exception):
-    """The cluster's answer about a pod that it does not have."""
+class NotThere(Exception):
+    """The answer of a cluster or of Docker about what it does not have."""
 
     status = 404
 
@@ -77,7 +77,7 @@ class PodLauncher(ClientK8sJobLauncher):
         for process in psutil.process_iter(["cmdline"]):
             if site in (process.info["cmdline"] or ()):
                 return SimpleNamespace(status=SimpleNamespace(phase="Running"))
-        raise NoPod
+        raise NotThere
 
     def launch_job(self, job_meta, fl_ctx):
         job_id, workspace = job_meta[JobConstants.JOB_ID], fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT)
@@ -101,11 +101,20 @@ class PodLauncher(ClientK8sJobLauncher):
 
 
 class ContainerLauncher(ClientDockerJobLauncher):
-    """Runs a job where its directory is mounted."""
+    """Runs a job where its directory is mounted; Docker's daemon knows the containers that run."""
 
     def __init__(self):
         JobLauncherSpec.__init__(self)
         self._processes = ClientProcessJobLauncher()
+        self._docker_client = SimpleNamespace(containers=self)
+
+    def get(self, name):
+        """What Docker says of a container, by its name."""
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or ()
+            if any(f"site-3-{word}" == name for word in words):
+                return SimpleNamespace(status="running")
+        raise NotThere
 
     def launch_job(self, job_meta, fl_ctx):
         return self._processes.launch_job(job_meta, fl_ctx)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from nvflare.apis.job_launcher_spec import JobLauncherSpec, JobReturnCode
 
 from nvflare_logstream import JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.errors import ArgumentError
-from nvflare_logstream.flare import restart
+from nvflare_logstream.flare import elsewhere
 from nvflare_logstream.flare.job_end import describe_exit
 from nvflare_logstream.flare.launched import Launched, read_launched
 from nvflare_logstream.flare.launchers import HERE, launcher_of
@@ -72,10 +73,14 @@ def federation(memory_path):
     federation.stop()
 
 
-def start(federation, kind: str | None, has_package: bool | None = None, resources=None) -> None:
+def start(
+    federation, kind: str | JobLauncherSpec | None, has_package: bool | None = None, resources=None
+) -> None:
     """Start a site that has a launcher, and launch the job."""
     if kind:
-        federation.client.fl_components.append(make_launcher(kind))
+        federation.client.fl_components.append(
+            kind if isinstance(kind, JobLauncherSpec) else make_launcher(kind)
+        )
     local = Path(federation.client.workspace.get_root_dir()) / "local"
     (local / "resources.json").write_text(json.dumps(resources or ADMITTED))
     federation.site = SiteLogStreamer(poll_interval=0.01, job_has_package=has_package)
@@ -117,12 +122,30 @@ def test_the_launcher_of_a_job(memory_path, kind, place, sees_files, has_package
     assert found.component is launcher
 
 
-def test_a_launcher_that_nobody_knows_is_taken_for_one_of_processes(memory_path):
+def test_a_launcher_that_nobody_knows_may_start_jobs_without_our_package(memory_path):
+    """One that cannot import a component fails; the files are followed from the parent in any case."""
     engine = Engine(memory_path)
     assert launcher_of(context(engine)) == HERE
     engine.fl_components = [Foreign()]
     found = launcher_of(context(engine))
-    assert found.sees_files and found.has_package and not found.starts_here
+    assert found.sees_files and not found.has_package and not found.starts_here
+
+
+@pytest.mark.parametrize("first", [PROCESS, CONTAINER])
+def test_of_several_launchers_the_one_counts_that_runs_the_job(memory_path, first):
+    """Before 2.8 each adds itself for the jobs that it can run, maybe after we were asked."""
+    engine, launchers = Engine(memory_path), {kind: make_launcher(kind) for kind in (PROCESS, CONTAINER)}
+    engine.fl_components = [launchers[first], *launchers.values()]
+    assert launcher_of(context(engine)).place == "a container", "nothing is put where it may fail a job"
+    for launcher in launchers.values():
+        fl_ctx = context(engine, **{FLContextKey.JOB_LAUNCHER: [launcher]})
+        assert launcher_of(fl_ctx).component is launcher
+
+
+def test_the_servers_launcher_is_found_too(memory_path):
+    engine, launcher = Engine(memory_path), make_launcher(POD)
+    engine.run_manager = SimpleNamespace(handlers=[launcher])
+    assert launcher_of(context(engine)).component is launcher
 
 
 def test_a_class_that_only_bears_the_name_is_no_launcher_of_pods(memory_path):
@@ -189,13 +212,82 @@ def test_a_job_that_names_our_streamer_itself_gets_the_sites_arguments(federatio
 
 @pytest.mark.parametrize("kind", [CONTAINER, SLURM])
 def test_where_it_cannot_go_in_the_parent_follows_what_it_can_see(federation, caplog, kind):
-    start(federation, kind)
+    start(federation, docker(NotFound()) if kind == CONTAINER else kind)
     assert "set job_has_package to true in the args of SiteLogStreamer" in caplog.text
+    federation.site_event(EventType.AFTER_JOB_LAUNCH)
     federation.log.write_bytes(LINES)
     wait_for(lambda: (stream := federation.stream()) and stream.end == len(LINES))
     end(federation, SimpleNamespace(poll=lambda: 0))
     stream = federation.ended()
     assert (stream.verdict, stream.outcome, stream.end) == (Verdict.COMPLETE, "exit code 0", len(LINES))
+
+
+def docker(*statuses: object) -> JobLauncherSpec:
+    """A launcher over a Docker that says these of the job's container, the last one for ever."""
+    left = list(statuses)
+
+    def get(name):
+        assert name == "site-1-job-1"
+        status = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(status, Exception):
+            raise status
+        return SimpleNamespace(status=status)
+
+    client = SimpleNamespace(containers=SimpleNamespace(get=get))
+    return make_launcher(CONTAINER, _docker_client=client)
+
+
+def test_a_container_whose_handle_gave_up_is_waited_for(federation, monkeypatch):
+    """The runtime's handle takes a container for over when Docker does not answer once."""
+    monkeypatch.setattr(elsewhere, "ASK_INTERVAL", 0.01)
+    docker_answers = [OSError("no answer"), *["running"] * 20, NotFound()]
+    launcher = docker(*docker_answers)
+    start(federation, launcher)
+    federation.log.write_bytes(LINES)
+    get, asked = launcher._docker_client.containers.get, []
+
+    def writes_on(name):
+        asked.append(name)
+        if len(asked) == 10:
+            with federation.log.open("ab") as log:
+                log.write(b"written after the handle gave up\n")
+        return get(name)
+
+    launcher._docker_client.containers.get = writes_on
+    end(federation, SimpleNamespace(poll=lambda: JobReturnCode.UNKNOWN))
+    stream = federation.ended()
+    assert federation.store.path(stream.key).read_bytes() == LINES + b"written after the handle gave up\n"
+    assert (stream.verdict, len(asked)) == (Verdict.COMPLETE, len(docker_answers))
+
+
+def test_a_container_of_which_nobody_can_say_that_it_is_over_has_no_complete_log(federation, monkeypatch):
+    monkeypatch.setattr(elsewhere, "ASK_INTERVAL", 0.01)
+    monkeypatch.setattr(elsewhere, "QUIET", 0.2)
+    start(federation, docker(OSError("no answer")))
+    federation.log.write_bytes(LINES)
+    end(federation, SimpleNamespace(poll=lambda: JobReturnCode.UNKNOWN))
+    stream = federation.ended()
+    assert (stream.verdict, stream.end) == (Verdict.PARTIAL, len(LINES))
+    assert "nobody could say whether the job still ran in a container" in stream.verdict_reason
+
+
+def test_a_launch_that_fails_leaves_nothing_that_is_followed(federation):
+    """An image that is not there, say: no event tells of it."""
+    start(federation, CONTAINER)
+    fire(federation.site, EventType.SYSTEM_START, context(federation.client))
+    assert federation.site._sender.drain(5.0) and not federation.site._sender._state.streams
+    assert federation.stream() is None
+
+
+def test_logs_from_the_time_when_a_site_kept_them_stay(federation):
+    """It may let out what comes later, and the job may be over by then."""
+    start(federation, PROCESS, resources={**ADMITTED, "allow_log_streaming": False})
+    federation.log.write_bytes(LINES)
+    local = Path(federation.client.workspace.get_root_dir()) / "local"
+    (local / "resources.json").write_text(json.dumps(ADMITTED))
+    end(federation, SimpleNamespace(poll=lambda: 0))
+    assert federation.site._sender.drain(5.0)
+    assert federation.ended().verdict is Verdict.REFUSED and federation.stream().end == 0
 
 
 # -- pods, whose files nobody here can see
@@ -399,17 +491,7 @@ class Restarted:
 
 
 def docker_site(root: Path, *statuses: object) -> Restarted:
-    left = list(statuses)
-
-    def get(name):
-        assert name == "site-1-job-1"
-        status = left.pop(0) if len(left) > 1 else left[0]
-        if isinstance(status, Exception):
-            raise status
-        return SimpleNamespace(status=status)
-
-    client = SimpleNamespace(containers=SimpleNamespace(get=get))
-    return Restarted(root, make_launcher(CONTAINER, _docker_client=client))
+    return Restarted(root, docker(*statuses))
 
 
 def test_a_container_that_runs_on_is_followed_until_it_ends(memory_path, caplog):
@@ -458,9 +540,47 @@ def test_where_nobody_can_say_a_job_is_over_when_its_logs_grow_no_more(memory_pa
             with site.log.open("ab") as log:
                 log.write(b"more\n")
 
-    assert site.close(write) == 20 * 5.0 + restart._QUIET
+    assert site.close(write) == 20 * 5.0 + elsewhere.QUIET
     assert "nobody can say whether job job-1 still runs in" in caplog.text
     assert site.sender.followed == ([] if kind == POD else [(JOB, "log.txt")])
+    ((_, _, doubt),) = site.sender.closed
+    why = "the job ran in a pod" if kind == POD else "nobody could say whether the job still ran in"
+    assert why in doubt, "so they are not complete"
+
+
+def slurm_site(root: Path, *answers: object) -> Restarted:
+    """A site whose squeue prints these rows, one set after the other, or fails with a code."""
+    slurm = pytest.importorskip("nvflare.app_opt.job_launcher.slurm.scheduler_client")
+    manager = pytest.importorskip("nvflare.app_opt.job_launcher.slurm.manager").SlurmJobManager
+    left = list(answers)
+
+    def run(command, timeout):
+        assert command[:2] == ["squeue", "-h"] and timeout <= 5.0
+        (name,) = [word.removeprefix("--name=") for word in command if word.startswith("--name=")]
+        assert name.startswith("nvfl-site-1-")
+        answer = left.pop(0)
+        code, rows = (answer, "") if isinstance(answer, int) else (0, answer.format(name=name))
+        return slurm.CommandResult(code, rows, "")
+
+    adapter = slurm._SlurmCliAdapter({"squeue": "squeue"}, os.getuid(), None, runner=run)
+    launcher = make_launcher(SLURM, manager=manager(None, None, adapter))
+    return Restarted(root, launcher)
+
+
+def test_an_allocation_is_asked_of_slurm(memory_path, caplog):
+    row = "17|{state}|0|nvfl:job-1|{{name}}\n"
+    states = ["PENDING"] * 20 + ["RUNNING"] * 20 + ["COMPLETING"]
+    site = slurm_site(memory_path, *[row.format(state=state) for state in states], 1, "")
+    with caplog.at_level("INFO"):
+        assert site.close() == (len(states) + 1) * 5.0
+    assert site.sender.followed == [(JOB, "log.txt")]
+    assert site.sender.closed == [(JOB, "not known: the site restarted", None)]
+    assert "job job-1 still runs in a Slurm allocation" in caplog.text
+
+
+def test_an_allocation_of_the_same_name_is_not_the_jobs(memory_path):
+    site = slurm_site(memory_path, "17|RUNNING|0|nvfl:another|{name}\n", "")
+    assert site.close() == 5.0
 
 
 def test_a_handle_that_says_it_runs_is_believed(memory_path):
@@ -471,6 +591,30 @@ def test_a_handle_that_says_it_runs_is_believed(memory_path):
     runs = {JOB: {RunProcessKey.JOB_HANDLE: handle}}
     site.engine.client_executor = SimpleNamespace(run_processes=runs)
     assert site.close() == 150.0
+
+
+@pytest.mark.parametrize("kind", [CONTAINER, PROCESS])
+def test_a_job_cannot_say_itself_that_it_is_over(memory_path, kind):
+    """Nor how it ended: its code can write our note, which this process keeps only of jobs in pods."""
+    left = ["running"] * 3 + ["exited"]
+    site = (
+        docker_site(memory_path, *left) if kind == CONTAINER else Restarted(memory_path, make_launcher(kind))
+    )
+    Launched(("log.txt",), "exit code 0", time.time()).write(site.run_dir)
+    assert site.close() == (15.0 if kind == CONTAINER else 0.0)
+    assert site.sender.closed == [(JOB, "not known: the site restarted", None)]
+
+
+@pytest.mark.parametrize("name", ["job-1 copy", "_job-1", "job-1~", "\u00e9", "link"])
+def test_directories_that_are_no_jobs_are_passed_over(memory_path, name):
+    site = Restarted(memory_path, make_launcher(PROCESS))
+    other = site.run_dir.with_name(name)
+    if name == "link":
+        shutil.copytree(site.run_dir, memory_path / "elsewhere")
+        other.symlink_to(memory_path / "elsewhere")
+    else:
+        shutil.copytree(site.run_dir, other)
+    assert earlier_jobs(site.workspace) == [JOB]
 
 
 def test_a_pods_end_that_was_seen_is_told_again_after_a_restart(memory_path):

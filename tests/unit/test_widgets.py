@@ -239,6 +239,7 @@ def test_logs_named_by_patterns(federation, injected):
     federation.server.run(JOB, "site-1")
     federation.start_site(ADMITTED if injected else {"class_allow_list": []}, log_files=["log.txt", "*.log"])
     federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    federation.site_event(EventType.AFTER_JOB_LAUNCH)
     entries = json.loads(federation.config.read_text())["components"]
     assert [entry["args"]["log_files"] for entry in entries] == [["log.txt", "*.log"]] * injected
     directory = federation.log.parent
@@ -341,6 +342,7 @@ def test_where_no_streamer_can_go_in_the_parent_follows_the_files(federation, re
     before = federation.config.read_bytes()
     federation.start_site(resources)
     federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    federation.site_event(EventType.AFTER_JOB_LAUNCH)
     assert federation.config.read_bytes() == before
     federation.log.write_bytes(LINES)
     wait_for(lambda: (stream := federation.stream()) and stream.end == len(LINES))
@@ -406,6 +408,7 @@ def test_a_process_without_descriptors_or_threads_sends_later(federation, monkey
         assert f"are not streamed while it runs: {error}" in caplog.text
         fire(streamer, EventType.END_RUN, context(job_engine, JOB))
         federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+        federation.site_event(EventType.AFTER_JOB_LAUNCH)
         assert f"cannot follow its logs from here now: {error}" in caplog.text
         federation.site_event(EventType.JOB_COMPLETED)
         for _ in range(5):
