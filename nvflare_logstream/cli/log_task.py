@@ -126,12 +126,19 @@ class LogTask:
                 yield reply
 
         if merged:
-            for site, line in in_order(streams.values(), lambda stream: (r.text for r in replies(stream))):
-                self.printer.text(streams[site], line)
+            records: dict[str, bool] = {}
+
+            def texts(stream: Stream) -> Iterator[str]:
+                for reply in replies(stream):
+                    records[stream.site] = reply.reading.records
+                    yield reply.text
+
+            for site, line in in_order(streams.values(), texts, records=records.__getitem__):
+                self.printer.text(streams[site], line, records=records[site])
         else:
             for stream in streams.values():
                 for reply in replies(stream):
-                    self.printer.text(stream, reply.text, reply.reading.breaks)
+                    self.printer.text(stream, reply.text, reply.reading.breaks, reply.reading.records)
         self.printer.close()
         self._conclude(job.status, sites)
         return OK
@@ -200,10 +207,12 @@ class LogTask:
             RetrievalError: LOG_NOT_FOUND, if a name is that of no site of the job.
         """
         any_log, code = ALL_SITES in self.query.sites, REFUSED
-        for event in self.client.follow(self.job_id, self.query, merged, self.printer.grows):
+        printer = self.printer
+        events = self.client.follow(self.job_id, self.query, merged, printer.grows, printer.renders)
+        for event in events:
             any_log |= event.kind in (EventKind.TEXT, EventKind.JOINED, EventKind.ENDED)
             if event.kind is EventKind.TEXT and event.stream:
-                self.printer.text(event.stream, event.text, event.breaks)
+                printer.text(event.stream, event.text, event.breaks, event.records)
                 continue
             if event.kind is EventKind.GROWING and event.stream:
                 self.printer.grow(event.stream, event.text)
