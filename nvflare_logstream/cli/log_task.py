@@ -188,14 +188,15 @@ class LogTask:
         available = [site for site in sites.values() if site.available]
         if self.default_tail and any(site.truncated for site in available):
             notice(f"(the last {DEFAULT_TAIL} lines of each site; --tail N shows more)")
-        self._explain_bounds({name: site for name, site in sites.items() if site.available and site.lines})
+        shown = {name: site for name, site in sites.items() if site.available and site.lines}
+        self._explain_bounds(shown, len(available) == 1)
 
-    def _explain_bounds(self, shown: dict[str, SiteSummary]) -> None:
+    def _explain_bounds(self, shown: dict[str, SiteSummary], alone: bool) -> None:
         """Tell of which logs more is shown than asked for, since they have no times."""
         for bound in ("since", "until"):
             names = [name for name, site in shown.items() if site.applied.get(bound) is False]
             if names:
-                _say_not_applied(bound, "this log" if len(shown) == 1 else f"the log of {', '.join(names)}")
+                _say_not_applied(bound, "this log" if alone else f"the log of {', '.join(names)}")
 
     def follow(self, merged: bool = False) -> int:
         """Show what is there and what comes, until the job and its logs are over.
