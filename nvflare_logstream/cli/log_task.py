@@ -127,12 +127,19 @@ class LogTask:
                 yield reply
 
         if merged:
-            for site, line in in_order(streams.values(), lambda stream: (r.text for r in replies(stream))):
-                self.printer.text(streams[site], line)
+            records: dict[str, bool] = {}
+
+            def texts(stream: Stream) -> Iterator[str]:
+                for reply in replies(stream):
+                    records[stream.site] = reply.reading.records
+                    yield reply.text
+
+            for site, line in in_order(streams.values(), texts, records=records.__getitem__):
+                self.printer.text(streams[site], line, records=records[site])
         else:
             for stream in streams.values():
                 for reply in replies(stream):
-                    self.printer.text(stream, reply.text, reply.reading.breaks)
+                    self.printer.text(stream, reply.text, reply.reading.breaks, reply.reading.records)
         self.printer.close()
         self._conclude(job.status, sites)
         return OK
@@ -184,14 +191,15 @@ class LogTask:
         available = [site for site in sites.values() if site.available]
         if self.default_tail and any(site.truncated for site in available):
             notice(f"(the last {DEFAULT_TAIL} lines of each site; --tail N shows more)")
-        self._explain_bounds({name: site for name, site in sites.items() if site.available and site.lines})
+        shown = {name: site for name, site in sites.items() if site.available and site.lines}
+        self._explain_bounds(shown, len(available) == 1)
 
-    def _explain_bounds(self, shown: dict[str, SiteSummary]) -> None:
+    def _explain_bounds(self, shown: dict[str, SiteSummary], alone: bool) -> None:
         """Tell of which logs more is shown than asked for, since they have no times."""
         for bound in ("since", "until"):
             names = [name for name, site in shown.items() if site.applied.get(bound) is False]
             if names:
-                _say_not_applied(bound, "this log" if len(shown) == 1 else f"the log of {', '.join(names)}")
+                _say_not_applied(bound, "this log" if alone else f"the log of {', '.join(names)}")
 
     def follow(self, merged: bool = False) -> int:
         """Show what is there and what comes, until the job and its logs are over.
@@ -203,10 +211,12 @@ class LogTask:
             RetrievalError: LOG_NOT_FOUND, if a name is that of no site of the job.
         """
         any_log, code = ALL_SITES in self.query.sites, REFUSED
-        for event in self.client.follow(self.job_id, self.query, merged, self.printer.grows):
+        printer = self.printer
+        events = self.client.follow(self.job_id, self.query, merged, printer.grows, printer.renders)
+        for event in events:
             any_log |= event.kind in (EventKind.TEXT, EventKind.JOINED, EventKind.ENDED)
             if event.kind is EventKind.TEXT and event.stream:
-                self.printer.text(event.stream, event.text, event.breaks)
+                printer.text(event.stream, event.text, event.breaks, event.records)
                 continue
             if event.kind is EventKind.GROWING and event.stream:
                 self.printer.grow(event.stream, event.text)

@@ -44,9 +44,9 @@ from nvflare_logstream.cli.options import (
     SchemaOption,
     StudyOption,
     TimeoutOption,
-    names,
     need,
     say_job,
+    site_names,
 )
 from nvflare_logstream.cli.output import Format
 from nvflare_logstream.cli.terminal import Colour
@@ -117,8 +117,8 @@ def logs(
     marked = Highlight(() if invert else tuple(grep or ()), tuple(highlight or ()), ignore_case)
     default_tail = not follow and all(bound is None for bound in (head, tail, since, until, max_bytes))
     query = LogQuery(
-        sites=names(site) or ((ALL_SITES,) if exclude_site else (SERVER_SITE,)),
-        exclude_sites=names(exclude_site),
+        sites=site_names(site) or ((ALL_SITES,) if exclude_site else (SERVER_SITE,)),
+        exclude_sites=site_names(exclude_site),
         file=file or TEXT_LOG,
         prefer_json=file is None and form is Format.JSON and output is None,
         since=since,

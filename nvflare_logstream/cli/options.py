@@ -22,6 +22,7 @@ from nvflare_logstream.cli.output import (
     print_json,
 )
 from nvflare_logstream.errors import RetrievalError
+from nvflare_logstream.names import ALL_SITES, SERVER_SITE
 
 if TYPE_CHECKING:  # the runtime takes half a second to load: only once the arguments are right
     from cryptography.x509 import Certificate
@@ -259,8 +260,17 @@ def need_refreshable(watch: bool, form: str) -> None:
 
 
 def names(typed: list[str] | None) -> tuple[str, ...]:
-    """Names and patterns of sites, each typed alone or with commas between."""
+    """Names, each typed alone or with commas between."""
     return tuple(name.strip() for given in typed or () for name in given.split(","))
+
+
+def site_names(typed: list[str] | None) -> tuple[str, ...]:
+    """Names and patterns of sites as `names` gives them; "all" and "server" in capitals too.
+
+    A site that is really called so in capitals is what the pattern "[A]LL" finds.
+    """
+    words = {ALL_SITES, SERVER_SITE}
+    return tuple(name.lower() if name.lower() in words else name for name in names(typed))
 
 
 def need(condition: bool, text: str) -> None:

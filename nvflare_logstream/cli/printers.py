@@ -29,8 +29,15 @@ class Printer(ABC):
     """Takes text as it comes: whole lines of one site at a time."""
 
     @abstractmethod
-    def text(self, stream: Stream, text: str, breaks: tuple[int, ...] = ()) -> None:
-        """Take more of a site's log; `breaks` are characters of it that do not follow the line before."""
+    def text(self, stream: Stream, text: str, breaks: tuple[int, ...] = (), records: bool = False) -> None:
+        """Take more of a site's log.
+
+        Args:
+            stream: which log.
+            text: whole lines, or pieces of lines that were cut.
+            breaks: characters of it with which lines begin that do not follow the line before.
+            records: it is records in JSON form. Only who read the log knows: its pieces need not look so.
+        """
 
     def pause(self) -> None:  # noqa: B027 - most printers keep nothing
         """Show what was kept: all text that was there has been given."""
@@ -90,10 +97,9 @@ class TerminalPrinter(Printer):
         self._last_states = last_states
         self._progress = Progress(out) if last_states and out.isatty() else None
         self._colours: dict[str, str] = {}
-        self._json: dict[str, bool] = {}
         self._shown, self._empty = "", False  # whose header was printed last, and whether nothing followed
 
-    def text(self, stream: Stream, text: str, breaks: tuple[int, ...] = ()) -> None:
+    def text(self, stream: Stream, text: str, breaks: tuple[int, ...] = (), records: bool = False) -> None:
         """Print it; with a line "--", as grep does, between what does not follow."""
         if self._headers:
             self._header(stream.site)
@@ -107,6 +113,8 @@ class TerminalPrinter(Printer):
             if start in begins and stream.site in self._begun:
                 terminal.out().write((typer.style("--", fg="cyan") if self._colour else "--") + "\n")
             piece = text[start:end]
+            if records:
+                piece = lines.json_as_text(piece)
             self._write(stream.site, lines.last_states(piece) if self._last_states else piece)
             self._begun.add(stream.site)
 
@@ -156,10 +164,6 @@ class TerminalPrinter(Printer):
         self._empty = False
 
     def _write(self, site: str, text: str) -> None:
-        if site not in self._json and text.strip():  # blank lines do not tell
-            self._json[site] = lines.is_json(text)
-        if self._json.get(site):
-            text = lines.json_as_text(text)
         if not (self._prefix or self._safe):
             terminal.out().write(text)
             return
@@ -199,7 +203,7 @@ class FilePrinter(Printer):
         self.paths: dict[str, Path] = {}
         self._files: dict[str, TextIOWrapper] = {}
 
-    def text(self, stream: Stream, text: str, breaks: tuple[int, ...] = ()) -> None:
+    def text(self, stream: Stream, text: str, breaks: tuple[int, ...] = (), records: bool = False) -> None:
         """Append to the site's file."""
         path = self.paths.setdefault(stream.site, self._directory / stream.site / stream.file)
         with writing(path):
@@ -241,7 +245,7 @@ class Collector(Printer):
     def __init__(self) -> None:
         self._texts: dict[str, list[str]] = {}
 
-    def text(self, stream: Stream, text: str, breaks: tuple[int, ...] = ()) -> None:
+    def text(self, stream: Stream, text: str, breaks: tuple[int, ...] = (), records: bool = False) -> None:
         """Keep it."""
         self._texts.setdefault(stream.site, []).append(text)
 
@@ -253,7 +257,7 @@ class Collector(Printer):
 class EventPrinter(Printer):
     """One JSON event a line of log."""
 
-    def text(self, stream: Stream, text: str, breaks: tuple[int, ...] = ()) -> None:
+    def text(self, stream: Stream, text: str, breaks: tuple[int, ...] = (), records: bool = False) -> None:
         """Print its lines."""
         for line in split_lines(text):
             event = {"event": "line", "site": stream.site, "line": line.removesuffix("\n"), "terminal": False}

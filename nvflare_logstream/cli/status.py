@@ -32,12 +32,13 @@ from nvflare_logstream.cli.options import (
     SchemaOption,
     StudyOption,
     TimeoutOption,
-    names,
     need,
     need_refreshable,
     say_job,
+    site_names,
 )
-from nvflare_logstream.cli.output import print_envelope, print_json
+from nvflare_logstream.cli.output import notice, print_envelope, print_json
+from nvflare_logstream.errors import ErrorCode, RetrievalError
 
 if TYPE_CHECKING:
     from nvflare_logstream.client.client import LogClient
@@ -88,7 +89,7 @@ def status(
     access = Access(study, kit_id, startup_kit, connect_timeout)
     from nvflare_logstream.wire.job_list import JobQuestion
 
-    wanted = JobQuestion(names(site), verdicts(verdict), since_when(since), limit)
+    wanted = JobQuestion(site_names(site), verdicts(verdict), since_when(since), limit)
     if job is None:
         with access.client() as client, terminal.paged(form is ListFormat.TEXT and not (watch or no_pager)):
             show_jobs(client, wanted, form, interval if watch else None)
@@ -122,6 +123,8 @@ def _refreshes(
     before: JobStreams | None = None
     while True:
         job = client.job(job_id)
+        if before is None and wanted.sites and job.streams:
+            _check_sites(job, wanted.sites)
         job = job._replace(streams=tuple(stream for stream in job.streams if wanted.fits(stream)))
         yield job, before
         if interval is None or _finished(job):
@@ -132,6 +135,18 @@ def _refreshes(
 
 def _finished(job: JobStreams) -> bool:
     return job.over and not any(stream.live for stream in job.streams)
+
+
+def _check_sites(job: JobStreams, sites: tuple[str, ...]) -> None:
+    """Tell of names that are of no site of the job; raises RetrievalError where all are such."""
+    from nvflare_logstream.client.query import LogQuery
+
+    unmatched = LogQuery(sites).unmatched(job.streams)
+    if len(unmatched) == len(sites):
+        text = "; ".join(f"{name}: {reason}" for name, reason in unmatched.items())
+        raise RetrievalError(ErrorCode.LOG_NOT_FOUND, text)
+    for name, reason in unmatched.items():
+        notice(f"{name}: {reason}")
 
 
 def _data(job: JobStreams, before: JobStreams | None) -> dict[str, Any]:

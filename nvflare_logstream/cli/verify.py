@@ -66,7 +66,8 @@ def verify(
     that a site keeps back is as it should be.
 
     Of a directory, the files are compared with its manifest and with the sites' digests in it, and the
-    manifest with its signature; that needs no server. A file that the manifest does not name is an error.
+    manifest with its signature; that needs no server. A log of which the export has not all, and a file that
+    the manifest does not name, are errors.
     With --against, the files are compared with the server's copies too.
     """
     access = Access(study, kit_id, startup_kit, connect_timeout)
@@ -197,12 +198,16 @@ def _in_words(finding: Finding, report: _Report) -> str:
 
 def _in_short(report: _Report) -> tuple[str, bool]:
     """The last line, and whether all is as it should be."""
+    from nvflare_logstream.client.checks import Result
+
     count = len(report.findings)
     if not count:
         owner = "the manifest names no log" if report.good else "the server has no log of this job"
         return f"there is nothing to check: {owner}", False
     if report.bad:
-        what = "files" if report.good else "logs"
+        # A log that the job lacks is in the same words as when the job is checked.
+        lacking = all(finding.result in (Result.INCOMPLETE, Result.NOT_CLOSED) for finding in report.bad)
+        what = "logs" if lacking or not report.good else "files"
         return f"{len(report.bad)} of {count} {what} are not as they should be", False
     if report.code:
         return "the manifest's signature is not as it should be", False

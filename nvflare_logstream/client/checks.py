@@ -20,10 +20,9 @@ class Result(Word):
     DIFFERS = "differs"
     NOT_CLOSED = "not closed"  # still streaming
     INCOMPLETE = "incomplete"  # partial, lost or never seen
-    REFUSED = "refused"  # the site keeps the log back
+    REFUSED = "refused"  # the site keeps the log back; the only other good result
     MISSING = "missing"  # the manifest has it, the export's directory does not
     UNEXPECTED = "unexpected"  # the export's directory has it, the manifest does not
-    NOT_EXPORTED = "not exported"  # there was nothing to export
 
 
 # What the server may say of one log; any other error, such as a lost connection, ends the check.
@@ -34,7 +33,7 @@ OF_ONE_LOG = (
     ErrorCode.INVALID_ARGS,  # of a log that is no longer as it was listed
     ErrorCode.INVALID_REPLY,
 )
-_GOOD = (Result.EQUAL, Result.REFUSED, Result.NOT_EXPORTED)
+_GOOD = (Result.EQUAL, Result.REFUSED)
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,7 @@ class Finding:
 
     @property
     def good(self) -> bool:
-        """Whether all is as it should be.
-
-        A site may keep a log back, and what was not there cannot be exported.
-        """
+        """Whether all is as it should be; a site may keep a log back."""
         return self.result in _GOOD
 
 
@@ -92,6 +88,23 @@ def _part(stream: Stream) -> str:
     return f"from byte {stream.digest_from} on, " if stream.digest_from else ""
 
 
+def unlike_whole(stream: Stream) -> tuple[Result, str] | None:
+    """What keeps a stream from being all that its site wrote, whatever its bytes are; None for nothing.
+
+    The same of a job's log and of an exported one: what is missing is missing in both.
+    """
+    if stream.verdict is Verdict.REFUSED:
+        return Result.REFUSED, stream.verdict_reason
+    if stream.verdict is Verdict.STREAMING:
+        return Result.NOT_CLOSED, f"still streaming, {stream.end} bytes so far"
+    return None if stream.verdict is Verdict.COMPLETE else (Result.INCOMPLETE, stream.standing)
+
+
+def unlike_ended(stream: Stream) -> tuple[Result, str] | None:
+    """As `unlike_whole`; a copy of a log that was still streaming is its beginning, and as such right."""
+    return None if stream.verdict is Verdict.STREAMING else unlike_whole(stream)
+
+
 def verify_streams(streams: Iterable[Stream], digest: Callable[[Stream, int], str]) -> list[Finding]:
     """Compare the server's copy of every closed stream with the sha256 that its site gave at the close.
 
@@ -106,12 +119,9 @@ def verify_streams(streams: Iterable[Stream], digest: Callable[[Stream, int], st
 
 
 def _check_stream(stream: Stream, digest: Callable[[Stream, int], str]) -> tuple[Result, str]:
-    if stream.verdict is Verdict.REFUSED:
-        return Result.REFUSED, stream.verdict_reason
-    if stream.verdict is Verdict.STREAMING:
-        return Result.NOT_CLOSED, f"still streaming, {stream.end} bytes so far"
-    if stream.state is not State.CLOSED:
-        return Result.INCOMPLETE, stream.standing
+    unlike = unlike_whole(stream)
+    if unlike and stream.state is not State.CLOSED:
+        return unlike
     try:
         difference = unlike_site(stream, "the server's copy", lambda start: digest(stream, start))
     except RetrievalError as error:
@@ -120,8 +130,8 @@ def _check_stream(stream: Stream, digest: Callable[[Stream, int], str]) -> tuple
         return Result.INCOMPLETE, f"cannot be compared: {error}"
     if difference:
         return Result.DIFFERS, difference
-    if stream.verdict is not Verdict.COMPLETE:
-        return Result.INCOMPLETE, stream.standing
+    if unlike:
+        return unlike
     if not stream.digest:
         return Result.INCOMPLETE, "the server has no sha256 of the site's file to compare with"
     both = f"{_part(stream)}the site's file and the server's copy have sha256 {stream.digest}"
@@ -165,9 +175,7 @@ def _unexpected(dest: Path, manifest: Manifest) -> Iterator[Finding]:
 def _check_entry(dest: Path, entry: ExportedStream) -> tuple[Result, str]:
     stream = entry.stream
     if entry.path is None:
-        if stream.verdict is Verdict.REFUSED:
-            return Result.REFUSED, stream.verdict_reason
-        return Result.NOT_EXPORTED, stream.standing
+        return unlike_whole(stream) or (Result.INCOMPLETE, stream.standing)
     path, wanted = dest / entry.path, f"{stream.end} bytes with sha256 {entry.sha256}"
     try:
         for place in (path.parent, path):
@@ -187,4 +195,4 @@ def _check_entry(dest: Path, entry: ExportedStream) -> tuple[Result, str]:
         return Result.DIFFERS, f"has sha256 {digest}, exported was {entry.sha256}"
     if difference:
         return Result.DIFFERS, f"matches its manifest, but {difference}"
-    return Result.EQUAL, f"{wanted}; the log was {stream.standing}"
+    return unlike_ended(stream) or (Result.EQUAL, f"{wanted}; the log was {stream.standing}")

@@ -159,19 +159,24 @@ class LogClient:
         return read_parts(self._port, job_id, stream, query, whole_lines, reading, as_text)
 
     def follow(
-        self, job_id: str, query: LogQuery, merged: bool = False, growing: bool = False
+        self,
+        job_id: str,
+        query: LogQuery,
+        merged: bool = False,
+        growing: bool = False,
+        as_text: bool = False,
     ) -> Iterator[Event]:
         """Read, and go on reading as the log grows, until the job is over and every stream is closed.
 
         With `merged`, what is there of several sites comes in the order of its corrected time; no more than a
         part of each log is held for it. With `growing`, GROWING events tell how a line reads that has not
-        ended and overwrites itself, as progress bars do.
+        ended and overwrites itself, as progress bars do. `as_text` is that of `parts`.
 
         The last event is OVER, with the job's status, or PAST where the query's `until` has passed. Following
         survives rotation, a frozen or restarted server (where the port can reconnect) and the job's
         archiving, without a lost or repeated line.
         """
-        return Follow(self._port, job_id, query, self._clock, self._sleep, merged, growing).events()
+        return Follow(self._port, job_id, query, self._clock, self._sleep, merged, growing, as_text).events()
 
     def fetch(self, job_id: str, stream: Stream, start: int = 0) -> Iterator[bytes]:
         """The bytes of a stream from `start` to `stream.end`, in parts."""

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from nvflare_logstream.client.checks import OF_ONE_LOG, Finding, Result, unlike_site, verify_export
+from nvflare_logstream.client.checks import (
+    OF_ONE_LOG,
+    Finding,
+    Result,
+    unlike_ended,
+    unlike_site,
+    unlike_whole,
+    verify_export,
+)
 from nvflare_logstream.client.disk import sha256_of
 from nvflare_logstream.client.manifest import ExportedStream, Manifest
 from nvflare_logstream.client.model import JobStreams
 from nvflare_logstream.errors import ErrorCode, RetrievalError
-from nvflare_logstream.streams import State, Stream, Verdict
+from nvflare_logstream.streams import State, Stream
 
 
 def compare_export(
@@ -38,7 +46,7 @@ def compare_export(
     compared = []
     for entry, finding in zip(manifest.streams, findings, strict=False):
         stream = streams.pop((entry.stream.site, entry.stream.file), None)
-        if finding.good:
+        if finding.result not in (Result.DIFFERS, Result.MISSING):
             standing = stream.standing if stream else ""
             found = _compare_entry(dest, entry, stream, digest)
             finding = Finding(finding.site, finding.file, *found, standing)
@@ -61,9 +69,7 @@ def _compare_entry(
     if entry.path is None:
         if stream.available:
             return Result.INCOMPLETE, f"was not exported; the server has {stream.end} bytes of it now"
-        if stream.verdict is Verdict.REFUSED:
-            return Result.REFUSED, stream.verdict_reason
-        return Result.NOT_EXPORTED, stream.standing
+        return unlike_whole(stream) or (Result.INCOMPLETE, stream.standing)
     if stream.end < size:
         return Result.DIFFERS, f"has {size} bytes, the server's copy {stream.end}"
     try:
@@ -87,4 +93,7 @@ def _compare_entry(
         return Result.DIFFERS, f"is what the server has, but {difference}"
     if entry.stream.state is State.CLOSED and entry.stream.verdict is not stream.verdict:
         return Result.DIFFERS, f"the manifest says {entry.stream.standing}, the server {stream.standing}"
-    return Result.EQUAL, f"{size} bytes with sha256 {stored}; the log is {stream.standing}"
+    return unlike_ended(stream) or (
+        Result.EQUAL,
+        f"{size} bytes with sha256 {stored}; the log is {stream.standing}",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from nvflare_logstream.client import merge
 from nvflare_logstream.client.model import Event, EventKind, JobStreams
@@ -40,6 +41,7 @@ class Follow:
         sleep: waits some seconds.
         merged: give the lines of all sites in the order of their corrected time, as far as they are there.
         growing: tell of lines too that have not ended and overwrite themselves.
+        as_text: as in `LogClient.parts`.
     """
 
     def __init__(
@@ -51,11 +53,13 @@ class Follow:
         sleep: Callable[[float], None],
         merged: bool = False,
         growing: bool = False,
+        as_text: bool = False,
     ):
         self._port, self._job_id, self._query = port, job_id, query
         self._clock, self._sleep, self._merged = clock, sleep, merged
         # Of an unfinished line nobody knows yet whether the filters keep it.
         self._growing = growing and query.grep is None and query.level is None and not query.exclude
+        self._as_text = as_text and not query.by_record
         self._clocks: dict[str, merge.Clock] = {}  # by site, for merging
         self._filters = query.filters().unbounded()  # of what comes after the first text
         self._places: dict[str, Place] = {}  # by site, since its log was begun
@@ -141,7 +145,8 @@ class Follow:
         wait = MAX_WAIT if self._over_since is None else _LATE_SECONDS / 5
         wait = wait if left is None else max(0.0, min(wait, left))
         pace = _MERGING_PACE if self._merged else _PACE
-        return FollowRequest(places, self._filters, wait, self._mark, pace=pace, growing=self._growing)
+        request = FollowRequest(places, self._filters, wait, self._mark, pace=pace)
+        return replace(request, growing=self._growing, as_text=self._as_text)
 
     def _first_texts(self, chosen: list[Stream]) -> Iterator[Event]:
         """What is there of logs that have joined."""
@@ -163,7 +168,11 @@ class Follow:
     ) -> Iterator[Event]:
         """The text of some logs, one log after the other or all merged."""
         if not self._merged:
-            yield from (_text(stream, *text) for stream in streams for text in texts(stream) if text[0])
+            for stream in streams:
+                for text, breaks in texts(stream):
+                    if text:
+                        records = self._records(stream.site)
+                        yield Event(EventKind.TEXT, stream.site, text, stream, breaks, records)
             return
         failed: list[RetrievalError] = []
 
@@ -179,17 +188,24 @@ class Follow:
                     failed.append(error)
 
         by_site = {stream.site: stream for stream in streams}
-        for site, text in merge.runs(merge.in_order(streams, until_failure, self._clocks)):
-            yield _text(by_site[site], text)
+        in_order = merge.in_order(streams, until_failure, self._clocks, self._records)
+        for site, text in merge.runs(in_order):
+            yield Event(EventKind.TEXT, site, text, by_site[site], (), self._records(site))
         if failed:
             raise failed[0]
+
+    def _records(self, site: str) -> bool:
+        """Whether what comes of a site is records in JSON form."""
+        return self._places[site].reading.records
 
     def _first_text(self, stream: Stream) -> Iterator[_Text]:
         """The pieces of what was there of a log when it was first read."""
         place = self._places.get(stream.site)
         reading = place.reading if place else None
         try:
-            for part in read_parts(self._port, self._job_id, stream, self._query, True, reading):
+            for part in read_parts(
+                self._port, self._job_id, stream, self._query, True, reading, self._as_text
+            ):
                 # Noted before the text is given out: a connection lost between two parts must repeat neither.
                 self._places[stream.site] = Place(stream.site, stream.file, part.reading)
                 self._heard = self._moved = self._clock()
@@ -265,7 +281,3 @@ class Follow:
                 if self._clock() > deadline:
                     raise
                 self._sleep(_RECONNECT_PAUSE)
-
-
-def _text(stream: Stream, text: str, breaks: tuple[int, ...] = ()) -> Event:
-    return Event(EventKind.TEXT, stream.site, text, stream, breaks)

@@ -19,15 +19,19 @@ _UTC = datetime.timezone.utc
 
 
 class Clock:
-    """Gives the corrected times of one site's lines, in seconds since the epoch; fed in order."""
+    """Gives the corrected times of one site's lines, in seconds since the epoch; fed in order.
 
-    def __init__(self, stream: Stream):
-        self._stream = stream
+    Attributes:
+        records: the lines are records in JSON form; one line does not tell: a job may print anything.
+    """
+
+    def __init__(self, stream: Stream, records: bool = False):
+        self._stream, self.records = stream, records
         self._last = float("-inf")
 
     def time(self, line: str) -> float:
         """When `line` was written, by the server's clock."""
-        stamp = lines.json_time(line) if line.startswith("{") else lines.text_time(line)
+        stamp = lines.json_time(line) if self.records else lines.text_time(line)
         if stamp is not None:
             local = stamp.replace(tzinfo=_UTC).timestamp()
             self._last = max(self._last, local - self._stream.utc_offset - self._stream.skew)
@@ -49,6 +53,7 @@ def in_order(
     streams: Iterable[Stream],
     texts: Callable[[Stream], Iterator[str]],
     clocks: dict[str, Clock] | None = None,
+    records: Callable[[str], bool] = lambda site: False,
 ) -> Iterator[tuple[str, str]]:
     """The lines of several logs by corrected time, as (site, line), holding no more than a piece of each.
 
@@ -57,11 +62,13 @@ def in_order(
         texts: gives the text of one in pieces of whole lines; the next piece when all lines of the last one
             have been given out.
         clocks: by site, as the lines before left them; those that are not there yet are added.
+        records: whether the last text of a site is records in JSON form.
     """
     clocks = {} if clocks is None else clocks
 
     def log_lines(stream: Stream) -> Iterator[str]:
         for text in texts(stream):
+            clocks[stream.site].records = records(stream.site)
             yield from split_lines(text)
 
     logs = [

@@ -66,6 +66,7 @@ class Event:
         stream: the stream, where there is one.
         breaks: characters of the text with which lines begin that do not follow the line before; only where
             lines around matches are asked for.
+        records: the text is records in JSON form, of which people read the text.
     """
 
     kind: EventKind
@@ -73,3 +74,4 @@ class Event:
     text: str
     stream: Stream | None = None
     breaks: tuple[int, ...] = ()
+    records: bool = False

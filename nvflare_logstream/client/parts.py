@@ -39,8 +39,7 @@ def read_parts(
         reading: of the last part that came, to go on after it.
         as_text: a JSON log is wanted as the text that it is shown as.
     """
-    # Of a record the level is known; in text, a level has to be found again.
-    as_text = as_text and query.level is None and query.grep is None
+    as_text = as_text and not query.by_record
     done = False
     while not done:
         request = ReadRequest(stream.site, stream.file, query.filters(), whole_lines, reading, as_text)

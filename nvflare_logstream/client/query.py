@@ -95,6 +95,14 @@ class LogQuery:
         values = {name: getattr(self, name) for name in FILTER_NAMES}
         return FilterOptions(**{**values, "grep": _one_pattern(self.grep)})
 
+    @property
+    def by_record(self) -> bool:
+        """Whether a JSON log is filtered as records, also where it is shown as text.
+
+        Of a record the level is known; in text, a level has to be found again.
+        """
+        return self.level is not None or self.grep is not None
+
     def choose(self, streams: Iterable[Stream]) -> list[Stream]:
         """The streams that the query is about, one for each known site that it names, the server's first.
 

@@ -23,7 +23,7 @@ def plan(log: LogLines, filters: Filters) -> Reading:
     stage = "times" if filters.by_time else stage_of_counting(filters)
     if stage and not filters.drops_lines:
         stage = "last"
-    return Reading(0, log.end, is_json(log), stage=stage)
+    return Reading(0, log.end, is_json(log), stage=stage, rendered=log.rendered)
 
 
 def is_json(log: LogLines) -> bool:

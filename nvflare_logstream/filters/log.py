@@ -85,7 +85,10 @@ class LogLines:
     Attributes:
         end: offset up to which the log is read; the log's size unless it is changed.
         bytes_read: bytes read so far.
+        rendered: they are records in JSON form, read as the text that they are shown as.
     """
+
+    rendered = False
 
     def __init__(self, log: Log, times: LogTimes | None = None):
         self._log, self._times, self.end = log, times, log.size

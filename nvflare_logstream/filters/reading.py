@@ -28,7 +28,7 @@ class Reading(NamedTuple):
 
     Attributes:
         offset, end: the bytes of the log that are still to be looked at.
-        json, timed: what kind of log it is.
+        json, timed: what kind of log it is: read as records in JSON form; some line has a time.
         since_applied, truncated: for the result; they count in the last stage.
         skip_lines, skip_bytes: kept lines, and then UTF-8 bytes of text, to leave out first.
         state: of the line filter.
@@ -42,6 +42,7 @@ class Reading(NamedTuple):
         left: lines that `head` still lets out; None at the beginning.
         breaks: of the text that came with this reading: the characters with which a group of lines begins
             that does not follow the line given out before it; only where lines around matches are kept.
+        rendered: the records of a JSON log are read as the text that they are shown as.
     """
 
     offset: int
@@ -60,6 +61,12 @@ class Reading(NamedTuple):
     left: int | None = None
     breaks: tuple[int, ...] = ()
     start_state: LineState | None = None
+    rendered: bool = False
+
+    @property
+    def records(self) -> bool:
+        """Whether the text that is given out is records in JSON form, of which people read the text."""
+        return self.json and not self.rendered
 
     @property
     def done(self) -> bool:

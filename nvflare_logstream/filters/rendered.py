@@ -22,6 +22,8 @@ class RenderedLines(LogLines):
     Nothing is known of the times in it: those of the text need not be those of the records.
     """
 
+    rendered = True
+
     def blocks(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
         """What runs of whole lines from `start` to `end` read as, with the offset after them."""
         for offset, block in super().blocks(start, end):

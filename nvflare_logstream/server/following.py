@@ -73,7 +73,7 @@ class Followers:
         while True:
             began, changes = time.thread_time(), self._logs.changes(job_id)
             job = self._logs.job(job_id)
-            new, there_is_more = self._new_parts(places, filters_for, job)
+            new, there_is_more = self._new_parts(places, filters_for, job, request.as_text)
             parts |= new
             places |= {key: part.place for key, part in new.items()}
             mark, rest = _mark(job), 0.0
@@ -103,7 +103,7 @@ class Followers:
         return FollowReply(job, tuple(parts.values()), mark, busy, pushed)
 
     def _new_parts(
-        self, places: dict[StreamKey, Place], filters_for: _FiltersFor, job: JobStreams
+        self, places: dict[StreamKey, Place], filters_for: _FiltersFor, job: JobStreams, as_text: bool
     ) -> tuple[dict[StreamKey, FollowedPart], bool]:
         """What has come in each log, and whether there is more than fits into one look."""
         streams = {stream.key: stream for stream in job.streams}
@@ -122,6 +122,7 @@ class Followers:
             most, seconds = (MAX_PART - size) // others, (ends - time.monotonic()) / others
             end = self._end(stream, place)
             if end > place.reading.offset:
+                place = self._told(stream, place, as_text)
                 part = self._new_part(stream, place, filters_for(stream), end, most, seconds)
                 size += len(part.text)
                 parts[stream.key] = part
@@ -156,13 +157,18 @@ class Followers:
                     grown.append(Growing(stream.site, stream.file, text))
         return tuple(grown)
 
+    def _told(self, stream: Stream, place: Place, as_text: bool) -> Place:
+        """The place with what kind of log it is, where no line could tell before."""
+        reading, log_lines = place.reading, self._logs.log_lines(stream)
+        if log_lines.read(0, min(reading.offset, _BLANK)).strip() or not is_json(log_lines):
+            return place
+        return place._replace(reading=reading._replace(json=not as_text, rendered=as_text))
+
     def _new_part(
         self, stream: Stream, place: Place, filters: Filters, end: int, most: int, seconds: float
     ) -> FollowedPart:
-        reading, log_lines, began = place.reading, self._logs.log_lines(stream), time.monotonic()
-        if not log_lines.read(0, min(reading.offset, _BLANK)).strip():
-            # There was no line yet that could tell.
-            reading = reading._replace(json=is_json(log_lines))
+        reading, began = place.reading, time.monotonic()
+        log_lines = self._logs.rendered_lines(stream) if reading.rendered else self._logs.log_lines(stream)
         if not reading.timed and filters.by_time:
             reading, end = _looked_for_time(log_lines, reading, end, began + seconds / 2)
         seconds -= time.monotonic() - began

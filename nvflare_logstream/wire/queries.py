@@ -158,6 +158,8 @@ class FollowRequest(Request[FollowReply]):
         push: what messages are called that the server may send while it waits; empty: none.
         pace: least seconds between two of them.
         growing: push lines too that have not ended, where they overwrite themselves.
+        as_text: of a JSON log of which no line was there yet, filter the text that it is shown as; else its
+            place tells.
     """
 
     operation = Operation.FOLLOW
@@ -168,6 +170,7 @@ class FollowRequest(Request[FollowReply]):
     push: str = ""
     pace: float = 0.0
     growing: bool = False
+    as_text: bool = False
 
     def encode(self) -> dict[str, Any]:
         """The request as it travels."""
@@ -175,7 +178,7 @@ class FollowRequest(Request[FollowReply]):
         places = [encode_place(at._replace(reading=at.reading._replace(breaks=()))) for at in self.places]
         what = {"op": self.operation, "places": places, "filters": encode_filters(self.filters)}
         pushed = {"push": self.push, "pace": self.pace, "growing": self.growing}
-        return message(**what, wait=self.wait, mark=self.mark, **pushed)
+        return message(**what, wait=self.wait, mark=self.mark, as_text=self.as_text, **pushed)
 
     @classmethod
     def decode(cls, row: Fields) -> FollowRequest:
@@ -184,7 +187,8 @@ class FollowRequest(Request[FollowReply]):
         wait = row.real("wait", 0.0, MAX_WAIT, default=0.0)
         mark, push = (row.text(name, MAX_MARK, default="") for name in ("mark", "push"))
         pace = row.real("pace", 0.0, MAX_WAIT, default=0.0)
-        return cls(places, _filters(row), wait, mark, push, pace, row.flag("growing"))
+        growing, as_text = row.flags(("growing", "as_text"))
+        return cls(places, _filters(row), wait, mark, push, pace, growing, as_text)
 
     def decode_reply(self, job_id: str, row: Fields) -> FollowReply:
         """The reply to this request about `job_id`; raises WireError."""

@@ -19,7 +19,7 @@ _LATER_FILTERS = ("exclude", "head")  # which the first servers that answer quer
 _FAR = 1 << 62  # above every place in a log
 _MOST_BREAKS = 1 << 24  # more than the characters of any part
 _COUNTS = ("skip_lines", "skip_bytes", "start", "counted", "cut")
-_FLAGS = ("json", "timed", "since_applied", "truncated")
+_FLAGS = ("json", "timed", "since_applied", "truncated", "rendered")
 
 
 def message(**values: Any) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def decode_reading(row: Fields) -> Reading:
     stage = row.text("stage", default=None)
     if stage is None or stage not in STAGES:
         raise row.bad("stage", stage, f"one of {', '.join(map(repr, STAGES))}")
-    json, timed, since_applied, truncated = row.flags(_FLAGS)
+    json, timed, since_applied, truncated, rendered = row.flags(_FLAGS)
     skip_lines, skip_bytes, start, counted, cut = row.numbers(_COUNTS, _FAR, default=0)
     state, start_state = row.map("state", default=None), row.map("start_state", default=None)
     return Reading(
@@ -173,6 +173,7 @@ def decode_reading(row: Fields) -> Reading:
         left=row.number("left", _FAR, default=None),
         breaks=_breaks(row),
         start_state=None if start_state is None else _line_state(start_state),
+        rendered=rendered,
     )
 
 

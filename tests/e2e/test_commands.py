@@ -350,11 +350,14 @@ def test_export_and_verify(lab: Lab, job: Job, tmp_path: Path) -> None:
         for file in LOGS:
             assert (out / site / file).read_bytes() == job.written(site, file)
     verified = lab.run("verify", str(out))
-    assert verified.returncode == 0, verified.stdout
+    never_seen = f"✗ {ABSENT}/log.txt incomplete: never seen"
+    assert verified.returncode == 1 and never_seen in verified.stdout, verified.stdout
+    assert "1 of 11 logs are not as they should be" in verified.stdout, verified.stdout
     assert "✓ manifest.json signed by admin@nvidia.com (nvidia, " in verified.stdout
     assert ") of federation logstream" in verified.stdout
     against = lab.run("verify", str(out), "--against", job.id)
-    assert against.returncode == 0 and "are what the server has" in against.stdout, against.stdout
+    assert against.returncode == 1 and never_seen in against.stdout, against.stdout
+    assert "1 of 11 logs are not as they should be" in against.stdout, against.stdout
     again = lab.run("export", job.id, "-o", str(out), "--format", "json")
     assert again.returncode == 1 and envelope(again)["error_code"] == "OUTPUT_DIR_EXISTS"
     assert lab.run("export", job.id, "-o", str(out), "--force").returncode == 0
@@ -363,11 +366,13 @@ def test_export_and_verify(lab: Lab, job: Job, tmp_path: Path) -> None:
         file.write(b"#")
     changed = lab.run("verify", str(out), "--format", "json")
     assert changed.returncode == 1
-    assert [
-        (f["site"], f["file"], f["result"]) for f in envelope(changed)["data"]["findings"] if not f["good"]
-    ] == [("site-1", "log.txt", "differs")]
+    bad = [finding for finding in envelope(changed)["data"]["findings"] if not finding["good"]]
+    assert [(finding["site"], finding["file"], finding["result"]) for finding in bad] == [
+        ("site-1", "log.txt", "differs"),
+        (ABSENT, "log.txt", "incomplete"),
+    ]
     verified = lab.run("verify", job.id)
-    assert verified.returncode == 1 and f"✗ {ABSENT}/log.txt incomplete: never seen" in verified.stdout
+    assert verified.returncode == 1 and never_seen in verified.stdout
     assert verified.stdout.count("✓") == 10 and "1 of 11 logs are not as they should be" in verified.stdout, (
         verified.stdout
     )

@@ -613,7 +613,7 @@ def test_every_result_of_verifying_an_export(fed):
         ("linked", "log.txt", "differs"),
         ("no", "log.txt", "refused"),
         ("no", "log.txt", "unexpected"),
-        ("none", "log.txt", "not exported"),
+        ("none", "log.txt", "incomplete"),
         ("other", "file", "unexpected"),
         ("same", "deep/file", "unexpected"),
         ("same", "log.txt", "equal"),

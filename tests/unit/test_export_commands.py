@@ -79,6 +79,29 @@ def test_the_export_of_a_damaged_copy_fails_and_says_which(fed, typed):
     assert typed("verify", JOB).code == 1
 
 
+@pytest.mark.parametrize("against", [False, True])
+@pytest.mark.parametrize("what", ["never seen", "refused", "lost", "stopped", "complete"])
+def test_a_directory_is_judged_as_its_job_is_in_the_same_words(fed, typed, what, against):
+    """What is missing on the server is missing in an export of it."""
+    fed.add(KEY, TEXT, (Loss(7, 3, "truncated"),) if what == "lost" else ())
+    fed.end(KEY, TEXT)
+    if what == "never seen":
+        fed.store.expect({OTHER: "the site was not connected"})
+    elif what == "refused":
+        fed.store.refuse(OTHER, "the site does not allow it")
+    elif what == "stopped":
+        fed.add(OTHER, TEXT)
+        fed.store.unreadable(OTHER, fed.clock(), "permission denied", "exit code 0")
+    of_job = typed("verify", JOB)
+    fed.export()
+    of_export = typed("verify", str(fed.dest), *(("--against", JOB) if against else ()))
+    assert of_export.code == of_job.code == (0 if what in ("refused", "complete") else 1)
+    bad = [line for line in of_job.out.splitlines() if line.startswith("✗") or "not as they should" in line]
+    assert bad == [
+        line for line in of_export.out.splitlines() if line.startswith("✗") or "not as they should" in line
+    ]
+
+
 # -- what a directory says of itself -------------------------------------------------------------------------
 
 
@@ -184,7 +207,7 @@ def test_what_a_manifest_says_is_shown_and_never_sent_to_the_terminal(fed, typed
         manifest["streams"][0] |= {"verdict": "partial", "state": "stopped", "agreed": False}
     rewrite(fed, manifest)
     said = typed("verify", str(fed.dest))
-    assert said.code == (1 if field == "site_digest" else 0) and said.out.encode()
+    assert said.code == (0 if field in ("outcome", "damage") else 1) and said.out.encode()
     assert all(character.isprintable() for character in said.out.replace("\n", ""))
     assert said.out.count("\n") == 5
     assert (r"\u202e" in said.out) is (field in ("site_digest", "state_reason"))
@@ -438,7 +461,9 @@ def test_an_export_of_a_job_that_went_on_is_its_beginning(fed, typed):
     fed.add(KEY, TEXT)
     fed.store.expect({OTHER: "nothing arrived from it"})
     fed.export()
-    assert typed("verify", str(fed.dest), "--against", JOB).code == 0
+    as_it_was = typed("verify", str(fed.dest), "--against", JOB)
+    assert "✓ site-1/log.txt is what the server has: streaming" in as_it_was.out
+    assert "1 of 2 logs are not as they should be" in as_it_was.out, "the other one never came"
     fed.add(KEY, b"more\n")
     fed.add(OTHER, b"more\n")
     said = typed("verify", str(fed.dest), "--against", JOB)
@@ -462,3 +487,27 @@ def test_against_wants_a_directory_and_the_job_of_it(fed, typed):
     fed.add(KEY._replace(job_id=other), TEXT)
     said = typed("verify", "3f32", "--against", other)
     assert said.code == 4 and f"is an export of job {JOB}, not of {other}" in said.err
+
+
+# -- names of sites, as they are typed -----------------------------------------------------------------------
+
+
+def test_a_status_of_no_site_of_the_job_names_the_sites_that_there_are(fed, typed):
+    """An empty table would read as if nothing had come."""
+    exported(fed)
+    said = typed("status", JOB, "--site", "site-typo")
+    assert said.code == 1 and not said.out
+    assert "site-typo: no such site in this job; the job has site-1, site-2" in said.err
+    both = typed("status", JOB, "--site", "site-typo,site-1")
+    assert both.code == 0 and "site-1" in both.out and "site-typo: no such site" in both.err
+
+
+@pytest.mark.parametrize("name", ["all", "ALL", "All", "*", "*,ALL"])
+@pytest.mark.parametrize("command", ["logs", "status"])
+def test_all_sites_are_meant_in_capitals_too(fed, typed, command, name):
+    exported(fed)
+    said = typed(command, JOB, "--site", name)
+    assert said.code == 0 and "site-1" in said.out and "site-2" in said.out
+    if command == "logs":
+        followed = typed(command, JOB, "--site", name, "--follow")
+        assert followed.code == 0 and "site-1 line 0\n" in followed.out and "no such site" not in followed.err

@@ -159,6 +159,25 @@ def test_sites_with_commas_between(asked, refused):
     assert "sites: '' is not allowed" in refused("--site", "site-1,")
 
 
+@pytest.mark.parametrize(
+    "typed, sites",
+    [
+        ("ALL", ("all",)),
+        ("All", ("all",)),
+        ("Server,site-1", ("server", "site-1")),
+        ("SERVER", ("server",)),
+        ("*", ("*",)),
+        ("Site-1", ("Site-1",)),
+        ("ALLY", ("ALLY",)),
+        ("[A]LL", ("[A]LL",)),
+    ],
+)
+def test_all_and_server_are_words_in_capitals_too(asked, typed, sites):
+    """A site's own name is told from another in other letters."""
+    assert asked("--site", typed).sites == sites
+    assert asked("--exclude-site", typed).exclude_sites == sites
+
+
 def test_all_sites_but_some(asked):
     query = asked("--exclude-site", "site-1,x-*")
     assert (query.sites, query.exclude_sites) == (("all",), ("site-1", "x-*")), "all, not the server alone"

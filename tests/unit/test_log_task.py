@@ -52,7 +52,7 @@ class Client:
         yield ReadReply(last, self.last)
 
     def follow(
-        self, job_id: str, query: LogQuery, merged: bool = False, growing: bool = False
+        self, job_id: str, query: LogQuery, merged: bool = False, growing: bool = False, as_text: bool = False
     ) -> Iterator[Event]:
         self.merged = merged
         return iter(self.events)

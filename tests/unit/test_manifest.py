@@ -121,3 +121,13 @@ def test_an_export_of_release_0_1_0_is_verified(tmp_path):
     (tmp_path / "site-1" / "log.txt").write_bytes(b"hello\n")
     (finding,) = verify_export(tmp_path)
     assert finding.good and finding.detail.endswith("the log was complete")
+
+
+@pytest.mark.parametrize("standing", [name for name in OLD if name.startswith("never seen")])
+def test_of_an_export_of_release_0_1_0_it_is_said_what_never_came(tmp_path, standing):
+    """Its manifest names every log of the job with its verdict: there is nothing that it cannot say."""
+    text = json.loads(old_manifest(*OLD[standing]))
+    text["streams"][0] |= {"path": None, "sha256": None, "bytes": 0, "lines": 0}
+    (tmp_path / "manifest.json").write_text(json.dumps(text))
+    (finding,) = verify_export(tmp_path)
+    assert not finding.good and f"{finding.result}: {finding.detail}" == f"incomplete: {standing}"

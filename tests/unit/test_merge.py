@@ -16,8 +16,9 @@ from nvflare_logstream.streams import Stream, StreamKey
 NOON = datetime(2026, 4, 28, 12)
 
 
-def stream(site: str, utc_offset: int = 0, skew: float = 0.0) -> Stream:
-    return Stream(StreamKey("job-1", site, "log.txt"), utc_offset=utc_offset, skew=skew)
+def stream(site: str, utc_offset: int = 0, skew: float = 0.0, as_json: bool = False) -> Stream:
+    file = "log.json" if as_json else "log.txt"
+    return Stream(StreamKey("job-1", site, file), utc_offset=utc_offset, skew=skew)
 
 
 def stamp(seconds: float) -> str:
@@ -33,7 +34,10 @@ def record(seconds: float, text: str, as_json: bool = False) -> str:
 
 def merged(logs: dict[Stream, list[str]]) -> list[tuple[str, str]]:
     return [
-        (site, line) for _, site, line in merge(timed(Clock(of), of.site, log) for of, log in logs.items())
+        (site, line)
+        for _, site, line in merge(
+            timed(Clock(of, of.file == "log.json"), of.site, log) for of, log in logs.items()
+        )
     ]
 
 
@@ -96,7 +100,7 @@ def test_each_sites_order_stays_and_records_come_by_corrected_time(sites, data):
     """A line without a time, or with an earlier one, counts as written with the line before it."""
     logs, wanted = {}, []
     for number, (hours, skew, as_json, pieces) in enumerate(sites):
-        of, log, last = stream(f"site-{number}", hours * 3600, skew), [], float("-inf")
+        of, log, last = stream(f"site-{number}", hours * 3600, skew, as_json), [], float("-inf")
         for seconds, text in pieces:
             line = record(seconds, text, as_json) if seconds is not None else f" {text}\n"
             if seconds is not None:
@@ -117,7 +121,8 @@ def test_each_sites_order_stays_and_records_come_by_corrected_time(sites, data):
             yield "".join(rest[:cut])
             rest = rest[cut:]
 
-    assert list(in_order(list(logs), parts)) == found
+    kinds = {of.site: of.file == "log.json" for of in logs}
+    assert list(in_order(list(logs), parts, records=kinds.__getitem__)) == found
 
 
 def times(found: list[tuple[str, str]], wanted: list[tuple[float, int, str]]) -> list[float]:

@@ -87,7 +87,7 @@ def test_very_many_groups_take_little_time_and_places_outside_of_the_text_are_pa
 
 
 def test_what_is_in_json_form_is_taken_apart_before_it_is_rendered(capsys):
-    printer().text(stream(), RECORD * 2, (len(RECORD),))
+    printer().text(stream(), RECORD * 2, (len(RECORD),), records=True)
     record = "2026-04-28 10:00:00,000 - n - INFO - hello\n"
     assert capsys.readouterr().out == f"{record}--\n{record}"
 
@@ -162,12 +162,12 @@ def test_a_log_whose_first_part_is_empty_is_not_called_empty(capsys):
 def test_a_json_log_reads_as_text_wherever_its_first_record_comes(capsys, before):
     shown = printer()
     for text in ("", before, RECORD):
-        shown.text(stream(file="log.json"), text)
+        shown.text(stream(file="log.json"), text, records=text == RECORD)
     assert capsys.readouterr().out.strip() == "2026-04-28 10:00:00,000 - n - INFO - hello"
 
 
 def test_a_json_log_reads_as_text_and_what_is_no_record_in_it_stays(capsys):
-    printer().text(stream(file="log.json"), RECORD + "not a record\n" + RECORD.rstrip())
+    printer().text(stream(file="log.json"), RECORD + "not a record\n" + RECORD.rstrip(), records=True)
     line = "2026-04-28 10:00:00,000 - n - INFO - hello\n"
     assert capsys.readouterr().out == line + "not a record\n" + line
 
