@@ -15,6 +15,7 @@ from nvflare_logstream.flare.job_config import JobConfig
 from nvflare_logstream.flare.launched import Launched, doubt_of, launched_out_of_sight, read_launched
 from nvflare_logstream.flare.launchers import HERE, Launcher
 from nvflare_logstream.flare.runtime import running_jobs
+from nvflare_logstream.flare.site_policy import read_policy
 from nvflare_logstream.names import is_name, is_pattern
 from nvflare_logstream.site.endings import Doubt
 from nvflare_logstream.site.sender import Sender
@@ -22,6 +23,7 @@ from nvflare_logstream.streams import END_UNSEEN
 
 _SOON = 60.0  # seconds; the runtime ends a job's process within a few after its parent
 _LOOK_INTERVAL, _LATER_INTERVAL = 1.0, 10.0  # seconds; each look is at all processes of the machine
+_POLICY_INTERVAL = 5.0  # seconds between two looks at a policy that cannot be read
 _OUTCOME = f"{END_UNSEEN}the site restarted"
 
 
@@ -111,7 +113,25 @@ def close_earlier(
             sleep(ASK_INTERVAL if elsewhere else look_interval)
 
 
-def refuse_earlier(
+def end_earlier(
+    sender: Sender, workspace: Workspace, job_ids: list[str], log_files: tuple[str, ...], **where: Any
+) -> None:
+    """Close what an earlier life of this process left open, or refuse it as long as it may not leave.
+
+    `where` is passed on to `close_earlier`.
+    """
+    said = ""
+    while not (logs := read_policy(workspace).logs).allowed:
+        if logs.reason != said:
+            said = logs.reason
+            _refuse(sender, workspace, job_ids, log_files, said)
+        if logs.sure:
+            return
+        time.sleep(_POLICY_INTERVAL)
+    close_earlier(sender, workspace, job_ids, log_files, **where)
+
+
+def _refuse(
     sender: Sender, workspace: Workspace, job_ids: Iterable[str], log_files: tuple[str, ...], reason: str
 ) -> None:
     """Tell the server that the site keeps what it has not sent yet of earlier jobs, and why.

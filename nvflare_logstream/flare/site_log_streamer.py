@@ -25,7 +25,7 @@ from nvflare_logstream.flare.job_end import describe_exit
 from nvflare_logstream.flare.job_log_streamer import DEFAULT_LIVENESS_INTERVAL, DEFAULT_POLL_INTERVAL
 from nvflare_logstream.flare.launched import Launched, why_not_injected
 from nvflare_logstream.flare.launchers import Launcher, launcher_of
-from nvflare_logstream.flare.restart import close_earlier, earlier_jobs, refuse_earlier
+from nvflare_logstream.flare.restart import earlier_jobs, end_earlier
 from nvflare_logstream.flare.shared import SiteEntry, shared
 from nvflare_logstream.flare.site_policy import may_logs_leave, read_policy
 from nvflare_logstream.names import CONSOLE_FILE, DEFAULT_LOG_FILES, check_seconds, is_pattern, log_files_of
@@ -118,12 +118,10 @@ class SiteLogStreamer(Widget):
         else:
             self.log_info(fl_ctx, f"job logs stay at this site: {policy.logs.reason} ({runtime.versions()})")
         if job_ids := earlier_jobs(workspace):
-            arguments = self._own_sender(fl_ctx), workspace, job_ids
+            arguments = self._own_sender(fl_ctx), workspace, job_ids, shared.site_entries.log_files
             where = {"launcher": launcher_of(fl_ctx), "engine": fl_ctx.get_engine()}
             name = "nvflare_logstream_restart"
-            threading.Thread(
-                target=_end_earlier, args=arguments, kwargs=where, name=name, daemon=True
-            ).start()
+            threading.Thread(target=end_earlier, args=arguments, kwargs=where, name=name, daemon=True).start()
 
     def _on_before_job_launch(self, event_type: str, fl_ctx: FLContext) -> None:
         if not shared.site_entries.claim(self):
@@ -297,16 +295,3 @@ class SiteLogStreamer(Widget):
     def _on_verdict(self, stream: StreamId, verdict: Verdict, reason: str) -> None:
         self._error_logs.taken(stream.job_id, stream.file)
         self.logger.info(f"{stream.job_id}/{stream.file}: {in_words(verdict, reason)}")
-
-
-def _end_earlier(sender: Sender, workspace: Workspace, job_ids: list[str], **where: Any) -> None:
-    """Close what an earlier life of this process left open, or refuse it as long as it may not leave."""
-    files, said = shared.site_entries.log_files, ""
-    while not (logs := read_policy(workspace).logs).allowed:
-        if logs.reason != said:
-            said = logs.reason
-            refuse_earlier(sender, workspace, job_ids, files, said)
-        if logs.sure:
-            return
-        time.sleep(_RETRY_SECONDS)
-    close_earlier(sender, workspace, job_ids, files, **where)

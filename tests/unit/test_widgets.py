@@ -24,7 +24,7 @@ import nvflare_logstream
 from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.client.port import read_reply
 from nvflare_logstream.errors import LostContactError, RetrievalError, StoreError
-from nvflare_logstream.flare import site_log_streamer
+from nvflare_logstream.flare import restart, site_log_streamer
 from nvflare_logstream.flare.cell_channel import CHANNEL
 from nvflare_logstream.flare.shared import shared
 from nvflare_logstream.site import sender
@@ -438,7 +438,7 @@ def test_a_job_that_an_earlier_life_of_the_site_left_is_closed(federation):
 def test_jobs_of_before_are_refused_while_nobody_knows_whether_the_site_lets_them_out(
     federation, monkeypatch, is_mended
 ):
-    monkeypatch.setattr(site_log_streamer, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(restart, "_POLICY_INTERVAL", 0.01)
     federation.start_server()
     federation.server.run(JOB, "site-1")
     streamer = {"id": "s", "path": "nvflare_logstream.JobLogStreamer"}
@@ -449,7 +449,7 @@ def test_jobs_of_before_are_refused_while_nobody_knows_whether_the_site_lets_the
     monkeypatch.setattr(Path, "write_text", lambda path, text, write=Path.write_text: write(path, "{"))
     federation.start_site(ADMITTED)  # the runtime has read them; since then something is wrong with the disk
     monkeypatch.undo()
-    monkeypatch.setattr(site_log_streamer, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(restart, "_POLICY_INTERVAL", 0.01)
     stream = federation.ended()
     assert (stream.verdict, stream.end) == (Verdict.REFUSED, 8)
     assert "resources.json cannot be read" in stream.verdict_reason
