@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -131,8 +132,11 @@ def _show(plans: list[Plan]) -> None:
 
     screen = Screen()
     styles = {"+": "green", "-": "red", "@": "cyan"}
+    titles = Counter(planned.place.title for planned in plans)
     for planned in plans:
         title = planned.place.title
+        if titles[title] > 1:
+            title += f" in {planned.place.root}"
         if planned.status is Status.UNCHANGED:
             screen.print(Text(f"✓ {title}: nothing to do"), soft_wrap=True)
         elif planned.status is Status.FAILED:

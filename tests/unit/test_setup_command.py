@@ -151,6 +151,17 @@ def test_wrong_arguments_are_answered(prod, capsys, arguments, code, reason):
     assert resources(prod) == []
 
 
+def test_kits_of_one_name_are_told_apart(tmp_path, capsys):
+    one, other = tmp_path / "one" / "site-1", tmp_path / "other" / "site-1"
+    for root in (one, other):
+        write_site(root)
+    assert run(["setup", str(one), "--yes"]) == 0
+    capsys.readouterr()
+    assert run(["setup", str(one), str(other), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert f"✓ site-1 (client) in {one}: nothing to do" in said and f"site-1 (client) in {other}:\n" in said
+
+
 def test_a_variable_of_the_shell_that_is_not_set_is_not_this_directory(prod, capsys, monkeypatch):
     monkeypatch.chdir(prod / "site-1")
     assert run(["setup", "", "--yes"]) == 4
