@@ -48,7 +48,7 @@ def _by_poll(handle: Any, reduced: bool) -> Ending:
         return Ending()
     if not isinstance(code, int):
         return Ending() if code is None else Ending(None, str(code))
-    if reduced and code in _REDUCED:
+    if (reduced and code in _REDUCED) or (process is handle and code == JobReturnCode.UNKNOWN):
         return Ending(None, _REDUCED[code])
     return Ending(code)
 

@@ -15,6 +15,7 @@ from nvflare_logstream.flare.admin_command import LogCommands
 from nvflare_logstream.flare.commands import register
 from nvflare_logstream.flare.job_list_command import JobListCommand
 from nvflare_logstream.flare.job_process import JobProcess, server_receives
+from nvflare_logstream.flare.launchers import launcher_of
 from nvflare_logstream.flare.receiver_settings import ReceiverSettings
 from nvflare_logstream.flare.runtime import goes_on, job_id_of, started_jobs, versions
 from nvflare_logstream.flare.server_process import ServerProcess
@@ -114,7 +115,7 @@ class JobLogReceiver(Widget):
                 fl_ctx, f"resources.json also lists {path}: remove it, nvflare_logstream does its work"
             )
         try:
-            server = ServerProcess(engine, self._settings)
+            server = ServerProcess(engine, self._settings, launcher_of(fl_ctx))
         except (StoreError, OSError) as error:
             self._cannot_start(error, fl_ctx)
             return

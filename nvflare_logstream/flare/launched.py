@@ -107,7 +107,8 @@ def doubt_of(launcher: Launcher, directory: Path, launched: Launched) -> Doubt |
     """
     if launcher.sees_files:
         return None
-    if any((directory / file).is_file() for file in launched.log_files):
+    copies = (path for file in launched.log_files for path in directory.glob(file))  # some are patterns
+    if any(path.is_file() for path in copies):
         what = (
             f"the job ran in {launcher.place}: what it wrote after a copy of its logs was made stayed there"
         )

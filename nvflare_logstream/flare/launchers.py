@@ -123,9 +123,11 @@ def _ask_any(component: Any, job_id: str, site: str) -> bool | None:
 
 def _ask_docker(component: Any, job_id: str, site: str) -> bool | None:
     module = sys.modules[_module_of(component, "DockerJobLauncher")]
-    name = module._sanitize_container_name(f"{site}-{job_id}")
+    name, connect = f"{site}-{job_id}", getattr(component, "_get_docker_client", None)
+    if connect:  # since 2.8
+        name = module._sanitize_container_name(name)
     try:
-        container = component._get_docker_client().containers.get(name)
+        container = (connect or module.docker.from_env)().containers.get(name)
     except Exception as error:
         return _unless_not_found(error)
     return container.status not in _ENDED

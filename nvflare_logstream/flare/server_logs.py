@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from nvflare.apis.workspace import Workspace
@@ -9,6 +10,7 @@ from nvflare.apis.workspace import Workspace
 from nvflare_logstream.names import DEFAULT_LOG_FILES, SERVER_SITE
 from nvflare_logstream.server.admission import Admission
 from nvflare_logstream.server.receiver import Receiver
+from nvflare_logstream.site.endings import Doubt
 from nvflare_logstream.site.link import Link
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.store.store import LogStore
@@ -36,10 +38,14 @@ class ServerLogs:
         store: where the streams are kept.
         workspace: tells each job's log directory, unless `directory` is given.
         directory: the one log directory, in a job's own process.
+        unseen_place: where the jobs' processes run, if this process cannot see their files there.
     """
 
-    def __init__(self, store: LogStore, workspace: Workspace, directory: Path | None = None):
+    def __init__(
+        self, store: LogStore, workspace: Workspace, directory: Path | None = None, unseen_place: str = ""
+    ):
         self._store, self._workspace, self._directory = store, workspace, directory
+        self._unseen_place = unseen_place
         self._sender = Sender(_LocalLink(store))
 
     def start(self) -> None:
@@ -53,7 +59,7 @@ class ServerLogs:
 
     def finish(self, job_id: str, outcome: str, wait: float = 0.0) -> None:
         """Send the rest of a job's logs and close them; wait at most `wait` seconds for it."""
-        self._sender.finish(job_id, self._log_directory(job_id), (), outcome)
+        self._sender.finish(job_id, self._log_directory(job_id), (), outcome, doubt=self._doubt())
         if wait:
             self._sender.wait_finished(wait)
 
@@ -65,7 +71,17 @@ class ServerLogs:
                 left_open.setdefault(stream.key.job_id, []).append(stream.key.file)
         for job_id, files in left_open.items():
             outcome = f"{END_UNSEEN}the server restarted"
-            self._sender.finish(job_id, self._log_directory(job_id), files, outcome, only_unclosed=True)
+            directory, doubt = self._log_directory(job_id), self._doubt()
+            self._sender.finish(job_id, directory, files, outcome, only_unclosed=True, doubt=doubt)
+
+    def _doubt(self) -> Doubt | None:
+        if not self._unseen_place:
+            return None
+        reason = (
+            f"the job's server process ran in {self._unseen_place}: what it wrote after a copy of its logs "
+            "was made stayed there, and so did all where no copy came back"
+        )
+        return Doubt(time.time(), reason)
 
     def _log_directory(self, job_id: str) -> Path:
         if self._directory is not None:

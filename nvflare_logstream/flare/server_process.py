@@ -14,6 +14,7 @@ from nvflare_logstream.flare.admission import JobAdmission, participants
 from nvflare_logstream.flare.archive import ArchiveKeeper
 from nvflare_logstream.flare.cell_channel import serve
 from nvflare_logstream.flare.keeper import Keeper
+from nvflare_logstream.flare.launchers import HERE, Launcher
 from nvflare_logstream.flare.receiver_settings import ReceiverSettings
 from nvflare_logstream.flare.run_directory import RunDirectories
 from nvflare_logstream.flare.server_logs import ServerLogs
@@ -38,16 +39,18 @@ class ServerProcess:
     Args:
         engine: the server's engine.
         settings: the receiver's.
+        launcher: runs the jobs' server processes.
     """
 
-    def __init__(self, engine: Any, settings: ReceiverSettings):
+    def __init__(self, engine: Any, settings: ReceiverSettings, launcher: Launcher = HERE):
         workspace = engine.get_workspace()
         self._engine, self._keep_seconds = engine, settings.keep_seconds
         self.store = settings.open_store(workspace)
         self._admission = JobAdmission(engine, self.store)
         self._archive = ArchiveKeeper(engine, self.store)
         self._run_directories = RunDirectories(self.store, workspace)
-        self._server_logs = ServerLogs(self.store, workspace)
+        unseen_place = "" if launcher.sees_files else launcher.place
+        self._server_logs = ServerLogs(self.store, workspace, unseen_place=unseen_place)
         sources = (self.store, settings.idle_timeout, self._archive.status)  # both tell readers the same
         self._service, self._job_lister = LogService(*sources), JobLister(*sources)
         self._counters = Counters()

@@ -21,7 +21,7 @@ from nvflare_logstream import JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.errors import ArgumentError
 from nvflare_logstream.flare import elsewhere
 from nvflare_logstream.flare.job_end import describe_exit
-from nvflare_logstream.flare.launched import Launched, read_launched
+from nvflare_logstream.flare.launched import Launched, doubt_of, read_launched
 from nvflare_logstream.flare.launchers import HERE, launcher_of
 from nvflare_logstream.flare.restart import close_earlier, earlier_jobs
 from nvflare_logstream.flare.shared import shared
@@ -364,6 +364,25 @@ def test_a_pod_streams_itself_and_a_copy_neither_doubles_nor_shortens_it(federat
     assert (stream.verdict, stream.outcome, stream.losses) == (Verdict.PARTIAL, "exit code 0", ())
 
 
+def test_the_servers_own_log_of_a_job_in_a_pod_is_never_complete(memory_path):
+    federation = Federation(memory_path)
+    federation.server.run_manager = SimpleNamespace(handlers=[make_launcher(POD)])
+    try:
+        federation.start_server()
+        federation.server.run(JOB, "site-1")
+        federation.server_event(EventType.BEFORE_JOB_LAUNCH)
+        log = Path(federation.server.workspace.get_log_root(JOB)) / "log.txt"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(LINES)  # as the archive is unpacked
+        wait_for(lambda: (stream := federation.stream(site="server")) and stream.end == len(LINES))
+        federation.server_event(EventType.JOB_COMPLETED)
+        stream = federation.ended(site="server")
+        assert (stream.verdict, stream.end) == (Verdict.PARTIAL, len(LINES))
+        assert "the job's server process ran in a pod" in stream.verdict_reason
+    finally:
+        federation.stop()
+
+
 def test_a_site_that_keeps_its_logs_keeps_those_of_pods(federation):
     start(federation, POD, resources={**ADMITTED, "allow_log_streaming": False})
     federation.log.write_bytes(LINES)
@@ -438,6 +457,19 @@ def test_how_a_slurm_job_ended(record, words):
     assert describe_exit(handle) == words
 
 
+def test_an_unknown_launchers_handle_that_does_not_know_says_no_code():
+    assert describe_exit(SimpleNamespace(poll=lambda: JobReturnCode.UNKNOWN)) == "exit code unknown"
+    process = SimpleNamespace(poll=lambda: 127)
+    assert describe_exit(SimpleNamespace(process=process)) == "exit code 127", "a command that is not there"
+
+
+def test_a_copy_of_a_log_that_is_named_by_a_pattern_came_back(tmp_path):
+    launcher, launched = HERE._replace(sees_files=False), Launched(("*.log",), "exit code 0", 1.0)
+    assert "no copy of its logs came back" in doubt_of(launcher, tmp_path, launched).reason
+    (tmp_path / "a.log").write_bytes(LINES)
+    assert "after a copy of its logs was made" in doubt_of(launcher, tmp_path, launched).reason
+
+
 # -- after a restart of the parent
 
 
@@ -501,6 +533,17 @@ def test_a_container_that_runs_on_is_followed_until_it_ends(memory_path, caplog)
     assert site.sender.followed == [(JOB, "log.txt")]
     assert site.sender.closed == [(JOB, "not known: the site restarted", None)]
     assert "job job-1 still runs in a container" in caplog.text
+
+
+def test_a_container_of_an_older_runtime_bears_the_sites_name_as_it_is(memory_path, monkeypatch):
+    site = docker_site(memory_path, "running", "exited")
+    client = site.engine.fl_components[0]._docker_client
+    module = pytest.importorskip(_MODULES[CONTAINER])
+    monkeypatch.delattr(module.DockerJobLauncher, "_get_docker_client")
+    monkeypatch.delattr(module, "_sanitize_container_name")
+    monkeypatch.setattr(module, "docker", SimpleNamespace(from_env=lambda: client), raising=False)
+    assert site.close() == 5.0
+    assert site.sender.closed == [(JOB, "not known: the site restarted", None)]
 
 
 @pytest.mark.parametrize("status", ["exited", "dead", NotFound()])

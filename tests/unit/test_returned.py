@@ -157,6 +157,34 @@ def test_a_cursor_that_is_none_leads_nowhere(world):
     assert_ended(world, LINES + b"forged\n", NOT_FOUND.replace("790", "797"))
 
 
+def test_a_network_file_system_is_asked_how_long_a_log_is_before_it_is_closed(world, monkeypatch):
+    """NFS says of an open file how long it was up to a minute ago; to open it makes it ask its server."""
+    log, cached = world.logs / "log.txt", {}
+    log.write_bytes(LINES[:100])
+    sender = world.sender("log.txt")
+    world.run(sender)
+    real_stat, real_open = os.fstat, os.open
+
+    def stat_from_cache(descriptor):
+        status = real_stat(descriptor)
+        return cached.setdefault(status.st_ino, status) if os.path.samestat(status, log.stat()) else status
+
+    def open_anew(path, *args, **options):
+        descriptor = real_open(path, *args, **options)
+        if os.path.samestat(real_stat(descriptor), log.stat()):
+            cached.clear()
+        return descriptor
+
+    cached[log.stat().st_ino] = log.stat()
+    monkeypatch.setattr(os, "fstat", stat_from_cache)
+    monkeypatch.setattr(os, "open", open_anew)
+    with log.open("ab") as file:
+        file.write(LINES[100:])
+    sender.finish(JOB, world.logs, ["log.txt"], "exit code 0")
+    world.run(sender, turns=60)
+    assert (world.stored(), world.info().verdict) == (LINES, Verdict.COMPLETE)
+
+
 def test_a_link_at_its_place_is_not_followed(world):
     stream_from_pod(world, LINES)
     (world.root.parent / "secret").write_bytes(LINES + b"secret\n")
