@@ -37,6 +37,9 @@ _PROGRAMS = {
     "python3": "",
 }
 _POC_PORT = "8002"
+# Where a parent listens for its jobs: before 2.9, on every address.
+_RESOURCES = {"host": "localhost", "listen_host": "127.0.0.1", "connection_security": "clear"}
+_INTERNAL = {"internal": {"scheme": "tcp", "resources": _RESOURCES}}
 _COMMAND_SECONDS = 120.0
 _START_SECONDS = 75.0  # the runtime itself gives up after 30 s, unless it hangs
 LINES = 3 * 5  # rounds and steps of the README's trainer
@@ -102,6 +105,8 @@ class Walk:
         for path in self.directory.glob("poc/*/prod_00/*/startup/fed_*.json"):
             text = path.read_text().replace(_POC_PORT, port)
             path.write_text(text.replace(f'"server:{port}"', f'"localhost:{port}"'))
+            if path.name != "fed_admin.json":
+                (path.parents[1] / "local" / "comm_config.json").write_text(json.dumps(_INTERNAL))
 
     def processes(self) -> list[psutil.Process]:
         """What runs of all that was started here."""
