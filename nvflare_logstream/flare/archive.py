@@ -23,7 +23,7 @@ from nvflare.apis.storage import WORKSPACE, DataTypes
 
 from nvflare_logstream.client.model import UNKNOWN
 from nvflare_logstream.names import SERVER_SITE
-from nvflare_logstream.store.loaded import SCRATCH
+from nvflare_logstream.store.rebuild import SCRATCH
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, Stream, StreamKey
 

@@ -68,7 +68,7 @@ class Appending:
             now = self._clock()
             data_end = offset + len(data)
             if stream.unchecked and data_end < stream.end:
-                end = note_compared(file, data_end, cursor, new_losses, now)
+                end = note_compared(file, offset, data, cursor, new_losses, now)
                 return Appended(end, bool(new_losses), bool(new_losses))
             if stream.unchecked:
                 new_losses += new_entries(stream.losses + new_losses, [all_compared(stream)])

@@ -188,14 +188,17 @@ def compare(loaded: LoadedStreams, file: StreamFile, offset: int, data: bytes) -
         note = (
             f"the site sends other bytes here; {gone} bytes from byte {place} on, {_SENT_BY}, were replaced"
         )
-        loaded.begin_again(file, Loss(place, None, note), (place, cursor))
+        loaded.begin_again(file, Loss(place, None, note), (place, stream.lines_compared, cursor))
 
 
-def note_compared(file: StreamFile, end: int, cursor: bytes, losses: tuple[Loss, ...], now: float) -> int:
-    """Note that a site's own sender has sent such a copy too up to `end`; returns how far it is by now."""
+def note_compared(
+    file: StreamFile, offset: int, data: bytes, cursor: bytes, losses: tuple[Loss, ...], now: float
+) -> int:
+    """Note that a site's own sender has sent `data` of such a copy too; returns how far it is by now."""
     stream = file.record
-    if end > stream.place[0]:
-        stream = stream.compared(end, cursor)
+    if new := data[stream.place[0] - offset :]:
+        lines = stream.lines_compared + new.count(b"\n")
+        stream = stream.compared(offset + len(data), lines, cursor)
     file.update(
         cursor=stream.cursor,
         state=State.OPEN,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import threading
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -325,6 +327,22 @@ def test_a_file_that_differs_replaces_what_differs_and_is_not_complete(server, o
     gone = f"{len(TEXT) - first} bytes from byte {first} on, which the runtime's own streamer had sent"
     assert gone in server.stream.verdict_reason
     assert server.store._usage._total == len(own)
+
+
+def test_the_server_reads_no_more_of_a_copy_than_its_site_sends(server, monkeypatch):
+    """It does so while no other log can be written, and a copy may have gigabytes."""
+    text, read, pread = b"a line of it\n" * 20_000, [], os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, n, at: read.append(n) or pread(fd, n, at))
+    opened, open_path = [], Path.open
+    monkeypatch.setattr(Path, "open", lambda *args, **how: opened.append(args) or open_path(*args, **how))
+    server.send("a", text, last=True)
+    server.own_sender(Frame(LOG, 0, text[:-26], b"cursor"))
+    server.restart()
+    read.clear()
+    server.own_sender(Frame(LOG, len(text) - 26, b"a line of it\nanother\nand one more\n", b"end"))
+    assert sum(read) < 1000 and opened == []
+    assert server.stored == text[:-26] + b"a line of it\nanother\nand one more\n"
+    assert server.stream.lines == 20_001
 
 
 def test_what_a_site_has_compared_is_known_after_a_restart_of_the_server(server):
