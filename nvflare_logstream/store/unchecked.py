@@ -75,12 +75,13 @@ class Unchecked:
             elif stream.unchecked and stream.state is State.OPEN:
                 file.seen(now)
                 return False
+            # What the site's own sender has ended stays so: nobody would end it again.
+            if stream.is_stock or stream.state is not State.STOPPED:
+                file.update(state=State.OPEN, reason=UNCHECKED)
             file.update(
                 end=stream.end + len(new),
                 cursor=stream.cursor or UNCHECKED_CURSOR,
                 lines=stream.lines + new.count(b"\n"),
-                state=State.OPEN,
-                reason=UNCHECKED,
                 last_seen=now,
                 last_data=now if new else stream.last_data,
             )

@@ -402,6 +402,23 @@ def test_a_log_that_the_site_cannot_read_keeps_what_is_there(server):
     assert server.stored == TEXT and server.stream.verdict_reason == UNCHECKED
 
 
+@pytest.mark.parametrize("size", [0, 4])
+def test_a_log_whose_site_gives_it_up_is_over(server, size):
+    """Its rest is where the site cannot read it, in a pod say, and the job is over."""
+    server.send("a", TEXT[:8])
+    server.own_sender(LOG, *([Frame(LOG, 0, TEXT[:size], b"cursor")] if size else []))
+    (reply,) = server.own_sender(Unreadable(LOG, server.clock(), "it ran in a pod", "exit code 1")).streams
+    assert (reply.status, reply.end) == (Status.OK, size)
+    assert (server.stream.state, server.stream.outcome) == (State.STOPPED, "exit code 1")
+    assert server.stream.verdict is Verdict.PARTIAL and server.stream.verdict_reason.startswith(UNCHECKED)
+    assert server.stream.verdict_reason.endswith(": it ran in a pod")
+    assert server.go_on("a", 1, TEXT[8:]) is Outcome.TAKEN
+    server.receiver.take(Part("a", 2, is_last=True), PROCESS)
+    assert server.stored == TEXT and server.stream.state is State.STOPPED
+    server.own_sender(LOG, Frame(LOG, size, TEXT[size:], b"end"), close_of(TEXT))
+    assert server.stream.verdict is Verdict.COMPLETE
+
+
 def test_a_sign_of_life_of_the_sites_own_sender_is_none_of_the_other(server):
     server.send("a", TEXT)
     seen = server.stream.last_seen
