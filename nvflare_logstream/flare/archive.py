@@ -115,10 +115,10 @@ class ArchiveKeeper:
             return
         began = self._clock()
         there = [stream for stream in streams if self._store.path(stream.key).exists()]
+        self._complete(job_id, there)
         for stream in there:
             if stream.file == WorkspaceConstants.ERROR_LOG_FILE_NAME and stream.end:
                 self._keep_error_log(job_id, stream)
-        self._complete(job_id, there)
         self._resting[job_id] = self._clock() + _REST * (self._clock() - began)
         with self._lock:
             self._pending.pop(job_id, None)
