@@ -107,7 +107,7 @@ def close_earlier(
         if not logs.allowed:
             if logs.reason != said:
                 said = logs.reason
-                _refuse(sender, workspace, sorted(waiting), log_files, said)
+                refuse_rest(sender, workspace, sorted(waiting), log_files, said)
             if logs.sure:
                 return
             sleep(_POLICY_INTERVAL)
@@ -125,10 +125,10 @@ def close_earlier(
             sleep(ASK_INTERVAL if elsewhere else look_interval)
 
 
-def _refuse(
+def refuse_rest(
     sender: Sender, workspace: Workspace, job_ids: Iterable[str], log_files: tuple[str, ...], reason: str
 ) -> None:
-    """Tell the server that the site keeps what it has not sent yet of earlier jobs, and why.
+    """Tell the server that the site keeps what it has not sent yet of jobs, and why.
 
     Files that a pattern stands for are not named: which the site has sent of them only the server knows.
     """
