@@ -274,7 +274,6 @@ def test_a_container_of_which_nobody_can_say_that_it_is_over_has_no_complete_log
 def test_a_launch_that_fails_leaves_nothing_that_is_followed(federation):
     """An image that is not there, say: no event tells of it."""
     start(federation, CONTAINER)
-    fire(federation.site, EventType.SYSTEM_START, context(federation.client))
     assert federation.site._sender.drain(5.0) and not federation.site._sender._state.streams
     assert federation.stream() is None
 
