@@ -199,12 +199,21 @@ class Stream(NamedTuple):
         """
         if not self.unchecked:
             return self.end, self.cursor
-        _, *compared = self.cursor.split(b" ", 2)
-        return (int(compared[0]), compared[1]) if compared else (0, b"")
+        _, *compared = self.cursor.split(b" ", 3)
+        return (int(compared[0]), compared[2]) if compared else (0, b"")
 
-    def compared(self, offset: int, cursor: bytes) -> Stream:
-        """An unchecked copy whose site's sender has sent it too up to `offset`, where it has `cursor`."""
-        return self._replace(cursor=b"%s %d %s" % (UNCHECKED_CURSOR, offset, cursor))
+    @property
+    def lines_compared(self) -> int:
+        """Newlines before the `place` of an unchecked copy."""
+        _, *compared = self.cursor.split(b" ", 3)
+        return int(compared[1]) if compared else 0
+
+    def compared(self, offset: int, lines: int, cursor: bytes) -> Stream:
+        """An unchecked copy whose site's sender has sent it too up to `offset`, where it has `cursor`.
+
+        `lines` newlines come before: nobody has to read the copy to count them.
+        """
+        return self._replace(cursor=b"%s %d %d %s" % (UNCHECKED_CURSOR, offset, lines, cursor))
 
     @property
     def live(self) -> bool:

@@ -51,12 +51,14 @@ def compare_export(
             found = _compare_entry(dest, entry, stream, digest)
             finding = Finding(finding.site, finding.file, *found, standing)
         compared.append(finding)
-    left_out = [
-        Finding(stream.site, stream.file, Result.MISSING, f"the server has {stream.end} bytes of it")
-        for stream in streams.values()
-        if stream.available
-    ]
+    left_out = [Finding(stream.site, stream.file, *_left_out(stream)) for stream in streams.values()]
     return [*compared, *findings[len(manifest.streams) :], *left_out]
+
+
+def _left_out(stream: Stream) -> tuple[Result, str]:
+    """What is to be said of a log of the job that the manifest does not have."""
+    missing = Result.MISSING, f"the server has {stream.end} bytes of it"
+    return missing if stream.available else unlike_whole(stream) or missing
 
 
 def _compare_entry(

@@ -23,7 +23,7 @@ from nvflare.apis.storage import WORKSPACE, DataTypes
 
 from nvflare_logstream.client.model import UNKNOWN
 from nvflare_logstream.names import SERVER_SITE
-from nvflare_logstream.store.loaded import SCRATCH
+from nvflare_logstream.store.rebuild import SCRATCH
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, Stream, StreamKey
 
@@ -115,10 +115,10 @@ class ArchiveKeeper:
             return
         began = self._clock()
         there = [stream for stream in streams if self._store.path(stream.key).exists()]
+        self._complete(job_id, there)
         for stream in there:
             if stream.file == WorkspaceConstants.ERROR_LOG_FILE_NAME and stream.end:
                 self._keep_error_log(job_id, stream)
-        self._complete(job_id, there)
         self._resting[job_id] = self._clock() + _REST * (self._clock() - began)
         with self._lock:
             self._pending.pop(job_id, None)

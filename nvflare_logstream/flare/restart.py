@@ -81,6 +81,9 @@ def close_earlier(
     Processes of this machine are looked for. A job elsewhere is asked of its launcher; where nobody can say,
     it is taken for over when its logs have not grown for a minute, and they are not complete.
 
+    As long as it is not known whether logs may leave the site, nothing is closed. When they may not, the rest
+    is refused: a job may run for hours, and its site may change its mind meanwhile.
+
     Args:
         sender: sends the rest and closes.
         workspace: the site's workspace.
@@ -92,7 +95,7 @@ def close_earlier(
         clock: gives the time in seconds, from any beginning.
         sleep: waits some seconds.
     """
-    began, waiting = clock(), set(job_ids)
+    began, waiting, said = clock(), set(job_ids), ""
     elsewhere = None if launcher.starts_here else Elsewhere(launcher, engine, workspace, clock)
     followed = set[str]()
     while waiting:
@@ -100,6 +103,15 @@ def close_earlier(
             alive = {job_id for job_id in sorted(waiting) if elsewhere.is_alive(job_id)}
         else:
             alive = running(waiting)
+        logs = read_policy(workspace).logs
+        if not logs.allowed:
+            if logs.reason != said:
+                said = logs.reason
+                refuse_rest(sender, workspace, sorted(waiting), log_files, said)
+            if logs.sure:
+                return
+            sleep(_POLICY_INTERVAL)
+            continue
         for job_id in sorted(waiting - alive):
             doubt = elsewhere.doubt(job_id) if elsewhere else None
             _close(sender, workspace, job_id, log_files, launcher, doubt)
@@ -113,28 +125,10 @@ def close_earlier(
             sleep(ASK_INTERVAL if elsewhere else look_interval)
 
 
-def end_earlier(
-    sender: Sender, workspace: Workspace, job_ids: list[str], log_files: tuple[str, ...], **where: Any
-) -> None:
-    """Close what an earlier life of this process left open, or refuse it as long as it may not leave.
-
-    `where` is passed on to `close_earlier`.
-    """
-    said = ""
-    while not (logs := read_policy(workspace).logs).allowed:
-        if logs.reason != said:
-            said = logs.reason
-            _refuse(sender, workspace, job_ids, log_files, said)
-        if logs.sure:
-            return
-        time.sleep(_POLICY_INTERVAL)
-    close_earlier(sender, workspace, job_ids, log_files, **where)
-
-
-def _refuse(
+def refuse_rest(
     sender: Sender, workspace: Workspace, job_ids: Iterable[str], log_files: tuple[str, ...], reason: str
 ) -> None:
-    """Tell the server that the site keeps what it has not sent yet of earlier jobs, and why.
+    """Tell the server that the site keeps what it has not sent yet of jobs, and why.
 
     Files that a pattern stands for are not named: which the site has sent of them only the server knows.
     """

@@ -25,7 +25,7 @@ from nvflare_logstream.flare.job_end import describe_exit
 from nvflare_logstream.flare.job_log_streamer import DEFAULT_LIVENESS_INTERVAL, DEFAULT_POLL_INTERVAL
 from nvflare_logstream.flare.launched import Launched, why_not_injected
 from nvflare_logstream.flare.launchers import Launcher, launcher_of
-from nvflare_logstream.flare.restart import earlier_jobs, end_earlier
+from nvflare_logstream.flare.restart import close_earlier, earlier_jobs, refuse_rest
 from nvflare_logstream.flare.shared import SiteEntry, shared
 from nvflare_logstream.flare.site_policy import may_logs_leave, read_policy
 from nvflare_logstream.names import CONSOLE_FILE, DEFAULT_LOG_FILES, check_seconds, is_pattern, log_files_of
@@ -120,8 +120,8 @@ class SiteLogStreamer(Widget):
         if job_ids := earlier_jobs(workspace):
             arguments = self._own_sender(fl_ctx), workspace, job_ids, shared.site_entries.log_files
             where = {"launcher": launcher_of(fl_ctx), "engine": fl_ctx.get_engine()}
-            name = "nvflare_logstream_restart"
-            threading.Thread(target=end_earlier, args=arguments, kwargs=where, name=name, daemon=True).start()
+            close, name = partial(close_earlier, *arguments, **where), "nvflare_logstream_restart"
+            threading.Thread(target=close, name=name, daemon=True).start()
 
     def _on_before_job_launch(self, event_type: str, fl_ctx: FLContext) -> None:
         if not shared.site_entries.claim(self):
@@ -246,15 +246,16 @@ class SiteLogStreamer(Widget):
             if self._retry:
                 self._retry.cancel()  # each job that ends asks anew: one timer is enough
             with suppress(*_NOTHING_LEFT):
-                sender = self._own_sender(fl_ctx) if logs.allowed else None
-            if not logs.sure or (logs.allowed and sender is None):
+                sender = self._own_sender(fl_ctx)
+            if not logs.sure or sender is None:
                 self._retry = threading.Timer(_RETRY_SECONDS, self._finish_jobs, (workspace, fl_ctx))
                 self._retry.daemon = True
                 self._retry.start()
                 return
             self._retry = None
             over, self._over = self._over, {}
-        if sender is None:
+        if not logs.allowed:
+            refuse_rest(sender, workspace, over, shared.site_entries.log_files, logs.reason)
             return
         for job_id, (outcome, doubt) in over.items():
             directory, files = Path(workspace.get_log_root(job_id)), shared.site_entries.log_files

@@ -12,7 +12,7 @@ from nvflare_logstream.store.ledger import new_entries
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.quotas import FreeSpace, Usage
 from nvflare_logstream.store.unchecked import all_compared, compare, note_compared
-from nvflare_logstream.streams import UNREADABLE, Loss, State, Stream, StreamKey, local_time
+from nvflare_logstream.streams import UNCHECKED, UNREADABLE, Loss, State, Stream, StreamKey, local_time
 
 
 class Appended(NamedTuple):
@@ -68,7 +68,7 @@ class Appending:
             now = self._clock()
             data_end = offset + len(data)
             if stream.unchecked and data_end < stream.end:
-                end = note_compared(file, data_end, cursor, new_losses, now)
+                end = note_compared(file, offset, data, cursor, new_losses, now)
                 return Appended(end, bool(new_losses), bool(new_losses))
             if stream.unchecked:
                 new_losses += new_entries(stream.losses + new_losses, [all_compared(stream)])
@@ -132,13 +132,15 @@ class Appending:
         with self._loaded.lock:
             file = self._loaded.load(key)
             stream, now = file.record, self._clock()
-            if stream.state is not State.OPEN or stream.unchecked:
+            if stream.state is not State.OPEN or (stream.unchecked and outcome is None):
                 return stream
             reason, was_unreadable = stream.reason, stream.reason.startswith(UNREADABLE)
             if not why and was_unreadable:
                 reason = ""
             elif why and not (was_unreadable and reason.endswith(f": {why}")):  # else it was said before
                 reason = f"{UNREADABLE}{local_time(min(max(since, stream.opened), now))}: {why}"
+            if stream.unchecked and why:
+                reason = f"{UNCHECKED}; {reason}"
             file.update(reason=reason, last_seen=now)
             if outcome is not None:
                 file.update(state=State.STOPPED, outcome=outcome, closed=now)

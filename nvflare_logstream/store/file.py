@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nvflare_logstream.errors import StoreError
-from nvflare_logstream.hashing import HASH_STEP, hash_range
+from nvflare_logstream.hashing import hash_range
 from nvflare_logstream.streams import State, Stream, StreamKey
 
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW  # a link in the store is not ours
@@ -213,19 +213,6 @@ class StreamFile:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(f"{self.path} is not a plain file")
         return status.st_size
-
-    def lines_before(self, end: int) -> int:
-        """Newlines among the first bytes.
-
-        Raises:
-            OSError: if they cannot be read.
-        """
-        lines = 0
-        if end:
-            with self.path.open("rb", buffering=0) as file:
-                while data := file.read(min(HASH_STEP, end - file.tell())):
-                    lines += data.count(b"\n")
-        return lines
 
     def start_again(self, kept: int = 0) -> None:
         """Make the file anew, with the first `kept` bytes that it has; the record then says so."""

@@ -17,7 +17,6 @@ from nvflare_logstream.store.quotas import Usage
 from nvflare_logstream.store.rebuild import REBUILT, from_file
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 
-SCRATCH = ".archive-"  # how the names of directories begin that last no longer than the server
 _Wake = Callable[[str], None]
 _LIVE = 300.0  # seconds; a stream not heard of for so long when the server went down was not live
 
@@ -188,18 +187,22 @@ class LoadedStreams:
                 self._index.add(stopped)
             raise
 
-    def begin_again(self, file: StreamFile, entry: Loss, kept: tuple[int, bytes] = (0, b"")) -> None:
+    def begin_again(self, file: StreamFile, entry: Loss, kept: tuple[int, int, bytes] = (0, 0, b"")) -> None:
         """Forget a stream's bytes, so that its site sends them again; `entry` says so in its ledger.
-        Those before an offset may be `kept`, with the cursor that belongs there.
+        Those before an offset may be `kept`, with their lines and the cursor that belongs there.
 
         Raises:
             StoreError: if the index does not take it; nothing is forgotten then.
             OSError: if the disk does not.
         """
-        stream, (end, cursor) = file.record, kept
+        stream, (end, lines, cursor) = file.record, kept
         losses = stream.losses + new_entries(stream.losses, [entry])
-        again = stream._replace(end=end, cursor=cursor, lines=file.lines_before(end), came="", losses=losses)
+        again = stream._replace(end=end, cursor=cursor, lines=lines, came="", losses=losses)
         again = again._replace(state=State.OPEN, reason="", agreed=False)
+        if end:  # the index will say that these are there
+            self._unsure[stream.key] = "the disk does not take what came before"
+            file.sync(set())
+            del self._unsure[stream.key]
         self._index.save([again])  # first: a crash in between finds a file that is too long, and cuts it
         self._usage.add(stream.key.job_id, stream.site, end - stream.end)
         file.record, file.listed = again, len(losses)
@@ -293,8 +296,3 @@ class LoadedStreams:
         with suppress(OSError):
             for job_id in self._index.all_forgotten().intersection(os.listdir(self._root)):
                 shutil.rmtree(self._root / job_id, ignore_errors=True)
-
-    def clear_scratch(self) -> None:
-        """Remove the directories that an earlier life of the server was still writing."""
-        for entry in self._root.glob(SCRATCH + "*"):
-            shutil.rmtree(entry, ignore_errors=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from nvflare_logstream.store.index import INDEX_FILE, Index
 from nvflare_logstream.store.lock import LOCK_FILE
 from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 
+SCRATCH = ".archive-"  # how the names of directories begin that last no longer than the server
 REBUILT = "the server's index was rebuilt; its site has not gone on with this log since"
 _NOTE = "the server's index was rebuilt; what was noted of this log before is not known"
 # No cursor of a site: it goes on behind as many bytes of its files as are stored.
@@ -128,6 +130,12 @@ def open_index(root: Path) -> Index:
     if is_lost:
         rebuild(root, index)
     return index
+
+
+def clear_scratch(root: Path) -> None:
+    """Remove the directories that an earlier life of the server was still writing."""
+    for entry in root.glob(SCRATCH + "*"):
+        shutil.rmtree(entry, ignore_errors=True)
 
 
 def note_loss(root: Path) -> bool:

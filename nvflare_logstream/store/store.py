@@ -23,7 +23,7 @@ from nvflare_logstream.store.file import as_store_error
 from nvflare_logstream.store.index import INDEX_FILE
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.quotas import FreeSpace, Quotas, Usage
-from nvflare_logstream.store.rebuild import open_index
+from nvflare_logstream.store.rebuild import clear_scratch, open_index
 from nvflare_logstream.store.retention import Removal, Retention
 from nvflare_logstream.store.unchecked import Unchecked
 from nvflare_logstream.streams import UNREADABLE, Loss, State, Stream, StreamKey
@@ -65,7 +65,7 @@ class LogStore:
         self._closing = Closing(self._loaded, clock)
         self.unchecked = Unchecked(self._loaded, self.info, self._usage, self._free, clock)
         self._retention = Retention(self.index, self.delete_job, clock, uptime)
-        self._loaded.clear_scratch()
+        clear_scratch(self.root)
         self._loaded.remove_rest()
 
     def close(self) -> None:

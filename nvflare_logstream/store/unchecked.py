@@ -75,12 +75,13 @@ class Unchecked:
             elif stream.unchecked and stream.state is State.OPEN:
                 file.seen(now)
                 return False
+            # What the site's own sender has ended stays so: nobody would end it again.
+            if stream.is_stock or stream.state is not State.STOPPED:
+                file.update(state=State.OPEN, reason=UNCHECKED)
             file.update(
                 end=stream.end + len(new),
                 cursor=stream.cursor or UNCHECKED_CURSOR,
                 lines=stream.lines + new.count(b"\n"),
-                state=State.OPEN,
-                reason=UNCHECKED,
                 last_seen=now,
                 last_data=now if new else stream.last_data,
             )
@@ -188,14 +189,17 @@ def compare(loaded: LoadedStreams, file: StreamFile, offset: int, data: bytes) -
         note = (
             f"the site sends other bytes here; {gone} bytes from byte {place} on, {_SENT_BY}, were replaced"
         )
-        loaded.begin_again(file, Loss(place, None, note), (place, cursor))
+        loaded.begin_again(file, Loss(place, None, note), (place, stream.lines_compared, cursor))
 
 
-def note_compared(file: StreamFile, end: int, cursor: bytes, losses: tuple[Loss, ...], now: float) -> int:
-    """Note that a site's own sender has sent such a copy too up to `end`; returns how far it is by now."""
+def note_compared(
+    file: StreamFile, offset: int, data: bytes, cursor: bytes, losses: tuple[Loss, ...], now: float
+) -> int:
+    """Note that a site's own sender has sent `data` of such a copy too; returns how far it is by now."""
     stream = file.record
-    if end > stream.place[0]:
-        stream = stream.compared(end, cursor)
+    if new := data[stream.place[0] - offset :]:
+        lines = stream.lines_compared + new.count(b"\n")
+        stream = stream.compared(offset + len(data), lines, cursor)
     file.update(
         cursor=stream.cursor,
         state=State.OPEN,

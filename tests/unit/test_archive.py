@@ -95,6 +95,29 @@ def test_error_logs_stand_where_the_runtimes_own_receiver_puts_them(engine, stor
     assert not list(store.root.glob(".archive-*"))
 
 
+def test_an_error_log_that_the_job_store_does_not_take_keeps_no_archive_from_being_completed(
+    engine, store, keeper, clock, tmp_path, monkeypatch
+):
+    upload(store, LOG, WHOLE)
+    upload(store, ERRORS, WHOLE)
+    archive(engine, tmp_path, site_1=WHOLE[:7])
+    keeper.job_archived("job-1")
+    take = engine.job_def_manager.set_client_data
+
+    def fail(*args):
+        raise RuntimeError("the storage takes no components")
+
+    monkeypatch.setattr(engine.job_def_manager, "set_client_data", fail)
+    with pytest.raises(RuntimeError, match="takes no components"):
+        keeper.update()
+    assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
+    monkeypatch.setattr(engine.job_def_manager, "set_client_data", take)
+    clock.advance(61.0)
+    keeper.update()
+    assert engine.job_def_manager.client_data == {("job-1", "ERRORLOG_site-1"): WHOLE}
+    assert engine.job_def_manager.saved == ["job-1"] and not keeper.due.is_set()
+
+
 @pytest.mark.parametrize("kept", [WHOLE[:7], WHOLE + b"line 3\n"])
 def test_the_longer_error_log_stays(engine, store, keeper, kept):
     """The runtime's own receiver may have kept one before the server changed over."""

@@ -15,12 +15,13 @@ import sqlite3
 import stat
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nvflare_logstream.errors import JobConfigError, LinkError, StoreError
+from nvflare_logstream.errors import GapError, JobConfigError, LinkError, StoreError
 from nvflare_logstream.flare.job_config import JobConfig
 from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.store.index import INDEX_FILE, Index
@@ -261,6 +262,47 @@ def test_a_server_that_is_cut_anywhere_tells_no_lie_and_loses_nothing(memory_pat
         except BaseException:
             print(f"CRASH_SEED={seed}: cut at calls {at} of {len(calls)}, the first is {calls[at[0] - 1]}")
             raise
+
+
+def replace(world: CutWorld, key: StreamKey, data: bytes) -> None:
+    """The site sends other bytes than the runtime's own streamer had sent."""
+    world.store.append(key, 300, data, b"end")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_copy_that_is_replaced_is_the_old_one_or_the_new_one_wherever_that_was_cut(memory_path, fault):
+    """What the runtime's own streamer had sent is not on disk yet, nor what the site found to be the same."""
+    old, new, end = LINES[:800], LINES[:400] + LINES[900:2000], 0
+    number, calls = 0, []
+    while number <= len(calls):
+        number += 1
+        root, cuts = memory_path / str(number), Cuts((), FAULTS[fault][0])
+        root.mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            world = CutWorld(root, cuts, FAULTS[fault][1])
+            cuts.install(patch, world.disk)
+            key = StreamKey(JOB, SITE, "log.txt")
+            with cuts.counting():
+                world.store.unchecked.append(key, 0, old[:100])
+                world.store.commit()
+            world.store.unchecked.append(key, 100, old[100:])
+            world.store.append(key, 0, new[:300], b"cursor")
+            cuts.calls.clear()
+            cuts.at = [number]
+            with suppress(GapError):  # a server that died may stand before that
+                world.keep(partial(replace, world, key, new[300:]))
+            calls, cuts.at = list(cuts.calls), ()
+            if world.power != "on":
+                world.crash_server()
+            stream = world.store.info(key)
+            stored = world.stored("log.txt")[: stream.end]
+            assert stored == (old if stream.unchecked else new)[: stream.end], (number, calls)
+            end, cursor = stream.place
+            assert (end, cursor) in ((0, b""), (300, b"cursor"), (len(new), b"end"))
+            world.store.append(key, end, new[end:], b"end")
+            assert world.stored("log.txt") == new and world.store.info(key).lines == new.count(b"\n")
+            world.store.close()
+    assert "index" in str(calls)
 
 
 def test_all_that_a_close_says_is_on_disk_before_it_is_answered(memory_path):

@@ -18,7 +18,7 @@ from nvflare.lighter.utils import serialize_pri_key
 
 from nvflare_logstream.cli.main import run
 from nvflare_logstream.flare import admin_session
-from nvflare_logstream.streams import Loss
+from nvflare_logstream.streams import Loss, StreamKey
 from tests.unit.export_world import JOB, KEY, OTHER, TEXT, Federation
 from tests.unit.kit_world import Authority, make_kit, rsa_key
 
@@ -473,6 +473,19 @@ def test_an_export_of_a_job_that_went_on_is_its_beginning(fed, typed):
         in said.out
     )
     assert "✗ site-2/log.txt incomplete: was not exported; the server has 5 bytes of it now" in said.out
+
+
+def test_a_log_that_the_job_lacks_by_now_is_lacking_in_its_export_too(fed, typed):
+    """A site that was asked to take part after the export, and of which nothing ever came."""
+    fed.add(KEY, TEXT)
+    fed.end(KEY, TEXT)
+    fed.export()
+    fed.store.expect({OTHER: "nothing came"})
+    fed.store.refuse(StreamKey(JOB, "site-3", "log.txt"), "it stays there")
+    of_job, said = typed("verify", JOB), typed("verify", str(fed.dest), "--against", JOB)
+    for line in ("✗ site-2/log.txt incomplete: never seen (nothing came)", "✓ site-3/log.txt refused: it"):
+        assert line in of_job.out and line in said.out
+    assert of_job.code == said.code == 1
 
 
 def test_against_wants_a_directory_and_the_job_of_it(fed, typed):

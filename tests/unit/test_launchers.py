@@ -25,7 +25,7 @@ from nvflare_logstream.flare.launched import Launched, doubt_of, read_launched
 from nvflare_logstream.flare.launchers import HERE, launcher_of
 from nvflare_logstream.flare.restart import close_earlier, earlier_jobs
 from nvflare_logstream.flare.shared import shared
-from nvflare_logstream.streams import Verdict
+from nvflare_logstream.streams import StreamKey, Verdict
 from nvflare_logstream.testing import Clock
 from tests.unit.conftest import wait_for
 from tests.unit.fake_runtime import Engine, context
@@ -287,6 +287,19 @@ def test_logs_from_the_time_when_a_site_kept_them_stay(federation):
     end(federation, SimpleNamespace(poll=lambda: 0))
     assert federation.site._sender.drain(5.0)
     assert federation.ended().verdict is Verdict.REFUSED and federation.stream().end == 0
+
+
+def test_the_rest_of_a_log_that_its_site_keeps_by_the_jobs_end_is_refused(federation):
+    """Nobody would ever say why nothing more comes."""
+    start(federation, PROCESS)
+    federation.store.append(StreamKey(JOB, "site-1", "log.txt"), 0, LINES[:7], b"cursor")
+    federation.log.write_bytes(LINES)
+    local = Path(federation.client.workspace.get_root_dir()) / "local"
+    (local / "resources.json").write_text(json.dumps({**ADMITTED, "allow_log_streaming": False}))
+    end(federation, SimpleNamespace(poll=lambda: 0))
+    assert federation.site._sender.drain(5.0)
+    stream = federation.stream()
+    assert (stream.verdict, stream.end) == (Verdict.REFUSED, 7) and "does not allow" in stream.verdict_reason
 
 
 # -- pods, whose files nobody here can see

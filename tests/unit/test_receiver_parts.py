@@ -254,7 +254,10 @@ def test_where_the_store_is(workspace, tmp_path):
 
 class Sender:
     def __init__(self):
-        self.closed = []
+        self.closed, self.refused = [], []
+
+    def refuse(self, job_id, files, reason):
+        self.refused.append((job_id, tuple(files), reason))
 
     def finish(self, job_id, directory, files, outcome, *, only_unclosed=False, doubt=None):
         assert only_unclosed and doubt is None and outcome == "not known: the site restarted"
@@ -301,3 +304,33 @@ def test_no_log_is_closed_while_the_jobs_process_outlives_its_parent(tmp_path):
     assert sender.closed[0][1:] == (Path(workspace.get_log_root("a")), ("log.txt",))
     # At first each second; to look at all processes costs something.
     assert [at - began for at in asked[:3]] == [0.0, 1.0, 2.0] and asked[-1] - asked[-2] == 10.0
+
+
+@pytest.mark.parametrize("text", ['{"allow_log_streaming": false}', "{"])
+def test_nothing_is_closed_that_the_site_keeps_by_the_time_a_job_has_ended(tmp_path, text):
+    """The job outlives the site's parent process by hours, and an admin changes the policy meanwhile."""
+    workspace = Engine(tmp_path / "client", site="site-1").workspace
+    resources = Path(workspace.get_file_path_in_site_config("resources.json"))
+    resources.parent.mkdir(parents=True, exist_ok=True)
+    resources.write_text('{"allow_log_streaming": true}')
+    sender, clock, alive = Sender(), Clock(), [{"a", "b"}, {"b"}, set(), set()]
+    policies = [None, text, '{"allow_log_streaming": true}']
+
+    def sleep(seconds):
+        clock.advance(seconds)
+        if policy := policies.pop(0):
+            resources.write_text(policy)
+
+    close_earlier(
+        sender,
+        workspace,
+        ["a", "b"],
+        ("log.txt", "*.log"),
+        running=lambda jobs: alive.pop(0),
+        clock=clock,
+        sleep=sleep,
+    )
+    ((refused, files, why),) = sender.refused
+    assert (refused, files) == ("b", ("log.txt",)) and ("cannot be read" in why or "does not allow it" in why)
+    is_known_at_last = text == "{"  # the file could not be read for a while
+    assert [job_id for job_id, *_ in sender.closed] == (["a", "b"] if is_known_at_last else ["a"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import threading
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -327,6 +329,22 @@ def test_a_file_that_differs_replaces_what_differs_and_is_not_complete(server, o
     assert server.store._usage._total == len(own)
 
 
+def test_the_server_reads_no_more_of_a_copy_than_its_site_sends(server, monkeypatch):
+    """It does so while no other log can be written, and a copy may have gigabytes."""
+    text, read, pread = b"a line of it\n" * 20_000, [], os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, n, at: read.append(n) or pread(fd, n, at))
+    opened, open_path = [], Path.open
+    monkeypatch.setattr(Path, "open", lambda *args, **how: opened.append(args) or open_path(*args, **how))
+    server.send("a", text, last=True)
+    server.own_sender(Frame(LOG, 0, text[:-26], b"cursor"))
+    server.restart()
+    read.clear()
+    server.own_sender(Frame(LOG, len(text) - 26, b"a line of it\nanother\nand one more\n", b"end"))
+    assert sum(read) < 1000 and opened == []
+    assert server.stored == text[:-26] + b"a line of it\nanother\nand one more\n"
+    assert server.stream.lines == 20_001
+
+
 def test_what_a_site_has_compared_is_known_after_a_restart_of_the_server(server):
     server.send("a", TEXT, last=True)
     server.own_sender(LOG, Frame(LOG, 0, TEXT[:4], b"cursor"))
@@ -382,6 +400,23 @@ def test_a_log_that_the_site_cannot_read_keeps_what_is_there(server):
     server.send("a", TEXT)
     server.own_sender(LOG, Unreadable(LOG, server.clock(), "Permission denied", None))
     assert server.stored == TEXT and server.stream.verdict_reason == UNCHECKED
+
+
+@pytest.mark.parametrize("size", [0, 4])
+def test_a_log_whose_site_gives_it_up_is_over(server, size):
+    """Its rest is where the site cannot read it, in a pod say, and the job is over."""
+    server.send("a", TEXT[:8])
+    server.own_sender(LOG, *([Frame(LOG, 0, TEXT[:size], b"cursor")] if size else []))
+    (reply,) = server.own_sender(Unreadable(LOG, server.clock(), "it ran in a pod", "exit code 1")).streams
+    assert (reply.status, reply.end) == (Status.OK, size)
+    assert (server.stream.state, server.stream.outcome) == (State.STOPPED, "exit code 1")
+    assert server.stream.verdict is Verdict.PARTIAL and server.stream.verdict_reason.startswith(UNCHECKED)
+    assert server.stream.verdict_reason.endswith(": it ran in a pod")
+    assert server.go_on("a", 1, TEXT[8:]) is Outcome.TAKEN
+    server.receiver.take(Part("a", 2, is_last=True), PROCESS)
+    assert server.stored == TEXT and server.stream.state is State.STOPPED
+    server.own_sender(LOG, Frame(LOG, size, TEXT[size:], b"end"), close_of(TEXT))
+    assert server.stream.verdict is Verdict.COMPLETE
 
 
 def test_a_sign_of_life_of_the_sites_own_sender_is_none_of_the_other(server):
