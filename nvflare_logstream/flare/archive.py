@@ -98,21 +98,29 @@ class ArchiveKeeper:
         for job_id, deadline in pending.items():
             if job_id in self._resting:
                 continue
+            with self._lock:  # first: a stream that is closed while the archive is written needs another one
+                del self._pending[job_id]
             try:
-                self._update_job(job_id, deadline)
+                is_done = self._update_job(job_id, deadline)
             except Exception as error:  # each storage has its own errors
-                failure = error
+                failure, is_done = error, False
                 self._resting[job_id] = self._clock() + _WAIT_AFTER_FAILURE
+            with self._lock:
+                if not is_done:
+                    self._pending[job_id] = max(deadline, self._pending.get(job_id, deadline))
+                elif not self._pending:
+                    self.due.clear()
         if failure:
             raise failure
 
-    def _update_job(self, job_id: str, deadline: float) -> None:
+    def _update_job(self, job_id: str, deadline: float) -> bool:
+        """Bring a job's archive up to date; returns whether that is done, or has to wait."""
         known = self._store.streams(job_id, brief=True)
         streams = [stream for stream in known if stream.site != SERVER_SITE]
         # Before 2.8 the runtime tells of a job's end first; what it has archived it removes.
         to_come = Path(self._engine.get_workspace().get_run_dir(job_id)).is_dir()
         if (to_come or any(stream.state is State.OPEN for stream in streams)) and self._clock() < deadline:
-            return
+            return False
         began = self._clock()
         there = [stream for stream in streams if self._store.path(stream.key).exists()]
         self._complete(job_id, there)
@@ -120,11 +128,8 @@ class ArchiveKeeper:
             if stream.file == WorkspaceConstants.ERROR_LOG_FILE_NAME and stream.end:
                 self._keep_error_log(job_id, stream)
         self._resting[job_id] = self._clock() + _REST * (self._clock() - began)
-        with self._lock:
-            self._pending.pop(job_id, None)
-            if not self._pending:
-                self.due.clear()
         self._store.unload(job_id)
+        return True
 
     def _complete(self, job_id: str, streams: list[Stream]) -> None:
         with tempfile.TemporaryDirectory(dir=self._store.root, prefix=SCRATCH) as scratch:

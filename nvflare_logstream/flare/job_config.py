@@ -26,7 +26,7 @@ STOCK_PATH = "nvflare.app_common.logging.job_log_streamer.JobLogStreamer"
 _PACKAGE, _STOCK_PACKAGE, _CLASS = "nvflare_logstream", "nvflare", "JobLogStreamer"
 _JOBS_OWN_ARGUMENTS = ("drain_timeout",)  # it is the job's end that waits so long
 _COMPONENT_ID = "logstream_job_log_streamer"
-_BASENAME = "config_fed_client.json"
+CONFIG_FILE = "config_fed_client.json"  # in which a streamer that was put into a job stands
 
 
 class JobConfig:
@@ -40,9 +40,9 @@ class JobConfig:
     """
 
     def __init__(self, directory: Path):
-        self._target = Path(directory) / _BASENAME
+        self._target = Path(directory) / CONFIG_FILE
         try:
-            config = ConfigFactory.load_config(_BASENAME, [str(directory)])
+            config = ConfigFactory.load_config(CONFIG_FILE, [str(directory)])
             self._config: dict[str, Any] = config.to_dict() if config is not None else {}
         except Exception as error:  # each loader raises its own kinds
             raise JobConfigError(
@@ -150,7 +150,7 @@ class JobConfig:
     def _write(self) -> None:
         temporary = ""
         try:
-            handle, temporary = tempfile.mkstemp(dir=self._target.parent, prefix=f".{_BASENAME}.")
+            handle, temporary = tempfile.mkstemp(dir=self._target.parent, prefix=f".{CONFIG_FILE}.")
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 json.dump(self._config, file, indent=2)
                 file.flush()

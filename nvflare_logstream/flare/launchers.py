@@ -130,6 +130,8 @@ def _ask_docker(component: Any, job_id: str, site: str) -> bool | None:
         container = (connect or module.docker.from_env)().containers.get(name)
     except Exception as error:
         return _unless_not_found(error)
+    if container.status == "created":  # about to be started, or left behind by a start that failed
+        return None
     return container.status not in _ENDED
 
 

@@ -11,19 +11,21 @@ from nvflare.apis.workspace import Workspace
 
 from nvflare_logstream.errors import LogStreamError
 from nvflare_logstream.flare.elsewhere import ASK_INTERVAL, Elsewhere
-from nvflare_logstream.flare.job_config import JobConfig
+from nvflare_logstream.flare.job_config import CONFIG_FILE, JobConfig
 from nvflare_logstream.flare.launched import Launched, doubt_of, launched_out_of_sight, read_launched
 from nvflare_logstream.flare.launchers import HERE, Launcher
 from nvflare_logstream.flare.runtime import running_jobs
 from nvflare_logstream.flare.site_policy import read_policy
 from nvflare_logstream.names import is_name, is_pattern
 from nvflare_logstream.site.endings import Doubt
+from nvflare_logstream.site.plain import look, owners
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import END_UNSEEN
 
 _SOON = 60.0  # seconds; the runtime ends a job's process within a few after its parent
 _LOOK_INTERVAL, _LATER_INTERVAL = 1.0, 10.0  # seconds; each look is at all processes of the machine
 _POLICY_INTERVAL = 5.0  # seconds between two looks at a policy that cannot be read
+_LARGEST_CONFIG = 16 << 20  # bytes
 _OUTCOME = f"{END_UNSEEN}the site restarted"
 
 
@@ -49,19 +51,29 @@ def _is_job(workspace: Workspace, name: str) -> bool:
         return False
 
 
+def _config_of(workspace: Workspace, job_id: str) -> JobConfig | None:
+    """A job's client config as this site has written it; None where none stands there that can be read.
+
+    The job's own code can write there. A pipe, a file without end or one that names itself a thousand times,
+    as other formats allow, would hold up the site's start.
+    """
+    directory = Path(workspace.get_app_config_dir(job_id))
+    try:
+        file = look(directory / CONFIG_FILE, owners(directory))
+        return JobConfig(directory) if file and file.size <= _LARGEST_CONFIG else None
+    except (OSError, LogStreamError):
+        return None
+
+
 def _files_of(workspace: Workspace, job_id: str) -> tuple[str, ...]:
     """What the site streamed of a job when it was launched; its list may have changed since."""
-    try:
-        return JobConfig(Path(workspace.get_app_config_dir(job_id))).log_files
-    except LogStreamError:
-        return ()
+    config = _config_of(workspace, job_id)
+    return config.log_files if config else ()
 
 
 def _has_streamer(workspace: Workspace, job_id: str) -> bool:
-    try:
-        return bool(JobConfig(Path(workspace.get_app_config_dir(job_id))).streamers())
-    except LogStreamError:
-        return False
+    config = _config_of(workspace, job_id)
+    return bool(config and config.streamers())
 
 
 def close_earlier(

@@ -192,9 +192,9 @@ class Console:
 
     def _obstacle(self) -> str:
         """Why the log should not grow; empty if it may."""
-        refused = self._reserve()
-        if _is_limited():
+        if _is_limited():  # first: on some file systems, to reserve beyond it is a deadly signal
             return _LIMITED
+        refused = self._reserve()
         disk = os.fstatvfs(self._writer)
         # Some file systems do not say how large they are.
         is_space = not disk.f_blocks or disk.f_bavail * disk.f_frsize >= _LEAST_FREE

@@ -176,6 +176,8 @@ class Sender:
                 return
         if exchange.step is Step.IDLE:
             self._take_orders()  # one that came while we paused: nothing else would end the wait for it
+            if self._stopping:
+                return
             if not state.look_at_once:
                 self._watcher.wait(seconds_to_rest(state, self._watcher, self._clock(), self._poll))
             self._take_orders()

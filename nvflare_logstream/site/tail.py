@@ -231,8 +231,8 @@ class Tailer:
             return False
         chain = self._scan()
         followers, certain = self._next.followers(chain, self._file, self._segments)
-        self.settled = not followers
-        self._next.orphaned = self.settled and self._file is not None and not self._file.named
+        self._next.orphaned = not followers and self._file is not None and not self._file.named
+        self.settled = not (followers or self._next.orphaned)  # an open file hides that its directory went
         if certain:  # also if it cannot be opened now
             self._next.expect(followers, chain)
         if not followers or (certain and self._file is not None and not any(file.size for file in followers)):

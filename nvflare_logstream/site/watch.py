@@ -18,7 +18,7 @@ from pathlib import Path
 _IN_MODIFY = 0x2
 _ENTRIES = 0x40 | 0x80 | 0x100 | 0x200  # a directory's: moved away, moved here, made, deleted
 _ITSELF = 0x400 | 0x800  # a directory was deleted, or moved
-_IN_IGNORED = 0x8000
+_IN_Q_OVERFLOW, _IN_IGNORED = 0x4000, 0x8000
 _EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name that follows
 _MOST_READ = 65536  # bytes; what is left ends the next wait at once
 _IN_NONBLOCK, _IN_CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
@@ -155,9 +155,13 @@ class Watcher:
         while place < len(events):
             watch, mask, _, length = _EVENT.unpack_from(events, place)
             place += _EVENT.size + length
-            if mask & _IN_IGNORED:
+            if mask & _IN_Q_OVERFLOW:  # what was dropped may have told of any of them
+                for owner in list(self._watched):
+                    self.forget(owner)
+            elif mask & _IN_IGNORED:
                 for owner in [owner for owner, watched in self._watched.items() if watched == watch]:
                     self._watched[owner] = -1
+                    self._last.pop(owner, None)  # another file may have its numbers
                     self._local.discard(owner)
 
 

@@ -194,6 +194,55 @@ def test_a_stream_that_is_closed_late_is_added(engine, store, keeper, clock, tmp
     assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
 
 
+def test_a_stream_that_is_closed_while_the_archive_is_written_is_added_after_it(
+    engine, store, keeper, clock, tmp_path, monkeypatch
+):
+    """What the archive gets was decided when its writing began, and a large one takes minutes."""
+    upload(store, LOG, WHOLE)
+    upload(store, OTHER, b"other 1\n", closed=False)
+    archive(engine, tmp_path)
+    keeper.job_archived("job-1")
+    clock.advance(121)
+    save = engine.job_def_manager.save_workspace
+
+    def close_meanwhile(*args):
+        save(*args)
+        if len(engine.job_def_manager.saved) == 1:
+            upload(store, OTHER, b"other 1\nother 2\n")
+            keeper.stream_closed(OTHER)
+
+    monkeypatch.setattr(engine.job_def_manager, "save_workspace", close_meanwhile)
+    keeper.update()
+    assert keeper.due.is_set()
+    clock.advance(2)
+    keeper.update()
+    assert engine.job_def_manager.archived("job-1")["site-2/log.txt"] == b"other 1\nother 2\n"
+    assert not keeper.due.is_set()
+
+
+def test_a_stream_that_is_closed_while_the_job_store_fails_is_tried_again(
+    engine, store, keeper, clock, tmp_path, monkeypatch
+):
+    upload(store, LOG, WHOLE)
+    archive(engine, tmp_path)
+    keeper.job_archived("job-1")
+    save = engine.job_def_manager.save_workspace
+
+    def close_and_fail(*args):
+        keeper.stream_closed(LOG)
+        raise OSError("away")
+
+    monkeypatch.setattr(engine.job_def_manager, "save_workspace", close_and_fail)
+    with pytest.raises(OSError, match="away"):
+        keeper.update()
+    assert keeper.due.is_set()
+    monkeypatch.setattr(engine.job_def_manager, "save_workspace", save)
+    clock.advance(61)
+    keeper.update()
+    assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
+    assert not keeper.due.is_set()
+
+
 def test_a_stream_that_is_closed_while_its_job_runs_is_not_looked_at(engine, store, keeper):
     upload(store, LOG, WHOLE)
     keeper.stream_closed(LOG)

@@ -335,6 +335,20 @@ def test_a_limit_on_the_size_of_files_that_the_job_sets_itself(log: Path) -> Non
     assert b"the size of files is limited here (ulimit -f)" in ended.stdout
 
 
+def test_a_limit_that_is_a_deadly_signal_does_not_meet_us_first(memory_path: Path) -> None:
+    """In memory, to reserve room beyond the limit is a signal, as to write there is."""
+    code = """
+        import resource, signal
+        print("x" * (700 << 10))
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))
+        own.turn()
+        print("goes on")
+    """
+    ended = run(memory_path / "console.txt", code)
+    assert ended.returncode == 0 and b"goes on\n" in ended.stdout
+
+
 def test_a_disk_that_fills_up_between_two_looks(log: Path) -> None:
     """What the job and a child of it print meanwhile finds the room that was kept for it."""
     disk = log.parent / "disk"

@@ -672,6 +672,36 @@ def test_directories_that_are_no_jobs_are_passed_over(memory_path, name):
     assert earlier_jobs(site.workspace) == [JOB]
 
 
+def sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+def refer_to_itself(path: Path) -> None:
+    lines = [f"a{n} = ${{a{n - 1}}}${{a{n - 1}}}" for n in range(1, 40)]
+    path.with_suffix(".conf").write_text("\n".join(["a0 = bomb", *lines]))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), sparse, refer_to_itself]
+)
+def test_what_a_job_left_in_place_of_its_config_holds_up_no_start(memory_path, make):
+    site = Restarted(memory_path, make_launcher(PROCESS))
+    make(site.run_dir / "app_site-1" / "config" / "config_fed_client.json")
+    assert site.close() == 0.0
+    (site.run_dir / "logstream.json").unlink()
+    assert earlier_jobs(site.workspace) == []
+
+
+def test_a_container_that_was_made_and_never_started_is_not_waited_for_without_end(memory_path):
+    """A start that fails leaves it behind."""
+    site = docker_site(memory_path, "created")
+    assert site.close() == elsewhere.QUIET
+    ((_, _, doubt),) = site.sender.closed
+    assert "nobody could say whether the job still ran in a container" in doubt
+
+
 def test_a_pods_end_that_was_seen_is_told_again_after_a_restart(memory_path):
     site = Restarted(memory_path, make_launcher(POD, core_v1=None, config_file_path="none"))
     Launched(("log.txt",), "exit code 137 (OOMKilled)", time.time()).write(site.run_dir)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import select
+import struct
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +105,42 @@ def test_a_directory_made_anew_under_the_same_number_is_watched_anew(watcher, tm
     assert watcher.reports(job, None, "log.txt")
 
 
+def test_a_file_opened_under_the_numbers_of_one_that_went_is_watched_anew(watcher, tmp_path):
+    """A look may read through several files; the numbers of the first are soon those of the last."""
+    log = tmp_path / "log.txt"
+    log.touch()
+    descriptor = os.open(log, os.O_RDONLY)
+    watch(watcher, tmp_path, descriptor)
+    log.unlink()
+    os.close(descriptor)
+    watcher.wait(0)
+    log.touch()
+    os.dup2(new := os.open(log, os.O_RDONLY), descriptor)
+    if new != descriptor:
+        os.close(new)
+    if (last := watcher._last.get("log.txt")) is not None:  # as if the inode were the same too
+        watcher._last["log.txt"] = (last[0], (descriptor, os.fstat(descriptor).st_ino))
+    assert watcher.watch(tmp_path, descriptor, "log.txt")
+    assert watcher.reports(tmp_path, descriptor, "log.txt")
+    os.close(descriptor)
+
+
+def test_where_reports_were_dropped_all_is_watched_anew(watcher, tmp_path):
+    """The kernel keeps so many; one that was dropped may have told that a watch has ended."""
+    log = tmp_path / "log.txt"
+    with log.open("ab") as file:
+        watch(watcher, tmp_path, file.fileno())
+        overflow = struct.pack("iIII", -1, 0x4000, 0, 0)
+        watcher._note_ended(overflow)
+        assert not watcher.reports(tmp_path, file.fileno(), "log.txt")
+        assert watcher.watch(tmp_path, file.fileno(), "log.txt")
+        assert watcher.reports(tmp_path, file.fileno(), "log.txt")
+        watcher.wait(0)
+        file.write(b"line\n")
+        file.flush()
+        assert seconds_of(lambda: watcher.wait(FOREVER)) < SOON
+
+
 class Reported(Watcher):
     """Waits on a clock: until what the system has reported by now, or else the whole time.
 
@@ -195,6 +233,40 @@ def test_a_log_of_which_something_follows_unseen_is_looked_at_every_poll_interva
     sleeper.run(sleeper.rest_sender)
     assert sleeper.stored() == b"line\nin the new file\n"
     assert sleeper.watcher.waits[-1] > 0.5
+
+
+def test_a_directory_that_goes_after_its_log_is_seen_to_be_made_anew(sleeper):
+    """While we have the removed log open, the system does not tell that its directory goes too."""
+    log = sleeper.logs / "log.txt"
+    log.unlink()
+    sleeper.rest_sender.turn()
+    sleeper.logs.rmdir()
+    sleeper.logs.mkdir()
+    log.write_bytes(b"more\n")
+    sleeper.watcher.waits.clear()
+    sleeper.rest_sender.turn()
+    sleeper.run(sleeper.rest_sender, turns=3)
+    assert max(sleeper.watcher.waits) <= 0.5
+    assert sleeper.stored() == b"line\nmore\n"
+
+
+def test_it_ends_although_a_pause_has_taken_the_wake(world):
+    """It is told to stop during the pause after a request, at whose end it would sleep."""
+    sender = world.sender("log.txt")
+    world.run(sender)
+    world.write(b"line\n")
+    sender.turn()
+    pause, slept = world.watcher.pause, []
+
+    def pause_and_stop(seconds: float) -> None:
+        pause(seconds)
+        sender.stop()
+
+    world.watcher.pause, world.watcher.wait = pause_and_stop, slept.append
+    sender._thread = threading.Thread()
+    sender.turn()
+    sender._thread = None
+    assert sender._stopping and not slept
 
 
 def test_a_log_that_cannot_be_read_is_looked_at_every_poll_interval(sleeper):
