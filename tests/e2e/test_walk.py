@@ -165,6 +165,7 @@ def test_the_readmes_way_from_nothing_to_a_followed_job(walk: Walk) -> None:
     assert "all 6 logs are as they should be" in said["verify"], said["verify"]
 
     wait_for(lambda: not walk.processes(), "the end of what was started")
+    walk.run("nvflare poc clean")
     assert {path.name for path in walk.directory.iterdir()} == {*files(), "jobs"}
     assert "logstream" not in json.dumps(
         [path.read_text() for path in (walk.directory / "jobs").rglob("*") if path.is_file()]
