@@ -379,8 +379,9 @@ def test_a_job_that_ends_while_the_policy_cannot_be_read_is_finished_afterwards(
 def test_a_job_that_ends_at_a_site_that_then_keeps_its_logs_is_not_sent(federation, monkeypatch):
     resources = end_while_the_policy_cannot_be_read(federation, monkeypatch)
     resources.write_text(json.dumps({"allow_log_streaming": False}))
-    wait_for(lambda: not federation.site._over)
-    assert not federation.site._retry and federation.stream() is None
+    stream = federation.ended()
+    assert not federation.site._retry and not federation.site._over
+    assert (stream.verdict, stream.end) == (Verdict.REFUSED, 0)
 
 
 @pytest.mark.parametrize(
