@@ -199,14 +199,19 @@ class Stream(NamedTuple):
         """
         if not self.unchecked:
             return self.end, self.cursor
-        _, *compared = self.cursor.split(b" ", 3)
-        return (int(compared[0]), compared[2]) if compared else (0, b"")
+        offset, _, cursor = self._compared
+        return offset, cursor
 
     @property
     def lines_compared(self) -> int:
         """Newlines before the `place` of an unchecked copy."""
+        return self._compared[1]
+
+    @property
+    def _compared(self) -> tuple[int, int, bytes]:
+        """How far an unchecked copy is compared: offset, newlines before it and its sender's cursor there."""
         _, *compared = self.cursor.split(b" ", 3)
-        return int(compared[1]) if compared else 0
+        return (int(compared[0]), int(compared[1]), compared[2]) if compared else (0, 0, b"")
 
     def compared(self, offset: int, lines: int, cursor: bytes) -> Stream:
         """An unchecked copy whose site's sender has sent it too up to `offset`, where it has `cursor`.
