@@ -13,6 +13,8 @@ from unittest.mock import patch
 
 import pytest
 
+from nvflare_logstream.filters import log
+from nvflare_logstream.server import following, service
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import Stream, StreamKey
@@ -37,6 +39,16 @@ def close_and_commit(store: LogStore, key: StreamKey, close: Close) -> Stream:
     stream = store.info(key)
     assert stream is not None
     return stream
+
+
+@contextmanager
+def in_small_parts() -> Iterator[pytest.MonkeyPatch]:
+    """Whatever is longer than a few lines goes out in several parts; gives what else may be patched with."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(service, "MAX_PART", 100)
+        patched.setattr(following, "MAX_PART", 100)
+        patched.setattr(log, "BLOCK", 64)
+        yield patched
 
 
 @pytest.fixture

@@ -21,15 +21,15 @@ from nvflare_logstream.client.client import LogClient
 from nvflare_logstream.client.model import Event
 from nvflare_logstream.client.query import LogQuery
 from nvflare_logstream.errors import LostContactError, RetrievalError
-from nvflare_logstream.filters import apply_filters, log
+from nvflare_logstream.filters import apply_filters
 from nvflare_logstream.flare.session_port import SessionPort
-from nvflare_logstream.server import following, service
+from nvflare_logstream.server import service
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import Loss, StreamKey
 from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.queries import MAX_WAIT
 from nvflare_logstream.wire.upload import Close
-from tests.unit.conftest import close_and_commit
+from tests.unit.conftest import close_and_commit, in_small_parts
 
 JOB = "job-1"
 IDLE = 30.0
@@ -180,11 +180,7 @@ def world(memory_path):
 
 @pytest.fixture(autouse=True, scope="module")
 def small_parts():
-    """Whatever is longer than a few lines goes out in several parts."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(service, "MAX_PART", 100)
-        patch.setattr(following, "MAX_PART", 100)
-        patch.setattr(log, "BLOCK", 64)
+    with in_small_parts() as patch:
         patch.setattr(poll, "_LATE_SECONDS", 0.005)
         yield
 

@@ -1,17 +1,14 @@
-"""When requests go: the site's own pacing, the server's, and what wakes a sender."""
+"""When requests go: the site's own pacing, and the server's."""
 
 from __future__ import annotations
 
-import os
 import threading
-import time
 
 import pytest
 
 from nvflare_logstream.server.pace import Pace
 from nvflare_logstream.server.receiver import Admission, Receiver
 from nvflare_logstream.site.timer import RequestTimer
-from nvflare_logstream.site.watch import Watcher
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import StreamId
 from nvflare_logstream.testing import Clock
@@ -198,92 +195,3 @@ def test_full_batches_of_many_senders_share_one_core():
     for _ in range(50):
         waits = [pace.wait(f"site-{number}", True, 0.01) for number in range(20)]
     assert all(0.1 <= wait <= 0.2 for wait in waits)
-
-
-# -- waking --------------------------------------------------------------------------------------------------
-
-FOREVER = 60.0  # a test that waits it out fails: far beyond `SOON`
-SOON = 20.0
-
-
-@pytest.fixture
-def watcher():
-    watcher = Watcher()
-    yield watcher
-    watcher.close()
-
-
-def seconds_of(call) -> float:
-    began = time.monotonic()
-    call()
-    return time.monotonic() - began
-
-
-def watch(watcher: Watcher, directory, descriptor=None, owner="log.txt") -> None:
-    """Watch, and forget what came before."""
-    watcher.watch(directory, descriptor, owner)
-    watcher.wait(0)
-
-
-@pytest.mark.parametrize("waiting", ["wait", "pause"])
-def test_a_wake_before_the_wait_ends_it(watcher, waiting):
-    for _ in range(100_000 // 10):
-        watcher.wake()
-    assert seconds_of(lambda: getattr(watcher, waiting)(FOREVER)) < SOON
-    assert seconds_of(lambda: getattr(watcher, waiting)(0.05)) >= 0.04
-
-
-def test_a_wake_from_another_thread_ends_the_wait(watcher):
-    threading.Timer(0.05, watcher.wake).start()
-    assert seconds_of(lambda: watcher.wait(FOREVER)) < SOON
-
-
-def test_new_bytes_and_new_files_end_the_wait(watcher, tmp_path):
-    with (tmp_path / "log.txt").open("ab", buffering=0) as file:
-        watch(watcher, tmp_path, file.fileno())
-        file.write(b"line\n")
-        assert seconds_of(lambda: watcher.wait(FOREVER)) < SOON
-    (tmp_path / "error_log.txt").touch()
-    assert seconds_of(lambda: watcher.wait(FOREVER)) < SOON
-
-
-def test_a_renamed_file_is_still_watched(watcher, tmp_path):
-    with (tmp_path / "log.txt").open("ab", buffering=0) as file:
-        watch(watcher, tmp_path, file.fileno())
-        os.rename(tmp_path / "log.txt", tmp_path / "log.txt.1")
-        watcher.wait(0)
-        file.write(b"late line\n")
-        assert seconds_of(lambda: watcher.wait(FOREVER)) < SOON
-
-
-def test_a_directory_that_appears_late_is_watched_from_then_on(watcher, tmp_path):
-    watch(watcher, tmp_path / "job")
-    (tmp_path / "job").mkdir()
-    watch(watcher, tmp_path / "job")
-    (tmp_path / "job" / "log.txt").touch()
-    assert seconds_of(lambda: watcher.wait(FOREVER)) < SOON
-
-
-def test_changes_do_not_end_a_pause(watcher, tmp_path):
-    watch(watcher, tmp_path)
-    (tmp_path / "log.txt").touch()
-    assert seconds_of(lambda: watcher.pause(0.1)) >= 0.09
-
-
-def test_what_was_forgotten_wakes_nobody(watcher, tmp_path):
-    with (tmp_path / "log.txt").open("ab", buffering=0) as file:
-        watch(watcher, tmp_path, file.fileno())
-        watcher.forget("log.txt")
-        watcher.forget(tmp_path)
-        watcher.wait(0)
-        file.write(b"line\n")
-        assert seconds_of(lambda: watcher.wait(0.1)) >= 0.09
-
-
-def test_close_may_be_called_twice_and_wake_after_it():
-    watcher = Watcher()
-    before = len(os.listdir("/proc/self/fd"))
-    watcher.close()
-    watcher.close()
-    watcher.wake()
-    assert len(os.listdir("/proc/self/fd")) == before - 3

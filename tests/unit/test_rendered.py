@@ -17,10 +17,11 @@ from nvflare.tool.job.job_cli import (
 from nvflare_logstream.client.parts import read_parts
 from nvflare_logstream.client.port import read_reply
 from nvflare_logstream.client.query import LogQuery
-from nvflare_logstream.filters import log, reading
+from nvflare_logstream.filters import reading
 from nvflare_logstream.server import service, turns
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import Stream, StreamKey
+from tests.unit.conftest import in_small_parts
 
 JOB = "job-1"
 TIMES = st.sampled_from(
@@ -73,11 +74,8 @@ class Server:
 
 @pytest.fixture(autouse=True, scope="module")
 def small_parts():
-    """Whatever is longer than a few lines goes out in several parts."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(service, "MAX_PART", 100)
+    with in_small_parts() as patch:
         patch.setattr(reading, "MOST_READ", 200)
-        patch.setattr(log, "BLOCK", 64)
         yield
 
 

@@ -16,9 +16,8 @@ from nvflare_logstream.cli.output import Format
 from nvflare_logstream.cli.printers import EventPrinter, TerminalPrinter
 from nvflare_logstream.client.client import LogClient
 from nvflare_logstream.client.query import LogQuery
-from nvflare_logstream.filters import log
 from nvflare_logstream.flare.session_port import SessionPort
-from nvflare_logstream.server import following, service
+from tests.unit.conftest import in_small_parts
 from tests.unit.test_follow import JOB, World
 
 RECORD = {"asctime": "2026-04-28 10:00:00,000", "name": "n", "levelname": "INFO"}
@@ -37,11 +36,7 @@ def world(memory_path):
 
 @pytest.fixture(autouse=True, scope="module")
 def small_parts():
-    """Whatever is longer than a few lines goes out in several parts."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(service, "MAX_PART", 100)
-        patch.setattr(following, "MAX_PART", 100)
-        patch.setattr(log, "BLOCK", 64)
+    with in_small_parts():
         yield
 
 

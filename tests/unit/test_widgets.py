@@ -424,12 +424,17 @@ def test_a_job_with_custom_code_gets_its_streamer_whatever_the_allow_list_says(f
     assert json.loads(federation.config.read_text())["components"]
 
 
-def test_a_job_that_an_earlier_life_of_the_site_left_is_closed(federation):
+def leave_a_job(federation) -> None:
+    """What an earlier life of the site leaves: a job that streamed, with its log."""
     federation.start_server()
     federation.server.run(JOB, "site-1")
     streamer = {"id": "s", "path": "nvflare_logstream.JobLogStreamer"}
     federation.config.write_text(json.dumps({"components": [streamer]}))
     federation.log.write_bytes(LINES)
+
+
+def test_a_job_that_an_earlier_life_of_the_site_left_is_closed(federation):
+    leave_a_job(federation)
     federation.start_site(ADMITTED)
     stream = federation.ended()
     assert (stream.verdict, stream.outcome) == (Verdict.COMPLETE, "not known: the site restarted")
@@ -440,11 +445,7 @@ def test_jobs_of_before_are_refused_while_nobody_knows_whether_the_site_lets_the
     federation, monkeypatch, is_mended
 ):
     monkeypatch.setattr(restart, "_POLICY_INTERVAL", 0.01)
-    federation.start_server()
-    federation.server.run(JOB, "site-1")
-    streamer = {"id": "s", "path": "nvflare_logstream.JobLogStreamer"}
-    federation.config.write_text(json.dumps({"components": [streamer]}))
-    federation.log.write_bytes(LINES)
+    leave_a_job(federation)
     federation.store.append(StreamKey(JOB, "site-1", "log.txt"), 0, LINES[:8], b"cursor")
     resources = Path(federation.client.workspace.get_root_dir()) / "local" / "resources.json"
     monkeypatch.setattr(Path, "write_text", lambda path, text, write=Path.write_text: write(path, "{"))
@@ -464,11 +465,7 @@ def test_jobs_of_before_are_refused_while_nobody_knows_whether_the_site_lets_the
 
 
 def test_jobs_of_before_are_refused_where_the_site_keeps_its_logs_by_now(federation):
-    federation.start_server()
-    federation.server.run(JOB, "site-1")
-    streamer = {"id": "s", "path": "nvflare_logstream.JobLogStreamer"}
-    federation.config.write_text(json.dumps({"components": [streamer]}))
-    federation.log.write_bytes(LINES)
+    leave_a_job(federation)
     federation.store.append(StreamKey(JOB, "site-1", "log.txt"), 0, LINES[:8], b"cursor")
     federation.start_site({"allow_log_streaming": False})
     stream = federation.ended()
