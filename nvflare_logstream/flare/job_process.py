@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nvflare_logstream.flare.cell_channel import has_receiver, serve
-from nvflare_logstream.flare.keeper import Keeper
+from nvflare_logstream.flare.keeper import WAIT_FOR_TURN, Keeper
 from nvflare_logstream.flare.log_directory import own_log_directory
 from nvflare_logstream.flare.receiver_settings import ReceiverSettings
 from nvflare_logstream.flare.run_directory import RunDirectories
@@ -69,7 +69,7 @@ class JobProcess:
 
     def stop(self) -> None:
         """The process ends."""
-        self._keeper.stop()
+        self._keeper.stop(WAIT_FOR_TURN)
         self.store.commit()
         self._sweep()  # most jobs are over before the keeper's first round: their uptime counts too
 

@@ -7,6 +7,9 @@ import threading
 from collections.abc import Callable, Sequence
 
 TURN_SECONDS = 1.0  # between commits: what a crash of the server makes the sites send again
+WAIT_FOR_TURN = (
+    2.0  # seconds, where a process ends: a commit is done in that time, a large archive may not be
+)
 SLOW_TURNS = 60  # turns between two rounds of the slow work
 _logger = logging.getLogger(__name__)
 
@@ -35,16 +38,19 @@ class Keeper:
         self._told: dict[tuple[Task, type[Exception]], int] = {}  # the turn at which an error was logged last
         self._stopping = threading.Event()
         self._due = due
+        self._thread = threading.Thread(target=self._run, name="nvflare_logstream_store", daemon=True)
 
     def start(self) -> None:
         """Start the thread, which ends with the process or at `stop`."""
-        threading.Thread(target=self._run, name="nvflare_logstream_store", daemon=True).start()
+        self._thread.start()
 
-    def stop(self) -> None:
-        """End the thread after the turn under way."""
+    def stop(self, seconds: float = 0.0) -> None:
+        """End the thread after the turn under way; wait at most `seconds` for that."""
         self._stopping.set()
         if self._due:
             self._due.set()
+        if self._thread.is_alive():
+            self._thread.join(seconds)
 
     def turn(self) -> None:
         """Run what is due; a task that fails stops no other, and is run again next time.

@@ -13,7 +13,7 @@ from nvflare_logstream.flare import runtime
 from nvflare_logstream.flare.admission import JobAdmission, participants
 from nvflare_logstream.flare.archive import ArchiveKeeper
 from nvflare_logstream.flare.cell_channel import serve
-from nvflare_logstream.flare.keeper import Keeper
+from nvflare_logstream.flare.keeper import WAIT_FOR_TURN, Keeper
 from nvflare_logstream.flare.launchers import HERE, Launcher
 from nvflare_logstream.flare.receiver_settings import ReceiverSettings
 from nvflare_logstream.flare.run_directory import RunDirectories
@@ -98,7 +98,7 @@ class ServerProcess:
     def stop(self) -> None:
         """The process ends."""
         for keeper in self._keepers:
-            keeper.stop()
+            keeper.stop(WAIT_FOR_TURN)
         self.store.commit()
 
     def job_launching(self, job_id: str) -> None:

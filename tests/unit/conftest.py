@@ -52,10 +52,11 @@ def in_small_parts() -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture
-def memory_path() -> Iterator[Path]:
+def memory_path(no_sender_outlives_its_test: list[Sender]) -> Iterator[Path]:
     """A directory that costs nothing to sync."""
     with TemporaryDirectory(dir=MEMORY) as directory:
         yield Path(directory)
+        stop_all(no_sender_outlives_its_test)  # else a receiver still makes files while the directory goes
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def memory_path_factory():
 
 
 @pytest.fixture(autouse=True)
-def no_sender_outlives_its_test() -> Iterator[None]:
+def no_sender_outlives_its_test() -> Iterator[list[Sender]]:
     """One that a test leaves behind would go on looking at files while the next tests count the looks.
 
     Not by `monkeypatch`: what a test itself changed by it must be undone before its directories go.
@@ -91,6 +92,10 @@ def no_sender_outlives_its_test() -> Iterator[None]:
         started.append(sender)
 
     with patch.object(Sender, "start", start_and_note):
-        yield
-    for sender in started:
+        yield started
+    stop_all(started)
+
+
+def stop_all(senders: list[Sender]) -> None:
+    for sender in senders:
         sender.stop(5)

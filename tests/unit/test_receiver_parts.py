@@ -180,6 +180,20 @@ def test_a_keeper_that_was_stopped_takes_no_further_turn():
     assert ran == []
 
 
+def test_who_stops_a_keeper_waits_for_the_turn_under_way_but_not_for_ever(monkeypatch):
+    """What removes the store's directory next would meet files that the turn makes there."""
+    monkeypatch.setattr(keeper_module, "TURN_SECONDS", 0.001)
+    busy, free, ended = threading.Event(), threading.Event(), threading.Event()
+    keeper = Keeper([lambda: (busy.set(), free.wait(20), ended.set())])
+    keeper.start()
+    assert busy.wait(20)
+    keeper.stop(0.01)
+    assert not ended.is_set()
+    threading.Timer(0.1, free.set).start()
+    keeper.stop(20)
+    assert ended.is_set()
+
+
 def test_a_keeper_takes_no_turn_while_nothing_is_due(monkeypatch):
     """A thread that wakes each second for nothing costs an idle server as much as an idle job's logs do."""
     monkeypatch.setattr(keeper_module, "TURN_SECONDS", 0.001)

@@ -110,7 +110,7 @@ class Federation:
 
     def stop(self) -> None:
         if self.site and self.site._sender:
-            self.site._sender.stop()
+            self.site._sender.stop(5.0)
         for process in filter(
             None, (self.receiver and self.receiver._server, self.receiver and self.receiver._job)
         ):
