@@ -116,6 +116,8 @@ class LoadedStreams:
                 self.check_kept(key.job_id)
             self.check_files(key, known)
             stream = known or Stream(key, opened=now)
+            if stream.end:
+                reason = f"{reason}, from byte {stream.end} on"
             if stream.ended or (stream.state, stream.reason) == (State.REFUSED, reason):
                 return
             if file is None:

@@ -254,10 +254,13 @@ def test_where_the_store_is(workspace, tmp_path):
 
 class Sender:
     def __init__(self):
-        self.closed, self.refused = [], []
+        self.closed, self.refused, self.watched = [], [], []
 
     def refuse(self, job_id, files, reason):
         self.refused.append((job_id, tuple(files), reason))
+
+    def watch(self, job_id, files):
+        self.watched.append((job_id, tuple(files)))
 
     def finish(self, job_id, directory, files, outcome, *, only_unclosed=False, doubt=None):
         assert only_unclosed and doubt is None and outcome == "not known: the site restarted"
