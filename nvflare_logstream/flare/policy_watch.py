@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable
 from math import inf
 
+from nvflare.apis.fl_context import FLContext
 from nvflare.apis.workspace import Workspace
 
+from nvflare_logstream.flare import runtime
 from nvflare_logstream.flare.site_policy import policy_files, read_policy
 from nvflare_logstream.site.decision import Decision
 
@@ -57,6 +59,15 @@ class PolicyWatch:
         self._read_at, self._paths, self._marks = now, paths, marks
         self._decision = read_policy(self._workspace).logs
         return self._decision
+
+
+def watch_policy(fl_ctx: FLContext | None) -> Callable[[], bool]:
+    """What says whether logs may leave the site of an event now; it says no if that cannot be found out."""
+    try:
+        watch = PolicyWatch(runtime.workspace_of(fl_ctx)) if fl_ctx is not None else None
+    except Exception:  # the context names no workspace that can be used
+        watch = None
+    return lambda: watch is not None and watch().allowed
 
 
 def _mark_of(path: str) -> _Mark:

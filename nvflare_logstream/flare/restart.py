@@ -109,9 +109,8 @@ def close_earlier(
         clock: gives the time in seconds, from any beginning.
         sleep: waits some seconds.
     """
-    began, waiting, said = clock(), set(job_ids), ""
+    began, waiting, watched, said = clock(), set(job_ids), set[str](), ""
     elsewhere = None if launcher.starts_here else Elsewhere(launcher, engine, workspace, clock)
-    watched, followed = set[str](), set[str]()
     while waiting:
         if elsewhere:
             alive = {job_id for job_id in sorted(waiting) if elsewhere.is_alive(job_id)}
@@ -135,14 +134,19 @@ def close_earlier(
         waiting &= alive
         for job_id in sorted(waiting - watched):
             watched.add(job_id)
-            sender.watch(job_id, _all_files(workspace, job_id, log_files))
-        for job_id in sorted(waiting - followed if elsewhere and launcher.sees_files else ()):
-            followed.add(job_id)
-            for file in _all_files(workspace, job_id, log_files):
-                sender.follow(job_id, Path(workspace.get_log_root(job_id)), file)
+            _watch(sender, workspace, job_id, log_files, follow=bool(elsewhere) and launcher.sees_files)
         if waiting:
             look_interval = _LOOK_INTERVAL if clock() - began < _SOON else _LATER_INTERVAL
             sleep(ASK_INTERVAL if elsewhere else look_interval)
+
+
+def _watch(
+    sender: Sender, workspace: Workspace, job_id: str, log_files: tuple[str, ...], follow: bool
+) -> None:
+    files = _all_files(workspace, job_id, log_files)
+    sender.watch(job_id, files)
+    for file in files if follow else ():
+        sender.follow(job_id, Path(workspace.get_log_root(job_id)), file)
 
 
 def refuse_rest(

@@ -26,10 +26,10 @@ from nvflare_logstream.flare.kept_back import keep_for_good
 from nvflare_logstream.flare.launched import Launched, why_not_injected
 from nvflare_logstream.flare.launchers import Launcher, launcher_of
 from nvflare_logstream.flare.over_jobs import OverJob, OverJobs
-from nvflare_logstream.flare.policy_watch import PolicyWatch
+from nvflare_logstream.flare.policy_watch import PolicyWatch, watch_policy
 from nvflare_logstream.flare.restart import close_earlier, earlier_jobs
 from nvflare_logstream.flare.shared import SiteEntry, shared
-from nvflare_logstream.flare.site_policy import may_logs_leave, read_policy
+from nvflare_logstream.flare.site_policy import read_policy
 from nvflare_logstream.names import DEFAULT_LOG_FILES, check_seconds, is_pattern, log_files_of
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import StreamId, Verdict, in_words
@@ -91,7 +91,7 @@ class SiteLogStreamer(Widget):
             SiteEntry(self.log_files, self.poll_interval, self.liveness_interval, job_has_package)
         )
         begin_console(self.log_files)
-        runtime_stock.bound_stock_streamers(may_logs_leave)
+        runtime_stock.bound_stock_streamers(watch_policy)
         self.register_event_handler(EventType.SYSTEM_START, self._on_system_start)
         self.register_event_handler(EventType.BEFORE_JOB_LAUNCH, self._on_before_job_launch)
         self.register_event_handler(EventType.AFTER_JOB_LAUNCH, self._on_after_job_launch)

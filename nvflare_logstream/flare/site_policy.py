@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nvflare.apis.fl_constant import WorkspaceConstants
-from nvflare.apis.fl_context import FLContext
 from nvflare.apis.workspace import Workspace
 from nvflare.fuel.utils.config_factory import ConfigFactory
 
@@ -123,14 +122,6 @@ def _loaded(path: Path) -> Any:
     if loaded is None:
         raise ValueError(f"{used}: the package that reads this format is not installed")
     return loaded
-
-
-def may_logs_leave(fl_ctx: FLContext | None) -> bool:
-    """Whether logs may leave the site of an event; no if that cannot be found out."""
-    try:
-        return fl_ctx is not None and read_policy(runtime.workspace_of(fl_ctx)).logs.allowed
-    except Exception:  # the context names no workspace that can be used
-        return False
 
 
 def _may_logs_leave(resources: dict[str, Any], is_file: bool) -> Decision:

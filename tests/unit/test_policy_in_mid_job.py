@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
 from nvflare.apis.event_type import EventType
+from nvflare.apis.streaming import StreamContextKey
+from nvflare.app_common.logging import constants
+from nvflare.app_common.streamers import log_streamer
 
 from nvflare_logstream import JobLogStreamer
 from nvflare_logstream.flare.shared import shared
@@ -155,3 +159,24 @@ def test_the_next_job_is_let_out_again(federation):
     sender.finish("job-2", directory, ["log.txt"], "exit code 0")
     assert sender.wait_finished(10)
     assert [stream.verdict for stream in federation.store.streams("job-2")] == [Verdict.COMPLETE]
+
+
+@pytest.mark.parametrize("text", [json.dumps(NO), "{"])
+def test_the_runtimes_own_streamer_ends_too(federation, text):
+    """Whoever began it: the site's fallback, or the job itself. No part, no end of the log and no close."""
+    federation.start_site(ADMITTED)
+    federation.log.write_bytes(LINES)
+    asked, sent, over = context(federation.job_engine(), JOB), [], threading.Event()
+    assert constants.is_log_streaming_allowed(asked)
+    producer = log_streamer._LogTailProducer(str(federation.log), 1 << 16, 5.0, 0.01, over, 10.0)
+    stream_ctx = {StreamContextKey.CHANNEL: constants.Channels.LOG_STREAMING_CHANNEL}
+    part, _ = producer.produce(stream_ctx, asked)
+    sent.append(part[log_streamer.KEY_DATA])
+    say(federation, text)
+    log_more(federation)
+    assert producer.produce(stream_ctx, asked) == (None, 0.0) and sent == [LINES]
+    assert not constants.is_log_streaming_allowed(asked)
+    # What a job's own code sends under a name of its own is its own affair.
+    part, _ = producer.produce({StreamContextKey.CHANNEL: "the job's own"}, asked)
+    assert part[log_streamer.KEY_DATA] == SECRET
+    producer.close()

@@ -304,6 +304,7 @@ def test_no_log_is_closed_while_the_jobs_process_outlives_its_parent(tmp_path):
         sender, workspace, ["a", "b", "c"], ("log.txt",), running=running, clock=clock, sleep=clock.advance
     )
     assert [job_id for job_id, _, _ in sender.closed] == ["a", "b", "c"]
+    assert sorted(job_id for job_id, _ in sender.watched) == ["b", "c"]
     assert sender.closed[0][1:] == (Path(workspace.get_log_root("a")), ("log.txt",))
     # At first each second; to look at all processes costs something.
     assert [at - began for at in asked[:3]] == [0.0, 1.0, 2.0] and asked[-1] - asked[-2] == 10.0
