@@ -23,8 +23,13 @@ _logger = logging.getLogger(__name__)
 def keep_for_good(workspace: Workspace, job_id: str, reason: str) -> None:
     """Note that a job's logs stay at the site, and why, whatever the site says later."""
     try:
-        (Path(workspace.get_run_dir(job_id)) / _FILE).write_text(reason, encoding="utf-8")
-    except OSError as error:
+        path = Path(workspace.get_run_dir(job_id)) / _FILE
+        # Nothing that stands there is written to: the job may have led it elsewhere.
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(reason.encode(errors="replace"))
+    except FileExistsError:
+        pass  # it is noted already: whatever stands there counts
+    except (OSError, ValueError) as error:
         _logger.warning("job %s: a later life of this site will not know that: %s", job_id, error)
 
 

@@ -88,7 +88,10 @@ class OverJobs:
             self._over[job.job_id] = (job, doubt)
         self.finish()
         if CONSOLE_FILE in files:
-            show_rest(Path(job.workspace.get_log_root(job.job_id)) / CONSOLE_FILE)
+            try:
+                show_rest(Path(job.workspace.get_log_root(job.job_id)) / CONSOLE_FILE)
+            except Exception as error:  # it is in the log all the same
+                _logger.warning("what job %s printed last cannot be shown: %s", job.job_id, error)
 
     def finish(self) -> None:
         """Finish the jobs that are over, once it is known whether the site lets their logs out."""

@@ -32,7 +32,7 @@ STOCK_JOB = {
 
 
 def submit(lab: Lab) -> dict[str, Job]:
-    """site-3 has opted out; site-4's allow-list lacks this package; the admin of site-5 changes the policy."""
+    """site-3 has opted out; site-4's allow-list lacks this package; site-5 opts out while a job runs."""
     script = [["lines", 300, 0.005], ["warning", "secret"], ["threads", "threads"]]
     declared = {"site-3": {"components": [OURS, STOCK]}}
     jobs = {
