@@ -120,7 +120,9 @@ class Gate:
         """End all streams for good, those of jobs that are over only if it says so; have them refused."""
         state, jobs = self._state, dict(self._watched)
         over = {job.job_id: job.files for job in state.questions.jobs.values() if isinstance(job, FinishJob)}
-        streams = [stream for stream in state.streams.values() if over_too or not stream.last]
+        streams = list(state.streams.values())
+        if not over_too:
+            streams = [stream for stream in streams if not (stream.last or stream.id.job_id in over)]
         jobs.update(over if over_too else {})
         seen = {stream.id.job_id for stream in streams} | state.appearing.directories.keys()
         kept = jobs.keys() | (seen if over_too else seen - over.keys())
