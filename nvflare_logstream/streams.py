@@ -43,6 +43,11 @@ class Verdict(Word):
     NEVER_SEEN = "never seen"
 
 
+def is_unchecked(cursor: bytes) -> bool:
+    """Whether a stream with this cursor is a copy as `Stream.unchecked` says: the one rule."""
+    return cursor.startswith(UNCHECKED_CURSOR)
+
+
 def local_time(seconds: float) -> str:
     """A time in seconds since the epoch, as verdicts and notes show it: by the local clock."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
@@ -184,7 +189,7 @@ class Stream(NamedTuple):
     @property
     def unchecked(self) -> bool:
         """Whether the runtime's own streamer sent it, and the site's own sender not all of it too."""
-        return self.cursor.startswith(UNCHECKED_CURSOR)
+        return is_unchecked(self.cursor)
 
     @property
     def is_stock(self) -> bool:
@@ -229,6 +234,11 @@ class Stream(NamedTuple):
     def ended(self) -> bool:
         """Whether no more bytes will come: the site closed it, or one of both gave up."""
         return self.state in (State.CLOSED, State.STOPPED)
+
+    @property
+    def over(self) -> bool:
+        """Whether its site's own sender has ended it: it closed the stream, or gave up the rest."""
+        return self.state is State.CLOSED or (self.state is State.STOPPED and bool(self.outcome))
 
     @property
     def available(self) -> bool:

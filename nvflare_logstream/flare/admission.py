@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from nvflare_logstream.errors import RefusedError
 from nvflare_logstream.flare.job_store import JobStore
 from nvflare_logstream.flare.runtime import site_settings
 from nvflare_logstream.flare.site_policy import ALLOW_VARIABLE
-from nvflare_logstream.names import SERVER_SITE
+from nvflare_logstream.names import SERVER_SITE, is_site
 from nvflare_logstream.server.admission import Admission
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State
@@ -22,6 +23,8 @@ from nvflare_logstream.wire.upload_reply import Status
 _UNSURE = "the job store does not give job"  # and whether it is deleted is not sure yet
 _REMEMBER = 10.0  # seconds a decision holds
 _MAX_REMEMBERED = 1000  # decisions a site
+_MAX_SITES = 4096  # of which decisions are remembered; where nobody is authenticated, anybody claims a name
+_SHOWN_NAME = 80  # characters of a name that is refused
 
 
 def participants(engine: Any, job_id: str) -> set[str]:
@@ -48,12 +51,16 @@ class JobAdmission:
         self._engine, self._store, self._clock = engine, store, clock
         self._jobs = JobStore(engine, self._other_jobs, clock)
         self.deleted = JobStore(engine, self._other_jobs, clock).deleted
-        self._decided: dict[str, dict[str, tuple[float, Admission]]] = {}  # by site and job
+        # By site and job; the sites in the order in which they asked last.
+        self._decided: dict[str, dict[str, tuple[float, Admission]]] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, site: str, job_id: str) -> Admission:
         """Decide; a decision holds for some seconds, since each costs a look into the job store."""
-        now = self._clock()
-        decided = self._decided.setdefault(site, {})
+        if site == SERVER_SITE or not is_site(site):  # not remembered: it is as long as its sender likes
+            shown = site[:_SHOWN_NAME]
+            return Admission(Status.REFUSED, f"no site may write logs under the name {shown!r}")
+        now, decided = self._clock(), self._decided_of(site)
         until, decision = decided.get(job_id, (0.0, Admission()))
         if now < until:
             return decision
@@ -64,6 +71,14 @@ class JobAdmission:
             decided[job_id] = (now + _REMEMBER, decision)
         return decision
 
+    def _decided_of(self, site: str) -> dict[str, tuple[float, Admission]]:
+        """What was decided of a site; those that have not asked for longest are forgotten."""
+        with self._lock:
+            decided = self._decided[site] = self._decided.pop(site, {})
+            if len(self._decided) > _MAX_SITES:
+                del self._decided[next(iter(self._decided))]
+        return decided
+
     def absent(self, job_id: str) -> set[str]:
         """Sites that a job that was just started names, and that do not run it: they were not connected."""
         deploy_map = (self._jobs.meta(job_id) or {}).get(JobMetaKey.DEPLOY_MAP.value) or {}
@@ -71,8 +86,6 @@ class JobAdmission:
         return sites - participants(self._engine, job_id) - {SERVER_SITE, ALL_SITES}
 
     def _decide(self, site: str, job_id: str) -> Admission:
-        if site == SERVER_SITE or not site:
-            return Admission(Status.REFUSED, f"no site may write logs under the name {site!r}")
         decision = self._decide_by_job(site, job_id)
         if decision.status is Status.OK and not self._site_allows(site):
             reason = f"the site does not allow it ({ALLOW_VARIABLE} is not true)"

@@ -18,7 +18,7 @@ from nvflare.apis.shareable import Shareable
 from nvflare.private.event import fire_event
 
 from nvflare_logstream.flare import runtime_stock
-from nvflare_logstream.flare.site_policy import may_logs_leave
+from nvflare_logstream.flare.policy_watch import watch_policy
 from nvflare_logstream.names import is_pattern
 
 _ASK_SECONDS = 5.0  # that the server has to answer whether it takes what the runtime's own streamers send
@@ -88,7 +88,7 @@ class JobFallback:
             return
         text = "the server has no log receiver of nvflare_logstream; the runtime's own streamer sends %s"
         _logger.warning(f"{text} to it: not checked, and without the last lines", ", ".join(started))
-        runtime_stock.bound_stock_streamers(may_logs_leave)
+        runtime_stock.bound_stock_streamers(watch_policy)
         self._streamers.update(started)
         self._fire(EventType.START_RUN, started.values())
         if self._is_ending:

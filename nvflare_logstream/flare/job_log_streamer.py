@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nvflare.apis.event_type import EventType
@@ -10,6 +11,7 @@ from nvflare.widgets.widget import Widget
 
 from nvflare_logstream.flare import runtime
 from nvflare_logstream.flare.job_console import begin_console
+from nvflare_logstream.flare.kept_back import keep_for_good, why_kept
 from nvflare_logstream.flare.log_directory import own_log_directory
 from nvflare_logstream.flare.shared import SiteEntries, SiteEntry, shared
 from nvflare_logstream.flare.site_policy import read_policy
@@ -97,8 +99,8 @@ class JobLogStreamer(Widget):
             self.log_info(fl_ctx, _AT_THE_SERVER)
             return
         logs = read_policy(workspace).logs
-        if not logs.allowed:
-            self.log_warning(fl_ctx, f"job logs stay at this site: {logs.reason} ({runtime.versions()})")
+        if why := why_kept(workspace, job_id) or ("" if logs.allowed else logs.reason):
+            self.log_warning(fl_ctx, f"job logs stay at this site: {why} ({runtime.versions()})")
             return
 
         # The site decides what leaves it, also where the job's config could not be rewritten.
@@ -108,12 +110,19 @@ class JobLogStreamer(Widget):
         def make() -> Sender:
             # Only here: they are most of what a job's process loads of us, and not every site lets logs out.
             from nvflare_logstream.flare.cell_channel import CellLink
+            from nvflare_logstream.flare.policy_watch import PolicyWatch
             from nvflare_logstream.site.sender import Sender
 
             fallback = shared.job_fallback.receiver_found
             link = CellLink(fl_ctx.get_engine().get_cell(), job_id, on_change=fallback)
             intervals = self._wanted.poll_interval, self._wanted.liveness_interval
-            sender = Sender(link, *intervals, runtime=runtime.VERSION)
+            sender = Sender(
+                link,
+                *intervals,
+                runtime=runtime.VERSION,
+                allowed=PolicyWatch(workspace),
+                on_kept_back=partial(keep_for_good, workspace),
+            )
             sender.start()
             return sender
 

@@ -12,6 +12,7 @@ from nvflare.apis.workspace import Workspace
 from nvflare_logstream.errors import LogStreamError
 from nvflare_logstream.flare.elsewhere import ASK_INTERVAL, Elsewhere
 from nvflare_logstream.flare.job_config import CONFIG_FILE, JobConfig
+from nvflare_logstream.flare.kept_back import keep_for_good, why_kept
 from nvflare_logstream.flare.launched import Launched, doubt_of, launched_out_of_sight, read_launched
 from nvflare_logstream.flare.launchers import HERE, Launcher
 from nvflare_logstream.flare.runtime import running_jobs
@@ -32,10 +33,11 @@ _OUTCOME = f"{END_UNSEEN}the site restarted"
 def earlier_jobs(workspace: Workspace) -> list[str]:
     """Ids of the jobs on disk that got a streamer of ours, or that the site followed itself.
 
-    Logs of other jobs are not ours to send.
+    Logs of other jobs, and of jobs during which the site said no, are not ours to send.
     """
     names = [entry.name for entry in Path(workspace.get_root_dir()).iterdir()]
     jobs = [name for name in names if is_name(name) and _is_job(workspace, name)]
+    jobs = [name for name in jobs if not why_kept(workspace, name)]
     return [
         name
         for name in jobs
@@ -107,9 +109,8 @@ def close_earlier(
         clock: gives the time in seconds, from any beginning.
         sleep: waits some seconds.
     """
-    began, waiting, said = clock(), set(job_ids), ""
+    began, waiting, watched, said = clock(), set(job_ids), set[str](), ""
     elsewhere = None if launcher.starts_here else Elsewhere(launcher, engine, workspace, clock)
-    followed = set[str]()
     while waiting:
         if elsewhere:
             alive = {job_id for job_id in sorted(waiting) if elsewhere.is_alive(job_id)}
@@ -121,20 +122,31 @@ def close_earlier(
                 said = logs.reason
                 refuse_rest(sender, workspace, sorted(waiting), log_files, said)
             if logs.sure:
+                for job_id in waiting:
+                    keep_for_good(workspace, job_id, logs.reason)
                 return
             sleep(_POLICY_INTERVAL)
             continue
+        waiting = {job_id for job_id in waiting if not why_kept(workspace, job_id)}
         for job_id in sorted(waiting - alive):
             doubt = elsewhere.doubt(job_id) if elsewhere else None
             _close(sender, workspace, job_id, log_files, launcher, doubt)
-        waiting = alive
-        for job_id in sorted(alive - followed if elsewhere and launcher.sees_files else ()):
-            followed.add(job_id)
-            for file in _all_files(workspace, job_id, log_files):
-                sender.follow(job_id, Path(workspace.get_log_root(job_id)), file)
+        waiting &= alive
+        for job_id in sorted(waiting - watched):
+            watched.add(job_id)
+            _watch(sender, workspace, job_id, log_files, follow=bool(elsewhere) and launcher.sees_files)
         if waiting:
             look_interval = _LOOK_INTERVAL if clock() - began < _SOON else _LATER_INTERVAL
             sleep(ASK_INTERVAL if elsewhere else look_interval)
+
+
+def _watch(
+    sender: Sender, workspace: Workspace, job_id: str, log_files: tuple[str, ...], follow: bool
+) -> None:
+    files = _all_files(workspace, job_id, log_files)
+    sender.watch(job_id, files)
+    for file in files if follow else ():
+        sender.follow(job_id, Path(workspace.get_log_root(job_id)), file)
 
 
 def refuse_rest(

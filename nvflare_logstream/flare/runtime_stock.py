@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from nvflare.apis.fl_context import FLContext
 
+_logger = logging.getLogger(__name__)
 _STOCK_GATE = "is_log_streaming_allowed"  # what the runtime's own log streamers ask before they send
 
 
-def bound_stock_streamers(allowed: Callable[[FLContext], bool]) -> None:
-    """Let the runtime's own log streamers in this process send only where `allowed` says yes too.
+def bound_stock_streamers(watch: Callable[[FLContext], Callable[[], bool]]) -> None:
+    """Let the runtime's own log streamers in this process send only where the site says yes too.
 
     They ask a function of the runtime's, which lets logs out unless it is told not to in so many words. What
     stands there from now on asks both; so it does not matter how a job's config came to name such a class.
+    While they run, the site is asked before each part; its first no ends them.
+
+    Args:
+        watch: gives, for the context of an event, what says whether logs may leave the site now.
     """
     try:
         from nvflare.app_common.logging import constants
@@ -26,13 +32,37 @@ def bound_stock_streamers(allowed: Callable[[FLContext], bool]) -> None:
         return
 
     def both(fl_ctx: Any = None) -> bool:
-        return bool(theirs(fl_ctx)) and allowed(fl_ctx)
+        _bound_parts(watch)  # not before: it loads modules that most jobs need not
+        return bool(theirs(fl_ctx)) and watch(fl_ctx)()
 
     both.bounded = True  # type: ignore[attr-defined]
     for name, module in list(sys.modules.items()):  # those that have imported it already, and its own
         # Not getattr: a package may load what it is asked for.
         if name.startswith("nvflare.") and getattr(module, "__dict__", {}).get(_STOCK_GATE) is theirs:
             setattr(module, _STOCK_GATE, both)
+
+
+def _bound_parts(watch: Callable[[FLContext], Callable[[], bool]]) -> None:
+    """Have whatever follows a log for the runtime's own streamers ask before each part whether it may go."""
+    from nvflare.apis.streaming import StreamContextKey
+    from nvflare.app_common.logging.constants import Channels
+    from nvflare.app_common.streamers.log_streamer import _LogTailProducer as Producer
+
+    produce = Producer.produce
+    if hasattr(produce, "bounded"):
+        return
+
+    def bounded(self: Any, stream_ctx: dict[str, Any], fl_ctx: FLContext) -> Any:
+        if stream_ctx.get(StreamContextKey.CHANNEL) == Channels.LOG_STREAMING_CHANNEL:
+            if not hasattr(self, "may_go"):
+                self.may_go = watch(fl_ctx)
+            if not self.may_go():
+                _logger.warning("the runtime's own log streamer ends: the site no longer lets logs out")
+                return None, 0.0
+        return produce(self, stream_ctx, fl_ctx)
+
+    bounded.bounded = True  # type: ignore[attr-defined]
+    Producer.produce = bounded
 
 
 class StockNames(NamedTuple):

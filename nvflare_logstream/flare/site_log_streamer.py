@@ -17,25 +17,24 @@ from nvflare.widgets.widget import Widget
 from nvflare_logstream.errors import ArgumentError, LinkError, LogStreamError
 from nvflare_logstream.flare import runtime, runtime_stock
 from nvflare_logstream.flare.cell_channel import CellLink
-from nvflare_logstream.flare.elsewhere import Elsewhere
 from nvflare_logstream.flare.fallback import ErrorLogs
 from nvflare_logstream.flare.job_config import STOCK_PATH, STREAMER_PATH, JobConfig
 from nvflare_logstream.flare.job_console import begin_console
 from nvflare_logstream.flare.job_end import describe_exit
 from nvflare_logstream.flare.job_log_streamer import DEFAULT_LIVENESS_INTERVAL, DEFAULT_POLL_INTERVAL
+from nvflare_logstream.flare.kept_back import keep_for_good
 from nvflare_logstream.flare.launched import Launched, why_not_injected
 from nvflare_logstream.flare.launchers import Launcher, launcher_of
-from nvflare_logstream.flare.restart import close_earlier, earlier_jobs, refuse_rest
+from nvflare_logstream.flare.over_jobs import OverJob, OverJobs
+from nvflare_logstream.flare.policy_watch import PolicyWatch, watch_policy
+from nvflare_logstream.flare.restart import close_earlier, earlier_jobs
 from nvflare_logstream.flare.shared import SiteEntry, shared
-from nvflare_logstream.flare.site_policy import may_logs_leave, read_policy
-from nvflare_logstream.names import CONSOLE_FILE, DEFAULT_LOG_FILES, check_seconds, is_pattern, log_files_of
-from nvflare_logstream.site.console_copy import show_rest
-from nvflare_logstream.site.endings import Doubt
+from nvflare_logstream.flare.site_policy import read_policy
+from nvflare_logstream.names import DEFAULT_LOG_FILES, check_seconds, is_pattern, log_files_of
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import StreamId, Verdict, in_words
 from nvflare_logstream.wire.upload import RequestWriter
 
-_RETRY_SECONDS = 5.0  # until jobs that could not be finished are tried again
 _NOTHING_LEFT = (OSError, RuntimeError)  # a process without descriptors, or without threads
 
 
@@ -80,21 +79,19 @@ class SiteLogStreamer(Widget):
         self.job_has_package = job_has_package
         self._handles: dict[str, Any] = {}  # by job id, of the processes that run now
         self._launchers: dict[str, Launcher] = {}  # by job id, of the jobs that run now
-        self._kept_back: set[str] = set()  # jobs that were launched while the site kept its logs
+        self._kept_back: set[str] = set()  # jobs during which the site kept its logs
         self._to_follow: set[str] = set()  # jobs that are followed from here once they have been launched
-        # How jobs ended, by id, that are not finished yet.
-        self._over: dict[str, tuple[str, Doubt | None]] = {}
-        self._retry: threading.Timer | None = None  # tries to finish them again
         self._sender: Sender | None = None
         self._link: CellLink | None = None
         self._error_logs = ErrorLogs()
+        self._over = OverJobs(self._error_logs, self._kept_back)
         self._lock = threading.RLock()  # events come from several threads
         # A job's process makes this component too, before the job's own: what the site wants holds there.
         shared.site_entries.add(
             SiteEntry(self.log_files, self.poll_interval, self.liveness_interval, job_has_package)
         )
         begin_console(self.log_files)
-        runtime_stock.bound_stock_streamers(may_logs_leave)
+        runtime_stock.bound_stock_streamers(watch_policy)
         self.register_event_handler(EventType.SYSTEM_START, self._on_system_start)
         self.register_event_handler(EventType.BEFORE_JOB_LAUNCH, self._on_before_job_launch)
         self.register_event_handler(EventType.AFTER_JOB_LAUNCH, self._on_after_job_launch)
@@ -206,6 +203,9 @@ class SiteLogStreamer(Widget):
             job_id = runtime.job_id_of(fl_ctx)
             take = partial(self._handles.__setitem__, job_id)
             runtime.take_job_handle(fl_ctx.get_engine(), job_id, take)
+            if job_id in self._launchers:  # its logs are let out
+                with suppress(*_NOTHING_LEFT):  # its own process asks the site too, if it sees what it says
+                    self._own_sender(fl_ctx).watch(job_id, shared.site_entries.log_files)
             if job_id in self._to_follow:
                 self._to_follow.discard(job_id)
                 self._follow(job_id, fl_ctx)
@@ -216,51 +216,12 @@ class SiteLogStreamer(Widget):
         job_id = runtime.job_id_of(fl_ctx)
         outcome, let_out = describe_exit(self._handles.pop(job_id, None)), self._launchers.pop(job_id, None)
         launcher = let_out or launcher_of(fl_ctx)
-        arguments = (job_id, outcome, launcher, bool(let_out), fl_ctx)
         if job_id in self._kept_back:  # whatever the site lets out by now: what was logged then stays
             self._kept_back.discard(job_id)
-        elif launcher.may_run_on:
-            with suppress(RuntimeError):  # no thread is left: a later life of the site closes the logs
-                threading.Thread(target=self._job_over, args=arguments, daemon=True).start()
-        else:
-            self._job_over(*arguments)
-
-    def _job_over(
-        self, job_id: str, outcome: str, launcher: Launcher, let_out: bool, fl_ctx: FLContext
-    ) -> None:
-        """A job's handle says that it is over: finish its logs when that is so."""
-        workspace = runtime.workspace_of(fl_ctx)
-        elsewhere, files = Elsewhere(launcher, fl_ctx.get_engine(), workspace), shared.site_entries.log_files
-        elsewhere.wait(job_id)
-        doubt = elsewhere.doubt_at_end(job_id, Launched(files, outcome, time.time()), let_out)
-        with self._lock:
-            self._over[job_id] = (outcome, doubt)
-        self._finish_jobs(workspace, fl_ctx)
-        if CONSOLE_FILE in files:
-            show_rest(Path(workspace.get_log_root(job_id)) / CONSOLE_FILE)
-
-    def _finish_jobs(self, workspace: Workspace, fl_ctx: FLContext) -> None:
-        """Finish the jobs that are over, once it is known whether the site lets their logs out."""
-        logs, sender = read_policy(workspace).logs, None
-        with self._lock:
-            if self._retry:
-                self._retry.cancel()  # each job that ends asks anew: one timer is enough
-            with suppress(*_NOTHING_LEFT):
-                sender = self._own_sender(fl_ctx)
-            if not logs.sure or sender is None:
-                self._retry = threading.Timer(_RETRY_SECONDS, self._finish_jobs, (workspace, fl_ctx))
-                self._retry.daemon = True
-                self._retry.start()
-                return
-            self._retry = None
-            over, self._over = self._over, {}
-        if not logs.allowed:
-            refuse_rest(sender, workspace, over, shared.site_entries.log_files, logs.reason)
             return
-        for job_id, (outcome, doubt) in over.items():
-            directory, files = Path(workspace.get_log_root(job_id)), shared.site_entries.log_files
-            self._error_logs.over(fl_ctx.get_engine(), job_id, files)
-            sender.finish(job_id, directory, files, outcome, doubt=doubt)
+        engine, workspace = fl_ctx.get_engine(), runtime.workspace_of(fl_ctx)
+        sender = partial(self._own_sender, fl_ctx)
+        self._over.add(OverJob(job_id, outcome, launcher, bool(let_out), engine, workspace, sender))
 
     def _own_sender(self, fl_ctx: FLContext) -> Sender:
         """The one sender of this process; it lives as long as the process does."""
@@ -269,7 +230,15 @@ class SiteLogStreamer(Widget):
                 entries = shared.site_entries
                 self._link = CellLink(fl_ctx.get_engine().get_cell(), on_change=self._on_receiver)
                 intervals = entries.poll_interval, entries.liveness_interval
-                sender = Sender(self._link, *intervals, self._on_verdict, runtime=runtime.VERSION)
+                workspace = runtime.workspace_of(fl_ctx)
+                sender = Sender(
+                    self._link,
+                    *intervals,
+                    self._on_verdict,
+                    runtime=runtime.VERSION,
+                    allowed=PolicyWatch(workspace),
+                    on_kept_back=partial(self._on_kept_back, workspace),
+                )
                 sender.start()
                 self._sender = sender
             return self._sender
@@ -292,6 +261,11 @@ class SiteLogStreamer(Widget):
                 "the server has no log receiver of nvflare_logstream; until it has one, jobs use the "
                 "runtime's own streamer, and all logs wait here to be sent"
             )
+
+    def _on_kept_back(self, workspace: Workspace, job_id: str, reason: str) -> None:
+        """The site has said no while a job ran: nothing that this process does later lets its logs out."""
+        self._kept_back.add(job_id)
+        keep_for_good(workspace, job_id, reason)
 
     def _on_verdict(self, stream: StreamId, verdict: Verdict, reason: str) -> None:
         self._error_logs.taken(stream.job_id, stream.file)

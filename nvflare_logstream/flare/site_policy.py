@@ -1,40 +1,28 @@
 """What a site's `resources.json` decides: may logs leave, may a job load our class, what streams beside us.
 
-The file is read afresh for each decision, since an admin may change it while the site runs. It fails closed:
-a file that cannot be read, or a value that is not plainly `true`, keeps the logs at the site.
+The file is read afresh for each decision, since an admin may change it while the site runs; `PolicyWatch`
+reads it for those who decide often. It fails closed: a file that cannot be read, or a value that is not
+plainly `true`, keeps the logs at the site.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nvflare.apis.fl_constant import WorkspaceConstants
-from nvflare.apis.fl_context import FLContext
 from nvflare.apis.workspace import Workspace
 from nvflare.fuel.utils.config_factory import ConfigFactory
 
 from nvflare_logstream.flare import runtime
+from nvflare_logstream.site.decision import Decision
 
 ALLOW_VARIABLE = "allow_log_streaming"
 _STOCK_PREFIX = "nvflare.app_common.logging."
 _SHOWN_VALUE = 120  # characters; a reason travels to the server
-
-
-class Decision(NamedTuple):
-    """Something is allowed or not, and why.
-
-    Attributes:
-        allowed: the decision.
-        reason: why, in plain words; never empty.
-        sure: the site has decided so; False if it is not known what it wants, which may be known later.
-    """
-
-    allowed: bool
-    reason: str
-    sure: bool = True
 
 
 class SitePolicy(NamedTuple):
@@ -98,6 +86,21 @@ def _resources_file(workspace: Workspace) -> Path | None:
     return None
 
 
+def policy_files(workspace: Workspace) -> list[str]:
+    """What has to stay as it is for `read_policy` to decide the same again: files, and directories.
+
+    Where the default file counts, those are all directories in which the runtime looks for another one.
+    """
+    names = (WorkspaceConstants.RESOURCES_CONFIG, WorkspaceConstants.DEFAULT_RESOURCES_CONFIG)
+    own, default = (workspace.get_file_path_in_site_config(name) for name in names)
+    if os.path.lexists(own):
+        return [own]
+    stem, paths = Path(own).stem, [own, default]
+    for directory, _, files in os.walk(Path(own).parent):
+        paths += [directory, *(os.path.join(directory, file) for file in files if file.startswith(stem))]
+    return paths
+
+
 def _loaded(path: Path) -> Any:
     """What the runtime makes of the resources file.
 
@@ -119,14 +122,6 @@ def _loaded(path: Path) -> Any:
     if loaded is None:
         raise ValueError(f"{used}: the package that reads this format is not installed")
     return loaded
-
-
-def may_logs_leave(fl_ctx: FLContext | None) -> bool:
-    """Whether logs may leave the site of an event; no if that cannot be found out."""
-    try:
-        return fl_ctx is not None and read_policy(runtime.workspace_of(fl_ctx)).logs.allowed
-    except Exception:  # the context names no workspace that can be used
-        return False
 
 
 def _may_logs_leave(resources: dict[str, Any], is_file: bool) -> Decision:

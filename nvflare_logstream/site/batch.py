@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from nvflare_logstream.site.endings import Doubt
 from nvflare_logstream.site.followed import FollowedStream, Phase
-from nvflare_logstream.site.orders import FinishJob
+from nvflare_logstream.site.orders import FinishJob, KeepBack
 from nvflare_logstream.streams import StreamId
 from nvflare_logstream.wire.upload import MAX_FRAME, Close, Frame, RequestWriter, Unreadable
 from nvflare_logstream.wire.upload_reply import Reply, Status
@@ -22,7 +23,7 @@ class Batch:
 
     Args:
         wall_time: the site's clock in seconds since the epoch.
-        jobs: the jobs that are over, whose known streams it asks for.
+        jobs: the jobs whose known streams it asks for.
         runtime: the version of the runtime.
 
     Attributes:
@@ -30,18 +31,19 @@ class Batch:
         given_up: streams that cannot be read, and are not tried again.
         sent: streams of which it brings bytes or the close.
         in_doubt: the receiver did not take all of one of them the last time: only an answer says why.
+        only_refuses: it lets nothing of any log out.
         to_the_end: it brings all that the logs held when they were looked at for it.
         ends: where the receiver stands in each stream once it has taken the batch.
         payload: the encoded request, once it is complete.
     """
 
-    def __init__(self, wall_time: float, jobs: list[FinishJob], runtime: str = ""):
+    def __init__(self, wall_time: float, jobs: Sequence[FinishJob | KeepBack], runtime: str = ""):
         self.writer = RequestWriter(wall_time, time.localtime(wall_time).tm_gmtoff, runtime)
         self._wall_time, self.jobs = wall_time, jobs
         self.closing: set[StreamId] = set()
         self.given_up: set[StreamId] = set()
         self.sent: set[StreamId] = set()
-        self.in_doubt = self.to_the_end = False
+        self.in_doubt = self.to_the_end = self.only_refuses = False
         self.ends: dict[StreamId, int] = {}
         self.payload = b""
         self._opens = 0

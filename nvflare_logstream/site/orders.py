@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from nvflare_logstream.names import DEFAULT_LOG_FILES, is_pattern
 from nvflare_logstream.site.endings import Doubt
 from nvflare_logstream.streams import StreamId
 from nvflare_logstream.wire.upload import Refusal
@@ -50,7 +51,39 @@ class RefuseLogs(NamedTuple):
     refusals: tuple[Refusal, ...]
 
 
-Order = FollowLog | FinishJob | RefuseLogs
+class WatchJob(NamedTuple):
+    """Have a job's logs refused if its site says no while the job runs, whoever sends them.
+
+    Attributes:
+        files: names of its logs, and patterns.
+        is_over: the job is over, and is to be watched no more.
+    """
+
+    job_id: str
+    files: tuple[str, ...] = ()
+    is_over: bool = False
+
+
+class KeepBack(NamedTuple):
+    """Refuse all logs of a job: those given, and those that the receiver has.
+
+    Attributes:
+        files: names of its logs, and patterns.
+        reason: why, in plain words.
+    """
+
+    job_id: str
+    files: tuple[str, ...]
+    reason: str
+
+    def refusals(self, known: Iterable[str]) -> RefuseLogs:
+        """What to refuse where the receiver has the logs `known`; log.txt stands for those without a name."""
+        named = [file for file in self.files if not is_pattern(file)]
+        files = list(dict.fromkeys((*named, *known))) or DEFAULT_LOG_FILES[:1]
+        return RefuseLogs(tuple(Refusal(StreamId(self.job_id, file), self.reason) for file in files))
+
+
+Order = FollowLog | FinishJob | RefuseLogs | WatchJob | KeepBack
 
 
 class Orders:

@@ -7,6 +7,7 @@ source file is the spool.
 Rules:
 
 * The process that logs comes first: nothing here blocks it or raises into it, and a batch is bounded.
+* The site is asked before each request whether it may go, see `Gate`.
 * A stream is closed only when its job is finished (`finish`), after everything was read and taken by the
   receiver.
 """
@@ -23,11 +24,13 @@ from nvflare_logstream.errors import LinkError, NoReceiverError, WireError
 from nvflare_logstream.site.appearing import Directory
 from nvflare_logstream.site.batch import Batch
 from nvflare_logstream.site.console_tail import source_of
+from nvflare_logstream.site.decision import Decision, always
 from nvflare_logstream.site.endings import Doubt
 from nvflare_logstream.site.exchange import Step
 from nvflare_logstream.site.followed import Ended, FollowedStream
+from nvflare_logstream.site.gate import Gate
 from nvflare_logstream.site.link import Link
-from nvflare_logstream.site.orders import FinishJob, FollowLog, Orders, RefuseLogs
+from nvflare_logstream.site.orders import FinishJob, FollowLog, Orders, RefuseLogs, WatchJob
 from nvflare_logstream.site.rest import seconds_to_rest
 from nvflare_logstream.site.source import SourceFactory
 from nvflare_logstream.site.state import SenderState
@@ -54,6 +57,8 @@ class Sender:
         source: makes what is read of a log, from its directory and file name.
         cpu_clock: the seconds of CPU that the sender's thread has taken.
         runtime: the version of the runtime, which the receiver is told.
+        allowed: whether logs may leave the site now; asked before each request.
+        on_kept_back: called so with (job_id, reason) when a job's logs stay at the site from now on.
     """
 
     def __init__(
@@ -68,12 +73,15 @@ class Sender:
         source: SourceFactory = source_of,
         cpu_clock: Callable[[], float] = time.thread_time,
         runtime: str = "",
+        allowed: Callable[[], Decision] = always,
+        on_kept_back: Callable[[str, str], None] = lambda job_id, reason: None,
     ):
         self._link, self._poll, self._on_verdict = link, poll_interval, on_verdict
         self._clock, self._wall_clock, self._cpu_clock = clock, wall_clock, cpu_clock
         self._cpu_before = 0.0  # when the request under way was begun
         self._watcher = watcher or Watcher()
         self._state = SenderState(source, self._watch, liveness_interval, clock(), runtime)
+        self._gate = Gate(self._state, allowed, on_kept_back)
         self._orders = Orders(clock, self._watcher.wake, self._alive)
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -128,6 +136,13 @@ class Sender:
         """Tell the receiver that the site's policy keeps these logs back."""
         self._orders.give(RefuseLogs(tuple(Refusal(StreamId(job_id, file), reason) for file in files)))
 
+    def watch(self, job_id: str, files: Iterable[str] = (), *, is_over: bool = False) -> None:
+        """Have a job's logs refused if the site says no before it `is_over`, whichever process sends them.
+
+        `files` are names of its logs, and patterns; others that the receiver has are refused too.
+        """
+        self._orders.give(WatchJob(job_id, tuple(files), is_over))
+
     def drain(self, seconds: float) -> bool:
         """Wait until the receiver took all that was written before this call; False if that took too long."""
         return self._orders.wait_quiet(seconds)
@@ -179,20 +194,23 @@ class Sender:
             if self._stopping:
                 return
             if not state.look_at_once:
-                self._watcher.wait(seconds_to_rest(state, self._watcher, self._clock(), self._poll))
+                rest = seconds_to_rest(state, self._watcher, self._clock(), self._poll)
+                self._watcher.wait(self._gate.rest(rest))
             self._take_orders()
             self._cpu_before = self._cpu_clock()
             if state.appearing.directories or self._looked_at:  # most jobs name no patterns
                 state.follow_new(self._clock(), self._orders.urgent or state.hurried)
                 self._watch_directories()
-            state.next_batch(self._clock(), self._wall_clock())
+            self._gate.next_batch(self._clock(), self._wall_clock())
             self._report()
+        for ended in self._gate.look(self._clock()):
+            self._let_go(ended)
         if exchange.under_way is not None:
             self._send(exchange.under_way)
 
     def _take_orders(self) -> None:
         while order := self._orders.take():
-            self._state.obey(order)
+            self._gate.obey(order)
 
     def _report(self) -> None:
         state = self._state

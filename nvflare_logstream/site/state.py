@@ -15,7 +15,7 @@ from nvflare_logstream.site.appearing import Appearing
 from nvflare_logstream.site.batch import Batch
 from nvflare_logstream.site.exchange import Exchange, Step
 from nvflare_logstream.site.followed import Ended, FollowedStream
-from nvflare_logstream.site.orders import FinishJob, FollowLog, Order
+from nvflare_logstream.site.orders import FinishJob, FollowLog, KeepBack, RefuseLogs
 from nvflare_logstream.site.progress import RETRY_WAITS, SETBACK_WAITS, Waits
 from nvflare_logstream.site.questions import Questions
 from nvflare_logstream.site.returned import ReturnedCopy
@@ -42,6 +42,7 @@ class SenderState:
         questions: what else the receiver is asked.
         exchange: the requests without an answer.
         liveness: seconds of silence after which a sign of life is sent.
+        runtime: the version of the runtime.
         look_at_once: there may be something to send; otherwise a change of the files will say so.
         is_quiet: the last look has found nothing to send.
         quiet_looks: how many looks at all streams have found that.
@@ -55,7 +56,7 @@ class SenderState:
         now: float,
         runtime: str = "",
     ):
-        self._source, self._watch, self.liveness, self._runtime = source, watch, liveness_interval, runtime
+        self._source, self._watch, self.liveness, self.runtime = source, watch, liveness_interval, runtime
         self.streams: dict[StreamId, FollowedStream] = {}
         self.appearing = Appearing()
         self.questions = Questions()
@@ -63,7 +64,7 @@ class SenderState:
         self.look_at_once, self.is_quiet = True, False
         self.quiet_looks = 0
 
-    def obey(self, order: Order) -> None:
+    def obey(self, order: FollowLog | FinishJob | KeepBack | RefuseLogs) -> None:
         """Take up what a caller wants."""
         self.look_at_once = True
         if not isinstance(order, FollowLog):
@@ -86,8 +87,8 @@ class SenderState:
 
     @property
     def all_ended(self) -> bool:
-        """Whether no stream is followed and no job is to be finished."""
-        return not self.streams and not self.questions.jobs
+        """Whether no stream is followed, no job is to be finished and no refusal to be taken."""
+        return not (self.streams or self.questions.any_left)
 
     @property
     def hurried(self) -> bool:
@@ -105,7 +106,7 @@ class SenderState:
         """
         self.look_at_once = False
         jobs, refusals = self.questions.due(now)
-        batch = Batch(wall_time, jobs, self._runtime)
+        batch = Batch(wall_time, jobs, self.runtime)
         for refusal in refusals:
             batch.writer.refuse(refusal)
         for stream, streams_left in self._ready(now):
@@ -144,7 +145,7 @@ class SenderState:
         if (under_way := self.exchange.under_way) is None:
             return
         self.look_at_once = False
-        batch = Batch(wall_time, [], self._runtime)
+        batch = Batch(wall_time, [], self.runtime)
         for stream, streams_left in self._ready(now):
             if stream.placed and stream.id not in under_way.closing | under_way.given_up:
                 self._add(stream, batch, streams_left, now)
@@ -218,7 +219,7 @@ class SenderState:
                 return ended
         again = {row.stream for row in reply.streams if row.status is not Status.OK}
         for stream in filter(None, map(self.streams.get, batch.given_up - again)):
-            ended.append(self._end(stream, Verdict.PARTIAL, stream.why_given_up))
+            ended.append(self.end(stream, Verdict.PARTIAL, stream.why_given_up))
         for job in batch.jobs:
             if job.job_id not in reply.jobs_later:
                 self._take_known(job, reply, now)
@@ -234,14 +235,14 @@ class SenderState:
         """Take what the receiver says of one stream; False if the prepared request does not fit it."""
         expected, stream.unconfirmed = batch.ends.get(row.stream, stream.source.offset), False
         if row.status is Status.REFUSED:
-            ended.append(self._end(stream, Verdict.REFUSED, row.reason))
+            ended.append(self.end(stream, Verdict.REFUSED, row.reason))
         elif row.status is Status.LATER:
             self.look_at_once = True
             stream.was_put_off(now)
             if row.stream in batch.ends:  # else it was only asked for, which costs nothing
                 self._hold_back(stream, 0, RETRY_WAITS, now)
         elif row.status is Status.OK and row.stream in batch.closing:
-            ended.append(self._end(stream, row.verdict or Verdict.PARTIAL, ""))
+            ended.append(self.end(stream, row.verdict or Verdict.PARTIAL, ""))
         elif row.status is Status.GAP or row.end != expected or not stream.placed:
             stream.progress.reached(row.end)
             if row.stream in batch.ends and row.end < expected:
@@ -270,7 +271,7 @@ class SenderState:
             stream.forget_place()
             self._hold_unreadable(stream, error, now)
 
-    def _take_known(self, job: FinishJob, reply: Reply, now: float) -> None:
+    def _take_known(self, job: FinishJob | KeepBack, reply: Reply, now: float) -> None:
         """The receiver said where the job's streams stand: follow those that are ours to their ends.
 
         It may name others too, but which files are read is the site's to say.
@@ -278,6 +279,9 @@ class SenderState:
         self.look_at_once = True
         self.questions.answered(job)
         rows = {row.stream.file: row for row in reply.streams if row.stream.job_id == job.job_id}
+        if isinstance(job, KeepBack):
+            self.questions.add(job.refusals(rows))
+            return
         for file in self.appearing.last_look(job, self.streams, rows, self.questions.add):
             stream_id, row = StreamId(job.job_id, file), rows.get(file)
             if job.only_unclosed and row and row.verdict:
@@ -289,7 +293,8 @@ class SenderState:
                     self._go_to(stream, row, now)
             stream.job_is_over(job.outcome, now, job.doubt)
 
-    def _end(self, stream: FollowedStream, verdict: Verdict, reason: str) -> Ended:
+    def end(self, stream: FollowedStream, verdict: Verdict, reason: str) -> Ended:
+        """Let go of a stream."""
         del self.streams[stream.id]
         stream.end()
         return Ended(stream, verdict, reason)

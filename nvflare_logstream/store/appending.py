@@ -67,10 +67,14 @@ class Appending:
             new_losses = new_entries(stream.losses, losses) if losses else ()
             now = self._clock()
             data_end = offset + len(data)
+            if stream.over and stream.unchecked:
+                if data_end <= stream.place[0] and not new_losses:  # it comes late
+                    return Appended(stream.place[0])
+                new_losses = new_entries(stream.losses, (reopened(stream, may_reopen), *losses))
             if stream.unchecked and data_end < stream.end:
                 end = note_compared(file, offset, data, cursor, new_losses, now)
                 return Appended(end, bool(new_losses), bool(new_losses))
-            if stream.unchecked:
+            if stream.unchecked and stream.end:
                 new_losses += new_entries(stream.losses + new_losses, [all_compared(stream)])
             elif data_end <= stream.end and not new_losses:
                 file.seen(now)

@@ -12,6 +12,7 @@ from nvflare_logstream.errors import DamagedError, StoreError
 from nvflare_logstream.lines import visible
 from nvflare_logstream.store.lock import StoreLock
 from nvflare_logstream.store.migrations import migrate
+from nvflare_logstream.streams import is_unchecked
 
 
 @contextmanager
@@ -58,6 +59,7 @@ class Database:
         for (found,) in self._db.execute("PRAGMA quick_check(1)"):
             if found != "ok":  # what of it would be read, and what be overwritten, nobody knows
                 raise sqlite3.DatabaseError(str(found).replace("\n", " "))
+        self._db.create_function("is_unchecked", 1, is_unchecked, deterministic=True)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")  # what was committed is on disk, not only in order
 

@@ -215,12 +215,12 @@ class StreamFile:
         return status.st_size
 
     def start_again(self, kept: int = 0) -> None:
-        """Make the file anew, with the first `kept` bytes that it has; the record then says so."""
+        """Make the file anew, with the first `kept` bytes that it has; the record then has so many."""
         self._hash_from(kept, "")
         if kept:
             os.truncate(self.path, kept)
             return
-        self.record = self.record._replace(end=0, cursor=b"", lines=0, came="")
+        self.record = self.record._replace(end=0, lines=0, came="")
         for directory in (self.path.parent.parent, self.path.parent):
             directory.mkdir(mode=0o700, exist_ok=True)
         self._is_unnamed, self._left = True, ()

@@ -195,9 +195,9 @@ class Index(Database):
         """How many streams there are, and the largest; open ones are silent if not heard of since then."""
         with self._transaction() as db:
             states = db.execute(
-                "SELECT CASE WHEN state = ? AND cursor = ? THEN 'unchecked' ELSE state END AS standing, "
-                "COUNT(*), SUM(last_seen < ?) FROM streams GROUP BY standing",
-                (State.STOPPED.value, UNCHECKED_CURSOR, heard_since),
+                "SELECT CASE WHEN state = ? AND is_unchecked(cursor) THEN 'unchecked' ELSE state END "
+                "AS standing, COUNT(*), SUM(last_seen < ?) FROM streams GROUP BY standing",
+                (State.STOPPED.value, heard_since),
             ).fetchall()
             largest = db.execute(
                 "SELECT job || '/' || site || '/' || file, \"end\" FROM streams ORDER BY \"end\" DESC LIMIT 1"

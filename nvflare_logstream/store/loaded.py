@@ -15,7 +15,7 @@ from nvflare_logstream.store.index import Index
 from nvflare_logstream.store.ledger import new_entries
 from nvflare_logstream.store.quotas import Usage
 from nvflare_logstream.store.rebuild import REBUILT, from_file
-from nvflare_logstream.streams import Loss, State, Stream, StreamKey
+from nvflare_logstream.streams import UNCHECKED, UNCHECKED_CURSOR, Loss, State, Stream, StreamKey
 
 _Wake = Callable[[str], None]
 _LIVE = 300.0  # seconds; a stream not heard of for so long when the server went down was not live
@@ -93,7 +93,8 @@ class LoadedStreams:
         if size < file.record.end > 0:  # somebody damaged the store: what the site still has is taken again
             is_left = f"cut to {size} bytes" if size >= 0 else "removed"
             reason = f"the stored copy, {file.record.end} bytes, was {is_left} at the server, and taken again"
-            self.begin_again(file, Loss(0, None, f"{reason} from what the site still had"))
+            entry = Loss(0, None, f"{reason} from what the site still had")
+            self.begin_again(file, entry, (0, 0, UNCHECKED_CURSOR if file.record.unchecked else b""))
         elif size < 0:
             file.start_again()
         if file.record.state is State.EXPECTED or file.record.reason == REBUILT:
@@ -102,7 +103,7 @@ class LoadedStreams:
         return file
 
     def refuse(self, key: StreamKey, reason: str) -> None:
-        """Record that the site keeps a stream back; one that is over stays as it is.
+        """Record that the site keeps a stream back, or the rest of it; one that it has ended stays as it is.
 
         Raises:
             RefusedError: if the job's logs were removed.
@@ -116,7 +117,8 @@ class LoadedStreams:
                 self.check_kept(key.job_id)
             self.check_files(key, known)
             stream = known or Stream(key, opened=now)
-            if stream.ended or (stream.state, stream.reason) == (State.REFUSED, reason):
+            reason += f", from byte {stream.end} on" if stream.end else ""
+            if stream.over or (stream.state, stream.reason) == (State.REFUSED, reason):
                 return
             if file is None:
                 self._index.add(stream._replace(state=State.REFUSED, reason=reason, last_seen=now))
@@ -198,7 +200,7 @@ class LoadedStreams:
         stream, (end, lines, cursor) = file.record, kept
         losses = stream.losses + new_entries(stream.losses, [entry])
         again = stream._replace(end=end, cursor=cursor, lines=lines, came="", losses=losses)
-        again = again._replace(state=State.OPEN, reason="", agreed=False)
+        again = again._replace(state=State.OPEN, reason=UNCHECKED if again.unchecked else "", agreed=False)
         if end:  # the index will say that these are there
             self._unsure[stream.key] = "the disk does not take what came before"
             file.sync(set())

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from nvflare_logstream.errors import WireError
-from nvflare_logstream.streams import UNCHECKED_CURSOR, Loss, StreamId
+from nvflare_logstream.streams import UNCHECKED_CURSOR, Loss, StreamId, is_unchecked
 from nvflare_logstream.wire import zstd
 from nvflare_logstream.wire.fields import Fields
 from nvflare_logstream.wire.message import (
@@ -138,7 +138,7 @@ def decode_request(payload: object) -> Request:
     for row in fields.maps("frames", MAX_FRAMES):
         offset, length = row.number("at", MAX_OFFSET), row.number("n", MAX_FRAME)
         checksum, cursor = row.number("crc", 0xFFFFFFFF), row.octets("cur", MAX_CURSOR)
-        if cursor.startswith(UNCHECKED_CURSOR):  # of a copy that no sender of ours has sent
+        if is_unchecked(cursor):  # of a copy that no sender of ours has sent
             raise row.bad("cur", cursor, f"what does not begin with {UNCHECKED_CURSOR!r}")
         heads.append(_Head(stream_id(row), offset, length, checksum, cursor, _losses(row)))
     raw_size = sum(head.length for head in heads)

@@ -32,7 +32,7 @@ STOCK_JOB = {
 
 
 def submit(lab: Lab) -> dict[str, Job]:
-    """site-3 has opted out; site-4's allow-list lacks this package."""
+    """site-3 has opted out; site-4's allow-list lacks this package; site-5 opts out while a job runs."""
     script = [["lines", 300, 0.005], ["warning", "secret"], ["threads", "threads"]]
     declared = {"site-3": {"components": [OURS, STOCK]}}
     jobs = {
@@ -51,6 +51,12 @@ def submit(lab: Lab) -> dict[str, Job]:
     jobs["odd components"] = lab.submit("odd-components", script, apps=odd)
     jobs["no list"] = lab.submit(
         "no-list", script, sites=["site-1"], apps={"site-1": {"components": {"a": 1}}}
+    )
+    midway = [["append", "train.log", text, 20] for text in ("before", "secret", "later")]
+    jobs["midway"] = lab.submit(
+        "midway",
+        [midway[0], ["wait_for", "said"], midway[1], ["wait_for", "go"], midway[2]],
+        sites=["site-5"],
     )
     forge = {
         "site-1": [],
@@ -73,6 +79,28 @@ def test_opted_out_site(jobs: dict[str, Job], form: str) -> None:
     )
     assert config is not None and not config.to_dict()["components"]
     assert b"secret" in job.written("site-3")
+
+
+def test_a_no_while_a_job_runs(lab: Lab, jobs: dict[str, Job]) -> None:
+    """No other job runs at site-5 by now. The job goes on, and the yes that follows brings nothing back."""
+    job, resources = jobs["midway"], lab.federation.client_dir("site-5") / "local" / "resources.json"
+    job.wait_live("site-5", b"before 19\n", "train.log")
+    before = resources.read_text()
+    try:
+        resources.write_text(json.dumps({**json.loads(before), "allow_log_streaming": False}))
+        job.signal("site-5", "said")
+        stream = job.wait_closed("site-5", "train.log", 30)
+    finally:
+        resources.write_text(before)
+    sent = job.path("site-5", "train.log").read_bytes()
+    assert sent.endswith(b"before 19\n") and b"secret" not in sent
+    why = f"the site does not allow it (allow_log_streaming is false), from byte {len(sent)} on"
+    assert (stream.verdict, stream.verdict_reason) == ("refused", why)
+    job.signal("site-5")
+    assert job.wait() == "FINISHED:COMPLETED"
+    assert b"later 19\n" in job.written("site-5", "train.log")
+    assert job.path("site-5", "train.log").read_bytes() == sent
+    assert job.wait_closed("site-5", "train.log").verdict == "refused"
 
 
 @pytest.mark.parametrize("form", FORMATS)

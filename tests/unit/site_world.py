@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nvflare_logstream.server.admission import Admission
 from nvflare_logstream.server.receiver import Receiver
+from nvflare_logstream.site.decision import always
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.site.source import SourceFactory
 from nvflare_logstream.site.tail import Tailer
@@ -48,6 +49,8 @@ class World:
         self.store = LogStore(self.root, self.quotas, self.server_clock)
         self.senders: list[Sender] = []
         self.source: SourceFactory = Tailer
+        self.said = always()  # by the site, of its logs
+        self.kept_back: dict[str, str] = {}  # why, by job
 
     def deliver(self, payload: bytes, job_id: str = "") -> bytes:
         receiver = Receiver(self.store, lambda site, job_id: self.admission, clock=self.server_clock)
@@ -69,6 +72,8 @@ class World:
             cpu_clock=lambda: 0.0,  # what a test takes must not decide how it goes
             watcher=self.watcher,
             source=self.source,
+            allowed=lambda: self.said,
+            on_kept_back=self.kept_back.__setitem__,
         )
         self.senders.append(sender)
         for file in files:

@@ -124,6 +124,18 @@ def test_what_is_remembered_is_bounded(engine, admit, monkeypatch):
     assert sum(map(len, admit._decided.values())) <= 3
 
 
+def test_names_that_anybody_claims_fill_no_memory(engine, admit, monkeypatch):
+    """Where nothing is authenticated, a sender may have a new name for each request."""
+    monkeypatch.setattr(admission, "_MAX_SITES", 5)
+    engine.run("job-1", "site-1")
+    for number in range(50):
+        admit(f"claimed-{number}", "job-1")
+        admit("x" * 10_000 + str(number), "job-1")
+        assert admit("site-1", "job-1").status is Status.OK
+    assert len(admit._decided) <= 5 and "site-1" in admit._decided
+    assert len(admit("x" * 10_000, "job-1").reason) < 200
+
+
 def test_a_site_does_not_make_the_server_forget_what_it_knows_of_others(engine, admit, monkeypatch):
     monkeypatch.setattr(admission, "_MAX_REMEMBERED", 3)
     engine.run("job-1", "site-1")

@@ -492,6 +492,9 @@ class Sender:
     def follow(self, job_id, directory, file):
         self.followed.append((job_id, file))
 
+    def watch(self, job_id, files):
+        """What the site says meanwhile is heeded elsewhere."""
+
     def finish(self, job_id, directory, files, outcome, *, only_unclosed, doubt):
         self.closed.append((job_id, outcome, doubt and doubt.reason))
 

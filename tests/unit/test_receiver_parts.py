@@ -268,10 +268,13 @@ def test_where_the_store_is(workspace, tmp_path):
 
 class Sender:
     def __init__(self):
-        self.closed, self.refused = [], []
+        self.closed, self.refused, self.watched = [], [], []
 
     def refuse(self, job_id, files, reason):
         self.refused.append((job_id, tuple(files), reason))
+
+    def watch(self, job_id, files):
+        self.watched.append((job_id, tuple(files)))
 
     def finish(self, job_id, directory, files, outcome, *, only_unclosed=False, doubt=None):
         assert only_unclosed and doubt is None and outcome == "not known: the site restarted"
@@ -315,6 +318,7 @@ def test_no_log_is_closed_while_the_jobs_process_outlives_its_parent(tmp_path):
         sender, workspace, ["a", "b", "c"], ("log.txt",), running=running, clock=clock, sleep=clock.advance
     )
     assert [job_id for job_id, _, _ in sender.closed] == ["a", "b", "c"]
+    assert sorted(job_id for job_id, _ in sender.watched) == ["b", "c"]
     assert sender.closed[0][1:] == (Path(workspace.get_log_root("a")), ("log.txt",))
     # At first each second; to look at all processes costs something.
     assert [at - began for at in asked[:3]] == [0.0, 1.0, 2.0] and asked[-1] - asked[-2] == 10.0

@@ -186,6 +186,16 @@ def test_what_the_runtimes_own_streamer_has_sent_is_counted_by_itself(world):
     assert world.status().streams == StreamCounts(unchecked=1)
 
 
+def test_a_copy_that_its_site_has_compared_in_part_was_stopped_for_no_limit_either(world):
+    key = StreamKey(JOB, "site-1", "log.txt")
+    world.store.unchecked.append(key, 0, b"line")
+    world.store.append(key, 0, b"li", b"cursor")
+    world.store.close_stream(key, Close(StreamId(JOB, "log.txt"), 2, "0" * 64, 0, "exit code 0"))
+    assert world.store.info(key).unchecked and not world.store.info(key).is_stock
+    world.store.commit()
+    assert world.status().streams == StreamCounts(unchecked=1)
+
+
 def test_a_server_that_does_not_count_it_is_understood():
     answer = json.loads(json.dumps(encode_status(FULL)))
     del answer["streams"]["unchecked"]

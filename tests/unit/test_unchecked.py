@@ -309,6 +309,83 @@ def test_a_file_that_is_shorter_than_what_is_there_takes_nothing_away(server, si
     assert server.stored == TEXT + b"more\n" and server.stream.verdict is Verdict.COMPLETE
 
 
+@pytest.mark.parametrize("late", [TEXT[:2], TEXT[:4], TEXT[:6], TEXT, TEXT + b"more\n"])
+@pytest.mark.parametrize("is_given_up", [False, True])
+def test_a_copy_that_its_site_has_ended_is_not_begun_again_by_what_comes_late(server, late, is_given_up):
+    """From the job's own process, which waited for an answer to it: nobody would end the copy once more."""
+    server.send("a", TEXT, last=True)
+    server.own_sender(LOG, Frame(LOG, 0, TEXT[:4], b"cursor"))
+    if is_given_up:
+        server.own_sender(Unreadable(LOG, server.clock(), "Permission denied"))
+        server.own_sender(Unreadable(LOG, server.clock(), "Permission denied", "exit code 0"))
+    else:
+        server.own_sender(close_of(TEXT[:4]))
+    ended = server.stream
+    assert ended.state is State.STOPPED
+    (reply,) = server.own_sender(Frame(LOG, 0, late, b"late"), peer=PROCESS).streams
+    assert reply.status is (Status.OK if len(late) <= 4 else Status.REFUSED)
+    assert server.stream._replace(last_seen=0) == ended._replace(last_seen=0) and server.stored == TEXT
+    # The parent of a site goes on with it where it has more, and the ledger says so.
+    server.own_sender(Frame(LOG, 4, TEXT[4:6], b"more"))
+    assert server.stream.state is State.OPEN
+    assert [loss.is_note for loss in server.stream.losses].count(False) == 0
+    assert "then the site went on with it" in str(server.stream.losses)
+
+
+@pytest.mark.parametrize("damage", ["cut", "removed"])
+@pytest.mark.parametrize("is_compared", [False, True])
+def test_a_damaged_copy_is_begun_again_by_whoever_sends_it(server, damage, is_compared):
+    """What the runtime's own streamer goes on with stays a copy of its own, which can be ended."""
+    server.send("a", TEXT)
+    if is_compared:
+        server.own_sender(LOG, Frame(LOG, 0, TEXT[:4], b"cursor"))
+    path = server.store.path(KEY)
+    path.write_bytes(TEXT[:2]) if damage == "cut" else path.unlink()
+    assert server.go_on("a", 1, b"four\n") is Outcome.REFUSED
+    assert server.stream.unchecked and server.stream.state is State.STOPPED
+    assert "was cut to 2 bytes" in str(server.stream.losses) or "was removed" in str(server.stream.losses)
+    server.send("b", TEXT, last=True)  # it begins again
+    assert server.stored == TEXT and server.stream.is_stock and server.stream.state is State.STOPPED
+    assert server.stream.verdict is not Verdict.COMPLETE
+    server.own_sender(LOG, Frame(LOG, 0, TEXT, b"end"), close_of(TEXT))
+    assert server.stream.state is State.CLOSED and not server.stream.unchecked
+
+
+def test_an_empty_copy_whose_file_is_gone_stays_one(server):
+    server.send("a", b"")
+    server.store.path(KEY).unlink()
+    assert server.go_on("a", 1, TEXT) is Outcome.TAKEN
+    assert server.stored == TEXT and server.stream.is_stock
+    server.receiver.give_up("a", PROCESS)
+    assert server.stream.state is State.STOPPED
+
+
+def test_of_an_empty_copy_nothing_was_compared(server):
+    server.send("a", b"", last=True)
+    server.own_sender(LOG, Frame(LOG, 0, TEXT, b"end"), close_of(TEXT))
+    assert server.stream.verdict is Verdict.COMPLETE and not server.stream.losses
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_a_copy_whose_site_says_no_grows_no_more(server, is_over):
+    """Its streamer, which does not ask before each part or began it again, may go on."""
+    server.send("a", TEXT, last=is_over)
+    server.own_sender(Refusal(LOG, "the site says no"))
+    said = f"the site says no, from byte {len(TEXT)} on"
+    assert (server.stream.verdict, server.stream.verdict_reason) == (Verdict.REFUSED, said)
+    if not is_over:
+        assert server.go_on("a", 1, b"secret\n") is Outcome.REFUSED
+    assert server.send("b", TEXT + b"secret\n") is Outcome.REFUSED
+    assert server.stored == TEXT and server.stream.verdict is Verdict.REFUSED
+
+
+def test_what_a_site_has_ended_is_not_refused_afterwards(server):
+    server.send("a", TEXT, last=True)
+    server.own_sender(LOG, Frame(LOG, 0, TEXT[:4], b"cursor"), close_of(TEXT[:4]))
+    server.own_sender(Refusal(LOG, "the site says no"))
+    assert server.stream.state is State.STOPPED
+
+
 @pytest.mark.parametrize("own", [b"six\nseven\n", TEXT[:4] + b"two more\n" + TEXT[4:], b"one\nto\nthree\n"])
 @pytest.mark.parametrize("first", [0, 2])
 def test_a_file_that_differs_replaces_what_differs_and_is_not_complete(server, own, first):

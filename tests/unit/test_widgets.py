@@ -24,7 +24,7 @@ import nvflare_logstream
 from nvflare_logstream import JobLogReceiver, JobLogStreamer, SiteLogStreamer
 from nvflare_logstream.client.port import read_reply
 from nvflare_logstream.errors import LostContactError, RetrievalError, StoreError
-from nvflare_logstream.flare import restart, site_log_streamer
+from nvflare_logstream.flare import over_jobs, restart, site_log_streamer
 from nvflare_logstream.flare.cell_channel import CHANNEL
 from nvflare_logstream.flare.shared import shared
 from nvflare_logstream.site import sender
@@ -352,7 +352,7 @@ def test_where_no_streamer_can_go_in_the_parent_follows_the_files(federation, re
 
 def end_while_the_policy_cannot_be_read(federation, monkeypatch) -> Path:
     """A job runs and ends; returns the site's resources.json, which is broken by then."""
-    monkeypatch.setattr(site_log_streamer, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(over_jobs, "_RETRY_SECONDS", 0.01)
     federation.start_server()
     federation.server.run(JOB, "site-1")
     federation.start_site(ADMITTED)
@@ -368,19 +368,19 @@ def test_a_job_that_ends_while_the_policy_cannot_be_read_is_finished_afterwards(
     """A disk that fails, no descriptor left, a file being saved: no restart of the site is needed."""
     resources = end_while_the_policy_cannot_be_read(federation, monkeypatch)
     federation.site_event(EventType.JOB_COMPLETED)
-    assert federation.site._retry
+    assert federation.site._over._retry
     assert federation.stream() is None, "nothing leaves meanwhile"
     resources.write_text(json.dumps(ADMITTED))
     stream = federation.ended()
     assert (stream.verdict, stream.end) == (Verdict.COMPLETE, len(LINES))
-    assert not federation.site._over and not federation.site._retry
+    assert not federation.site._over._over and not federation.site._over._retry
 
 
 def test_a_job_that_ends_at_a_site_that_then_keeps_its_logs_is_not_sent(federation, monkeypatch):
     resources = end_while_the_policy_cannot_be_read(federation, monkeypatch)
     resources.write_text(json.dumps({"allow_log_streaming": False}))
     stream = federation.ended()
-    assert not federation.site._retry and not federation.site._over
+    assert not federation.site._over._retry and not federation.site._over._over
     assert (stream.verdict, stream.end) == (Verdict.REFUSED, 0)
 
 
@@ -388,7 +388,7 @@ def test_a_job_that_ends_at_a_site_that_then_keeps_its_logs_is_not_sent(federati
     "error", [OSError(24, "Too many open files"), RuntimeError("can't start new thread")]
 )
 def test_a_process_without_descriptors_or_threads_sends_later(federation, monkeypatch, caplog, error):
-    monkeypatch.setattr(site_log_streamer, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(over_jobs, "_RETRY_SECONDS", 0.01)
     federation.start_server()
     federation.server.run(JOB, "site-1")
     federation.start_site({**ADMITTED, "allow_log_streaming": False})  # so it has no sender yet
