@@ -79,7 +79,7 @@ class ServerProcess:
         )
 
     def start(self) -> None:
-        """Take requests from now on, and close what an earlier life of this process left open."""
+        """Take requests from now on, and finish what an earlier life of this process left undone."""
         receiver = Receiver(
             self.store,
             self._admission,
@@ -88,6 +88,7 @@ class ServerProcess:
             counters=self._counters,
         )
         self._unchecked.end_earlier()
+        self._archive.start()
         serve(self._engine.get_cell(), receiver.handle)
         serve_stock(self._engine.get_cell(), lambda: self._unchecked)
         self._server_logs.start()
