@@ -44,7 +44,7 @@ class ServerProcess:
 
     def __init__(self, engine: Any, settings: ReceiverSettings, launcher: Launcher = HERE):
         workspace = engine.get_workspace()
-        self._engine, self._keep_seconds = engine, settings.keep_seconds
+        self._engine, self._launcher, self._keep_seconds = engine, launcher, settings.keep_seconds
         self.store = settings.open_store(workspace)
         self._admission = JobAdmission(engine, self.store)
         self._archive = ArchiveKeeper(engine, self.store)
@@ -92,7 +92,7 @@ class ServerProcess:
         serve(self._engine.get_cell(), receiver.handle)
         serve_stock(self._engine.get_cell(), lambda: self._unchecked)
         self._server_logs.start()
-        self._server_logs.close_earlier()
+        self._server_logs.close_earlier(self._launcher, self._engine)
         for keeper in self._keepers:
             keeper.start()
 
