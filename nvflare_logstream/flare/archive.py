@@ -165,9 +165,10 @@ class ArchiveKeeper:
                 return False
             with zipfile.ZipFile(archive) as old:
                 sizes = {entry.filename: entry.file_size for entry in old.infolist()}
-                # After a crash the archive may have more, until the site has sent that again.
                 missing = {
-                    _entry(stream): stream for stream in streams if sizes.get(_entry(stream), -1) < stream.end
+                    _entry(stream): stream
+                    for stream in streams
+                    if _differs(sizes.get(_entry(stream), -1), stream)
                 }
                 if not missing:
                     return True
@@ -242,6 +243,14 @@ def _copy(old: zipfile.ZipFile, new: zipfile.ZipFile, without: set[str]) -> None
             new.open(entry, "w", force_zip64=entry.file_size > _ZIP64_FROM) as target,
         ):
             shutil.copyfileobj(source, target, _COPY_STEP)
+
+
+def _differs(size: int, stream: Stream) -> bool:
+    """Whether an archive that has `size` bytes of a stream needs what is stored of it.
+
+    Of one that has not ended the store may have less, after a crash, until its site has sent that again.
+    """
+    return size != stream.end if stream.ended else size < stream.end
 
 
 def _entry(stream: Stream) -> str:

@@ -258,7 +258,9 @@ def test_an_index_that_cannot_be_read_at_the_start_stops_nothing(
     assert "disk I/O error" in caplog.text
 
 
-def test_what_is_longer_in_an_archive_stays(engine, store, keeper, clock, tmp_path):
+def test_what_is_longer_in_an_archive_stays_until_the_site_has_closed_its_log(
+    engine, store, keeper, clock, tmp_path
+):
     """After a crash the server may have less than was archived, until the site comes back."""
     upload(store, LOG, WHOLE[:7], closed=False)
     archive(engine, tmp_path, site_1=WHOLE)
@@ -266,6 +268,15 @@ def test_what_is_longer_in_an_archive_stays(engine, store, keeper, clock, tmp_pa
     clock.advance(121)
     keeper.update()
     assert engine.job_def_manager.saved == []
+    assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
+
+
+def test_what_a_job_itself_put_under_a_sites_name_is_replaced(engine, store, keeper, tmp_path):
+    """Its own code can write into the run directory that is archived."""
+    upload(store, LOG, WHOLE)
+    archive(engine, tmp_path, site_1=WHOLE + b"all went well\n")
+    keeper.job_archived("job-1")
+    keeper.update()
     assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
 
 
