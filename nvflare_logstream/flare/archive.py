@@ -22,6 +22,7 @@ from nvflare.apis.job_def import JobMetaKey, RunStatus
 from nvflare.apis.storage import WORKSPACE, DataTypes
 
 from nvflare_logstream.client.model import UNKNOWN
+from nvflare_logstream.errors import StoreError
 from nvflare_logstream.names import SERVER_SITE
 from nvflare_logstream.store.rebuild import SCRATCH
 from nvflare_logstream.store.store import LogStore
@@ -55,8 +56,23 @@ class ArchiveKeeper:
         self._engine, self._store, self._clock = engine, store, clock
         self.due = threading.Event()
         self._lock = threading.Lock()
-        self._resting: dict[str, float] = {}  # jobs whose archive is not looked at again before this time
+        # Jobs whose archive, and streams whose copy, is not looked at again before this time.
+        self._resting: dict[str | StreamKey, float] = {}
         self._pending: dict[str, float] = {}  # ids of archived jobs, with the time at which to wait no longer
+        self._error_logs: set[StreamKey] = set()  # that were closed, and are not in the job store yet
+        self._earlier: list[str] = []  # jobs that an earlier life has left, the oldest first
+
+    def start(self) -> None:
+        """Find the jobs whose archives an earlier life of this process has not completed; never raises."""
+        try:
+            earlier = self._store.index.unarchived()
+        except StoreError as error:
+            _logger.error("archives of earlier jobs may lack the rest of their logs: %s", error)
+            return
+        with self._lock:
+            self._earlier = earlier[::-1]
+            if earlier:
+                self.due.set()
 
     def status(self, job_id: str) -> str:
         """The job's status in the job store; `UNKNOWN` where nobody will ever write how it ended.
@@ -80,6 +96,9 @@ class ArchiveKeeper:
     def stream_closed(self, key: StreamKey) -> None:
         """A stream was closed; if its job ended long ago, its archive has to be compared again."""
         with self._lock:
+            if key.file == WorkspaceConstants.ERROR_LOG_FILE_NAME:
+                self._error_logs.add(key)
+                self.due.set()
             if key.job_id not in self._pending and key.job_id not in self._engine.run_processes:
                 self._pending[key.job_id] = self._clock() + _WAIT_AFTER_LATE_CLOSE
                 self.due.set()
@@ -88,13 +107,17 @@ class ArchiveKeeper:
         """Bring the archives of finished jobs up to date; called by the store's keeper thread.
 
         A job whose archive cannot be completed is tried again a minute later, and holds up no other job. One
-        that sites go on with takes a tenth of the time, however often they close its streams.
+        that sites go on with takes a tenth of the time, however often they close its streams. Of the jobs
+        that an earlier life has left each turn takes one.
         """
         began = self._clock()
-        self._resting = {job_id: until for job_id, until in self._resting.items() if began < until}
+        self._resting = {what: until for what, until in self._resting.items() if began < until}
         with self._lock:
+            job_id = self._earlier.pop() if self._earlier else ""
+            if job_id and job_id not in self._engine.run_processes:
+                self._pending.setdefault(job_id, began + _WAIT_FOR_CLOSE)
             pending = dict(self._pending)
-        failure: Exception | None = None
+        failure = self._keep_error_logs()
         for job_id, deadline in pending.items():
             if job_id in self._resting:
                 continue
@@ -105,11 +128,12 @@ class ArchiveKeeper:
             except Exception as error:  # each storage has its own errors
                 failure, is_done = error, False
                 self._resting[job_id] = self._clock() + _WAIT_AFTER_FAILURE
-            with self._lock:
-                if not is_done:
+            if not is_done:
+                with self._lock:
                     self._pending[job_id] = max(deadline, self._pending.get(job_id, deadline))
-                elif not self._pending:
-                    self.due.clear()
+        with self._lock:
+            if not (self._pending or self._earlier or self._error_logs):
+                self.due.clear()
         if failure:
             raise failure
 
@@ -123,26 +147,31 @@ class ArchiveKeeper:
             return False
         began = self._clock()
         there = [stream for stream in streams if self._store.path(stream.key).exists()]
-        self._complete(job_id, there)
+        has_archive = self._complete(job_id, there)
         for stream in there:
             if stream.file == WorkspaceConstants.ERROR_LOG_FILE_NAME and stream.end:
                 self._keep_error_log(job_id, stream)
         self._resting[job_id] = self._clock() + _REST * (self._clock() - began)
         self._store.unload(job_id)
+        if has_archive:  # else nobody knows whether there is none or the job store is away
+            self._store.index.note_archived(job_id, sum(stream.end for stream in streams))
         return True
 
-    def _complete(self, job_id: str, streams: list[Stream]) -> None:
+    def _complete(self, job_id: str, streams: list[Stream]) -> bool:
+        """Add to a job's archive what it lacks; returns whether the job has one."""
         with tempfile.TemporaryDirectory(dir=self._store.root, prefix=SCRATCH) as scratch:
             archive = self._fetch(job_id, scratch, WORKSPACE)
             if archive is None:
-                return
+                return False
             with zipfile.ZipFile(archive) as old:
                 sizes = {entry.filename: entry.file_size for entry in old.infolist()}
                 missing = {
-                    _entry(stream): stream for stream in streams if sizes.get(_entry(stream)) != stream.end
+                    _entry(stream): stream
+                    for stream in streams
+                    if _differs(sizes.get(_entry(stream), -1), stream)
                 }
                 if not missing:
-                    return
+                    return True
                 self._store.check_room(
                     archive.stat().st_size + sum(stream.end for stream in missing.values())
                 )
@@ -155,6 +184,23 @@ class ArchiveKeeper:
                 self._engine.job_def_manager.save_workspace(job_id, str(path), fl_ctx)
             files = ", ".join(sorted(missing))
             _logger.info("job %s: added the rest of %s to its archived workspace", job_id, files)
+            return True
+
+    def _keep_error_logs(self) -> Exception | None:
+        """Keep what was closed; returns what failed. It is tried again when the job's archive is due."""
+        failure = None
+        with self._lock:
+            keys = {key for key in self._error_logs if key not in self._resting}
+            self._error_logs -= keys
+        for key in keys:
+            began = self._clock()
+            try:
+                if (stream := self._store.info(key)) and stream.end:
+                    self._keep_error_log(key.job_id, stream)
+            except Exception as error:  # each storage has its own errors
+                failure = error
+            self._resting[key] = self._clock() + _REST * (self._clock() - began)
+        return failure
 
     def _keep_error_log(self, job_id: str, stream: Stream) -> None:
         """Put a site's error log into the job store, unless one that is as long is there."""
@@ -197,6 +243,14 @@ def _copy(old: zipfile.ZipFile, new: zipfile.ZipFile, without: set[str]) -> None
             new.open(entry, "w", force_zip64=entry.file_size > _ZIP64_FROM) as target,
         ):
             shutil.copyfileobj(source, target, _COPY_STEP)
+
+
+def _differs(size: int, stream: Stream) -> bool:
+    """Whether an archive that has `size` bytes of a stream needs what is stored of it.
+
+    Of one that has not ended the store may have less, after a crash, until its site has sent that again.
+    """
+    return size != stream.end if stream.ended else size < stream.end
 
 
 def _entry(stream: Stream) -> str:

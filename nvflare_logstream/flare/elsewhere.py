@@ -1,11 +1,11 @@
-"""Whether jobs still run that are no processes of this machine: their launcher is asked."""
+"""Whether jobs still run, also those that are no processes of this machine: their launcher is asked."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,8 @@ from nvflare_logstream.flare.launchers import Launcher
 from nvflare_logstream.site.endings import Doubt
 
 ASK_INTERVAL = 5.0  # seconds between two questions to a launcher
+_SOON = 60.0  # seconds; the runtime ends a job's process within a few after its parent
+_LOOK_INTERVAL, _LATER_INTERVAL = 1.0, 10.0  # seconds; each look is at all processes of the machine
 QUIET = 60.0  # seconds without a new byte after which a job is taken for over, where nobody can say
 _MOST_ENTRIES = 1000  # of a log directory that are looked at
 
@@ -110,3 +112,43 @@ class Elsewhere:
         if known is None or known[0] != size:
             known = self._grew[job_id] = (size, now)
         return now - known[1] < QUIET
+
+
+class Survivors:
+    """Finds out which jobs have outlived the process that launched them, wherever they run.
+
+    Args:
+        launcher: runs the jobs.
+        engine: of this process.
+        workspace: of this process.
+        running: those of some jobs that still have a process of this machine.
+        clock: gives the time in seconds, from any beginning.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        engine: Any,
+        workspace: Workspace,
+        running: Callable[[Iterable[str]], set[str]],
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.launcher, self._running, self._clock, self._began = launcher, running, clock, clock()
+        self._elsewhere = None if launcher.starts_here else Elsewhere(launcher, engine, workspace, clock)
+
+    def alive(self, job_ids: Iterable[str]) -> set[str]:
+        """Those of some jobs that still run, see `Elsewhere.is_alive`."""
+        if self._elsewhere is None:
+            return self._running(job_ids)
+        return {job_id for job_id in sorted(job_ids) if self._elsewhere.is_alive(job_id)}
+
+    def doubt(self, job_id: str) -> Doubt | None:
+        """Why nobody knows that a job which is not alive has written all, see `Elsewhere.doubt`."""
+        return self._elsewhere.doubt(job_id) if self._elsewhere else None
+
+    @property
+    def interval(self) -> float:
+        """Seconds until the next look."""
+        if self._elsewhere:
+            return ASK_INTERVAL
+        return _LOOK_INTERVAL if self._clock() - self._began < _SOON else _LATER_INTERVAL

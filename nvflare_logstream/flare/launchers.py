@@ -22,7 +22,8 @@ from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_launcher_spec import JobLauncherSpec, JobReturnCode
 
-from nvflare_logstream.flare.runtime import job_handle, running_jobs
+from nvflare_logstream.flare.runtime import job_handle, running_jobs, running_server_jobs
+from nvflare_logstream.names import SERVER_SITE
 
 _ASK_SECONDS = 5.0
 _STARTED_HERE = "ProcessJobLauncher"
@@ -113,7 +114,8 @@ def _runtimes_classes(component: object) -> Iterator[tuple[str, Any]]:
 
 
 def _ask_processes(component: Any, job_id: str, site: str) -> bool | None:
-    return job_id in running_jobs([job_id])
+    running = running_server_jobs if site == SERVER_SITE else running_jobs
+    return job_id in running([job_id])
 
 
 def _ask_any(component: Any, job_id: str, site: str) -> bool | None:

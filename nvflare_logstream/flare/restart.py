@@ -10,7 +10,7 @@ from typing import Any
 from nvflare.apis.workspace import Workspace
 
 from nvflare_logstream.errors import LogStreamError
-from nvflare_logstream.flare.elsewhere import ASK_INTERVAL, Elsewhere
+from nvflare_logstream.flare.elsewhere import Survivors
 from nvflare_logstream.flare.job_config import CONFIG_FILE, JobConfig
 from nvflare_logstream.flare.kept_back import keep_for_good, why_kept
 from nvflare_logstream.flare.launched import Launched, doubt_of, launched_out_of_sight, read_launched
@@ -23,8 +23,6 @@ from nvflare_logstream.site.plain import look, owners
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import END_UNSEEN
 
-_SOON = 60.0  # seconds; the runtime ends a job's process within a few after its parent
-_LOOK_INTERVAL, _LATER_INTERVAL = 1.0, 10.0  # seconds; each look is at all processes of the machine
 _POLICY_INTERVAL = 5.0  # seconds between two looks at a policy that cannot be read
 _LARGEST_CONFIG = 16 << 20  # bytes
 _OUTCOME = f"{END_UNSEEN}the site restarted"
@@ -109,13 +107,11 @@ def close_earlier(
         clock: gives the time in seconds, from any beginning.
         sleep: waits some seconds.
     """
-    began, waiting, watched, said = clock(), set(job_ids), set[str](), ""
-    elsewhere = None if launcher.starts_here else Elsewhere(launcher, engine, workspace, clock)
+    waiting, watched, said = set(job_ids), set[str](), ""
+    survivors = Survivors(launcher, engine, workspace, running, clock)
+    may_follow = launcher.sees_files and not launcher.starts_here
     while waiting:
-        if elsewhere:
-            alive = {job_id for job_id in sorted(waiting) if elsewhere.is_alive(job_id)}
-        else:
-            alive = running(waiting)
+        alive = survivors.alive(waiting)
         logs = read_policy(workspace).logs
         if not logs.allowed:
             if logs.reason != said:
@@ -129,15 +125,13 @@ def close_earlier(
             continue
         waiting = {job_id for job_id in waiting if not why_kept(workspace, job_id)}
         for job_id in sorted(waiting - alive):
-            doubt = elsewhere.doubt(job_id) if elsewhere else None
-            _close(sender, workspace, job_id, log_files, launcher, doubt)
+            _close(sender, workspace, job_id, log_files, launcher, survivors.doubt(job_id))
         waiting &= alive
         for job_id in sorted(waiting - watched):
             watched.add(job_id)
-            _watch(sender, workspace, job_id, log_files, follow=bool(elsewhere) and launcher.sees_files)
+            _watch(sender, workspace, job_id, log_files, may_follow)
         if waiting:
-            look_interval = _LOOK_INTERVAL if clock() - began < _SOON else _LATER_INTERVAL
-            sleep(ASK_INTERVAL if elsewhere else look_interval)
+            sleep(survivors.interval)
 
 
 def _watch(

@@ -27,8 +27,8 @@ from nvflare_logstream.wire.message import PROTOCOL_VERSION
 
 VERSION: str = nvflare.__version__
 SUPPORTED = ("2.7.3", "2.10")  # versions of the runtime: from the first on, below the second
-# The command line of every client job's process has a word with this in it, and the job's id as a word.
-_JOB_PROCESS = "worker_process"
+# The command line of every job's process has a word with this in it, and the job's id as a word.
+_JOB_PROCESS, _SERVER_JOB_PROCESS = "worker_process", "runner_process"
 DEFAULT_STUDY = "default"
 _HANDLE_SECONDS, _HANDLE_INTERVAL = 10.0, 0.005  # how long, and how often, a launched process is looked for
 
@@ -185,13 +185,22 @@ def job_handle(engine: Any, job_id: str) -> Any:
 
 
 def running_jobs(job_ids: Iterable[str]) -> set[str]:
-    """Those of `job_ids` that have a process on this machine, also one whose parent has died."""
+    """Those of `job_ids` that have a client's process on this machine, also one whose parent has died."""
+    return _running(job_ids, _JOB_PROCESS)
+
+
+def running_server_jobs(job_ids: Iterable[str]) -> set[str]:
+    """Those of `job_ids` that have a server's process on this machine, also one whose parent has died."""
+    return _running(job_ids, _SERVER_JOB_PROCESS)
+
+
+def _running(job_ids: Iterable[str], module: str) -> set[str]:
     import psutil
 
-    wanted, running = set(job_ids), set()
-    for process in psutil.process_iter(["cmdline"]):
+    wanted, running = set(job_ids), set[str]()
+    for process in psutil.process_iter(["cmdline"]) if wanted else ():
         words = process.info["cmdline"] or []
-        if any(_JOB_PROCESS in word for word in words):
+        if any(module in word for word in words):
             running |= wanted.intersection(words)
     return running
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from nvflare.apis.workspace import Workspace
 
+from nvflare_logstream.flare.elsewhere import Survivors
+from nvflare_logstream.flare.launchers import Launcher
+from nvflare_logstream.flare.runtime import running_server_jobs
 from nvflare_logstream.names import DEFAULT_LOG_FILES, SERVER_SITE
 from nvflare_logstream.server.admission import Admission
 from nvflare_logstream.server.receiver import Receiver
@@ -16,6 +23,8 @@ from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import END_UNSEEN, State
 from nvflare_logstream.wire.peer import Peer
+
+_RESTARTED = f"{END_UNSEEN}the server restarted"
 
 
 class _LocalLink(Link):
@@ -63,16 +72,61 @@ class ServerLogs:
         if wait:
             self._sender.wait_finished(wait)
 
-    def close_earlier(self) -> None:
-        """Close what an earlier life of this server left open."""
+    def close_earlier(self, launcher: Launcher, engine: Any) -> None:
+        """Close what an earlier life of this server left open; returns at once.
+
+        A job's process may run on, in a container for hours: its logs are followed until it ends.
+        """
+        left_open = self.left_open()  # now: soon there are new jobs
+        if left_open:
+            survivors = Survivors(launcher, engine, self._workspace, running_server_jobs)
+            arguments = (left_open, survivors)
+            with suppress(RuntimeError):  # no thread is left: the next life of the server closes them
+                threading.Thread(
+                    target=self.close_left, args=arguments, name="nvflare_logstream_restart", daemon=True
+                ).start()
+
+    def left_open(self) -> dict[str, list[str]]:
+        """The files of the server's open streams, by job."""
         left_open: dict[str, list[str]] = {}
         for stream in self._store.streams(site=SERVER_SITE):
             if stream.state is State.OPEN:
                 left_open.setdefault(stream.key.job_id, []).append(stream.key.file)
-        for job_id, files in left_open.items():
-            outcome = f"{END_UNSEEN}the server restarted"
-            directory, doubt = self._log_directory(job_id), self._doubt()
-            self._sender.finish(job_id, directory, files, outcome, only_unclosed=True, doubt=doubt)
+        return left_open
+
+    def close_left(
+        self,
+        left_open: dict[str, list[str]],
+        survivors: Survivors,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Close what was left open of each job when that is over.
+
+        Args:
+            left_open: files by job, see `left_open`.
+            survivors: knows which jobs still run.
+            sleep: waits some seconds.
+        """
+        waiting, followed = set(left_open), set[str]()
+        while waiting:
+            # The runtime has archived a job that has no run directory.
+            alive = survivors.alive(job for job in waiting if Path(self._workspace.get_run_dir(job)).is_dir())
+            for job_id in sorted(waiting - alive):
+                self._sender.finish(
+                    job_id,
+                    self._log_directory(job_id),
+                    left_open[job_id],
+                    _RESTARTED,
+                    only_unclosed=True,
+                    doubt=self._doubt() or survivors.doubt(job_id),
+                )
+            for job_id in sorted(alive - followed if survivors.launcher.sees_files else ()):
+                followed.add(job_id)
+                for file in left_open[job_id]:
+                    self._sender.follow(job_id, self._log_directory(job_id), file)
+            waiting = alive
+            if waiting:
+                sleep(survivors.interval)
 
     def _doubt(self) -> Doubt | None:
         if not self._unseen_place:

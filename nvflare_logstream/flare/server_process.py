@@ -44,7 +44,7 @@ class ServerProcess:
 
     def __init__(self, engine: Any, settings: ReceiverSettings, launcher: Launcher = HERE):
         workspace = engine.get_workspace()
-        self._engine, self._keep_seconds = engine, settings.keep_seconds
+        self._engine, self._launcher, self._keep_seconds = engine, launcher, settings.keep_seconds
         self.store = settings.open_store(workspace)
         self._admission = JobAdmission(engine, self.store)
         self._archive = ArchiveKeeper(engine, self.store)
@@ -79,7 +79,7 @@ class ServerProcess:
         )
 
     def start(self) -> None:
-        """Take requests from now on, and close what an earlier life of this process left open."""
+        """Take requests from now on, and finish what an earlier life of this process left undone."""
         receiver = Receiver(
             self.store,
             self._admission,
@@ -88,10 +88,11 @@ class ServerProcess:
             counters=self._counters,
         )
         self._unchecked.end_earlier()
+        self._archive.start()
         serve(self._engine.get_cell(), receiver.handle)
         serve_stock(self._engine.get_cell(), lambda: self._unchecked)
         self._server_logs.start()
-        self._server_logs.close_earlier()
+        self._server_logs.close_earlier(self._launcher, self._engine)
         for keeper in self._keepers:
             keeper.start()
 

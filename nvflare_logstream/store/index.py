@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import NamedTuple
 
 from nvflare_logstream.errors import StoreError
-from nvflare_logstream.store.database import Database
+from nvflare_logstream.store.archived import Archived
 from nvflare_logstream.store.ledger import MAX_LOSSES
 from nvflare_logstream.store.rows import (
     FIRST_LOSSES,
@@ -86,7 +86,7 @@ class StoredPart(NamedTuple):
     size: int
 
 
-class Index(Database):
+class Index(Archived):
     """What is known of the streams and the jobs; every method is one transaction.
 
     Each raises StoreError if the file cannot be used.
@@ -239,7 +239,7 @@ class Index(Database):
     def delete_job(self, job_id: str, reason: str, now: float) -> None:
         """Forget a job's streams; that it was removed stays, and why. Its ledgers are still to be deleted."""
         with self._transaction() as db:
-            for table in ("streams", "heard"):
+            for table in ("streams", "heard", "archived"):
                 db.execute(f"DELETE FROM {table} WHERE job = ?", (job_id,))
             db.execute(
                 "INSERT OR REPLACE INTO forgotten (job, reason, removed) VALUES (?, ?, ?)",

@@ -51,6 +51,9 @@ STEPS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    (  # 4: bytes of the sites' streams that a job's archive is known to hold
+        "CREATE TABLE archived (job TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID",
+    ),
 )
 _TABLES = {"streams", "losses"}  # those of version 1
 _SELECT_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"

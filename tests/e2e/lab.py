@@ -14,7 +14,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +263,12 @@ class Job:
         """Make the file that the site's script waits for, once the job writes its log."""
         wait_for((self.directory(site) / "log.txt").exists, f"job {self.id} at {site}", 180)
         (self.directory(site) / name).touch()
+
+    def runs_at(self, name: str) -> bool:
+        """Whether it has a process at a site or at the server."""
+        with suppress(LookupError):
+            return bool(self.lab.federation.job_pid(name, self.id))
+        return False
 
     def wait(self, timeout: float = 180.0) -> str:
         return self.lab.federation.wait(self.id, timeout)

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +104,7 @@ class ChangingLab(Lab):
         assert normal.wait() == "FINISHED:COMPLETED"
         self._wait_on(broken)
         broken.signal(KILLED)
-        wait_for(lambda: not self._runs(broken, KILLED), "the kill")
+        wait_for(lambda: not broken.runs_at(KILLED), "the kill")
         self.federation.abort(broken.id)
         assert broken.wait().startswith("FINISHED")
         self.say("one job ran through, one was killed and aborted")
@@ -126,13 +125,8 @@ class ChangingLab(Lab):
         if SERVER_SITE not in restarted:  # which takes up no job again
             self.federation.abort(job.id)  # it would wait for the site that was restarted
             job.wait()
-        wait_for(lambda: not any(self._runs(job, name) for name in (SERVER_SITE, *SITES)), "the job's end")
+        wait_for(lambda: not any(job.runs_at(name) for name in (SERVER_SITE, *SITES)), "the job's end")
         self.say("one job ran across the change")
-
-    def _runs(self, job: Job, name: str) -> bool:
-        with suppress(LookupError):
-            return bool(self.federation.job_pid(name, job.id))
-        return False
 
     def copies(self, job: Job, site: str, file: str) -> list[bytes]:
         """What the server has of a log: the runtime's own receiver keeps it in the job store."""

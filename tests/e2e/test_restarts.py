@@ -170,6 +170,11 @@ def server_killed_and_restarted(lab: RestartLab) -> None:
     job.signal("site-2")
     info = job.wait_closed("site-2", timeout=150)
     job.assert_complete("site-2", outcome=info.outcome)
+    # The job's server process writes for some seconds more.
+    wait_for(lambda: not job.runs_at("server"), "the end of the job at the server")
+    written = (lab.federation.server_dir / job.id / "log.txt").read_bytes()
+    assert job.wait_closed("server").verdict == "complete"
+    assert job.path("server", "log.txt").read_bytes() == written
 
 
 FAULTS = (

@@ -95,6 +95,17 @@ def test_error_logs_stand_where_the_runtimes_own_receiver_puts_them(engine, stor
     assert not list(store.root.glob(".archive-*"))
 
 
+def test_an_error_log_is_there_as_soon_as_it_is_closed(engine, store, keeper, tmp_path):
+    """The runtime's own receiver waits for no other site either, and a server may be killed meanwhile."""
+    upload(store, ERRORS, WHOLE)
+    upload(store, OTHER, b"other\n", closed=False)
+    keeper.stream_closed(ERRORS)
+    assert keeper.due.is_set()
+    keeper.update()
+    assert engine.job_def_manager.client_data == {("job-1", "ERRORLOG_site-1"): WHOLE}
+    assert not keeper.due.is_set()
+
+
 def test_an_error_log_that_the_job_store_does_not_take_keeps_no_archive_from_being_completed(
     engine, store, keeper, clock, tmp_path, monkeypatch
 ):
@@ -136,6 +147,137 @@ def test_a_deleted_job_gets_no_error_log(engine, store, keeper):
     keeper.stream_closed(ERRORS)
     keeper.update()
     assert not engine.job_def_manager.client_data and not keeper._pending
+
+
+@pytest.fixture
+def restarted(engine, store, clock):
+    """The keeper of the server's next life, over the same store and job store."""
+
+    def make() -> ArchiveKeeper:
+        store.commit()
+        keeper = ArchiveKeeper(engine, store, clock)
+        keeper.start()
+        return keeper
+
+    return make
+
+
+def test_what_a_server_left_undone_at_its_end_is_done_at_the_next_start(
+    engine, store, keeper, restarted, tmp_path
+):
+    """It may be killed just after a job's end, before the archive had all."""
+    upload(store, LOG, WHOLE)
+    upload(store, ERRORS, WHOLE)
+    archive(engine, tmp_path, site_1=WHOLE[:7])
+    keeper.job_archived("job-1")
+    keeper = restarted()
+    assert keeper.due.is_set()
+    keeper.update()
+    assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
+    assert engine.job_def_manager.client_data["job-1", "ERRORLOG_site-1"] == WHOLE
+    assert not keeper.due.is_set()
+
+
+def test_an_archive_that_has_all_is_not_looked_at_at_each_start(
+    engine, store, keeper, restarted, tmp_path, monkeypatch
+):
+    """A server has those of years."""
+    upload(store, LOG, WHOLE)
+    archive(engine, tmp_path, site_1=WHOLE[:7])
+    keeper.job_archived("job-1")
+    keeper.update()
+    keeper = restarted()
+    assert not keeper.due.is_set() and store.index.unarchived() == []
+
+    upload(store, OTHER, b"other\n")  # closed late, just before the server is killed
+    keeper = restarted()
+    assert keeper.due.is_set()
+    keeper.update()
+    assert engine.job_def_manager.archived("job-1")["site-2/log.txt"] == b"other\n"
+    assert not restarted().due.is_set()
+
+
+def test_a_stream_that_is_closed_after_a_restart_is_added(engine, store, keeper, restarted, tmp_path):
+    upload(store, LOG, WHOLE[:7], closed=False)
+    archive(engine, tmp_path)
+    keeper.job_archived("job-1")
+    keeper = restarted()
+    keeper.update()
+    assert engine.job_def_manager.saved == []  # its site may come back within two minutes
+    upload(store, LOG, WHOLE)
+    keeper.stream_closed(LOG)
+    keeper.update()
+    assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
+    assert not keeper.due.is_set()
+
+
+def test_archives_of_earlier_jobs_are_looked_at_one_at_a_turn_the_newest_first(
+    engine, store, restarted, tmp_path, clock
+):
+    jobs = [f"job-{number}" for number in range(1, 6)]
+    for job_id in jobs:
+        engine.run(job_id, "site-1")
+        upload(store, StreamKey(job_id, "site-1", "log.txt"), WHOLE)
+        engine.job_def_manager.archive(tmp_path / f"{job_id}.zip", job_id, {})
+        engine.end(job_id)
+    engine.run("job-3", "site-1")  # which the runtime has taken up again
+    keeper = restarted()
+    for turn in range(1, 6):
+        assert keeper.due.is_set()
+        keeper.update()
+        assert len(engine.job_def_manager.saved) <= turn
+    assert engine.job_def_manager.saved == ["job-5", "job-4", "job-2", "job-1"]
+    assert not keeper.due.is_set()
+
+
+def test_a_job_store_that_is_away_is_asked_again_at_the_next_start(
+    engine, store, restarted, tmp_path, monkeypatch
+):
+    """Nobody can tell its errors from those for an archive that is not there."""
+    upload(store, LOG, WHOLE)
+    archive(engine, tmp_path, site_1=WHOLE[:7])
+
+    def fail(*args):
+        raise OSError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.job_def_manager, "get_storage_for_download", fail)
+        restarted().update()
+    restarted().update()
+    assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
+
+
+def test_an_index_that_cannot_be_read_at_the_start_stops_nothing(
+    engine, store, restarted, monkeypatch, caplog
+):
+    def fail():
+        raise StoreError("the store's index: disk I/O error")
+
+    monkeypatch.setattr(store.index, "unarchived", fail)
+    assert not restarted().due.is_set()
+    assert "disk I/O error" in caplog.text
+
+
+def test_what_is_longer_in_an_archive_stays_until_the_site_has_closed_its_log(
+    engine, store, keeper, clock, tmp_path
+):
+    """After a crash the server may have less than was archived, until the site comes back."""
+    upload(store, LOG, WHOLE[:7], closed=False)
+    archive(engine, tmp_path, site_1=WHOLE)
+    keeper.job_archived("job-1")
+    clock.advance(121)
+    keeper.update()
+    assert engine.job_def_manager.saved == []
+    assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
+
+
+def test_what_a_job_itself_put_under_a_sites_name_is_replaced(engine, store, keeper, tmp_path):
+    """Its own code can write into the run directory that is archived."""
+    upload(store, LOG, WHOLE)
+    archive(engine, tmp_path, site_1=WHOLE + b"all went well\n")
+    keeper.job_archived("job-1")
+    keeper.update()
+    assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
 
 
 def test_a_complete_archive_is_left_alone(engine, store, keeper, tmp_path):
@@ -352,6 +494,32 @@ def test_who_goes_on_with_a_job_that_is_over_has_its_archive_written_now_and_the
     clock.advance(300)
     keeper.update()
     assert not keeper._resting and not keeper._pending
+
+
+def test_who_goes_on_with_an_error_log_has_it_copied_now_and_then(engine, store, keeper, clock, monkeypatch):
+    """Also while the job runs."""
+    take, tried = engine.job_def_manager.set_client_data, []
+
+    def slow(*args):
+        tried.append(clock())
+        clock.advance(10)  # a large log
+        take(*args)
+
+    monkeypatch.setattr(engine.job_def_manager, "set_client_data", slow)
+    began = clock()
+    for end in range(1, len(WHOLE) + 1):
+        upload(store, ERRORS, WHOLE[:end])
+        keeper.stream_closed(ERRORS)
+        for _ in range(20):
+            keeper.update()
+            clock.advance(1)
+    assert 10 * len(tried) < 0.2 * (clock() - began)
+    clock.advance(100)
+    keeper.update()
+    assert engine.job_def_manager.client_data == {("job-1", "ERRORLOG_site-1"): WHOLE}
+    clock.advance(100)
+    keeper.update()
+    assert not keeper._resting and not keeper.due.is_set()
 
 
 def test_an_archive_is_written_while_the_share_of_the_disk_that_stays_free_is_left(

@@ -172,6 +172,27 @@ def test_an_archive_that_takes_long_to_write_keeps_nothing_from_being_committed(
         server.stop()
 
 
+def test_a_server_that_was_killed_at_a_jobs_end_completes_its_archive_at_the_next_start(
+    memory_path, monkeypatch
+):
+    monkeypatch.setattr(keeper_module, "TURN_SECONDS", 0.01)
+    engine = Engine(memory_path / "server", Network().cell("server"))
+    store = LogStore(memory_path / "store")
+    upload(store, LOG, b"line\n")
+    store.close()
+    engine.job_def_manager.archive(memory_path / "job-1.zip", "job-1", {})
+    server = ServerProcess(engine, ReceiverSettings(memory_path / "store"))
+    server.start()
+    try:
+        deadline = time.monotonic() + 20
+        while server.store.index.unarchived():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert engine.job_def_manager.archived("job-1") == {"site-1/log.txt": b"line\n"}
+    finally:
+        server.stop()
+
+
 def test_a_keeper_that_was_stopped_takes_no_further_turn():
     ran = []
     keeper = Keeper([lambda: ran.append("task")])

@@ -139,14 +139,23 @@ def test_the_jobs_that_an_event_says_have_started(props, job_ids):
     assert runtime.started_jobs(engine, context(**props)) == job_ids
 
 
-def test_a_job_has_a_process_if_its_id_is_in_a_command_line_of_a_job():
+@pytest.mark.parametrize(
+    "module, running, of_the_other_side",
+    [
+        ("client.worker_process", runtime.running_jobs, runtime.running_server_jobs),
+        ("server.runner_process", runtime.running_server_jobs, runtime.running_jobs),
+    ],
+)
+def test_a_job_has_a_process_if_its_id_is_in_a_command_line_of_a_job(module, running, of_the_other_side):
+    """A server and its sites may share a machine, for a trial say: each asks for its own."""
     code = "import sys; print(flush=True); sys.stdin.read()"
-    command = [sys.executable, "-c", code, "nvflare.private.fed.app.client.worker_process", "-n", "job-1"]
+    command = [sys.executable, "-c", code, f"nvflare.private.fed.app.{module}", "-n", "job-1"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
-        assert runtime.running_jobs(["job-1", "job-2", "-n"]) >= {"job-1"}
-        assert "job-2" not in runtime.running_jobs(["job-1", "job-2"])
-    assert runtime.running_jobs(["job-1"]) == set()
+        assert running(["job-1", "job-2", "-n"]) >= {"job-1"}
+        assert "job-2" not in running(["job-1", "job-2"])
+        assert of_the_other_side(["job-1"]) == set()
+    assert running(["job-1"]) == set()
 
 
 def test_a_command_is_sent_with_its_properties_and_its_own_time():
