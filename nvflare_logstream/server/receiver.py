@@ -68,13 +68,13 @@ class Receiver:
 
     def handle(self, payload: object, peer: Peer, told: bool = False) -> bytes:
         """Take one request, `told` if nobody waits for the reply, and return that; never raises for it."""
-        started, used = time.perf_counter(), time.thread_time()
+        started, used, replies = time.perf_counter(), time.thread_time(), Replies()
         try:
             self._sites.enter(peer.site, told)
             try:
                 with self._sites.work(peer.site):
                     request = decode_request(payload)
-                reply = self._take(request, peer)
+                reply = self._take(request, peer, replies)
             finally:
                 self._sites.leave(peer.site)
         except (WireError, StoreError, BusyError, ArgumentError) as error:
@@ -86,13 +86,14 @@ class Receiver:
             self._counters.took(peer.site, 0)
             return Reply(error=self._failures.log(peer.site, error)).encode()
         self._counters.took(peer.site, request.size, request.versions, request.clock)
-        # A small request costs what it computes, whoever else has the core; a full one also what it waits.
-        cost = time.perf_counter() - started if request.full else time.thread_time() - used
+        cost = None
+        if not (request.opens or request.closes or replies.uncommitted):  # these come once for a stream
+            # A small request costs what it computes, whoever has the core; a full one also what it waits.
+            cost = time.perf_counter() - started if request.full else time.thread_time() - used
         wait = self._pace.wait(f"{peer.site}/{peer.job_id}", request.full, cost)
         return Reply(reply.streams, wait, "", reply.jobs_later).encode()
 
-    def _take(self, request: Request, peer: Peer) -> Reply:
-        replies = Replies()
+    def _take(self, request: Request, peer: Peer, replies: Replies) -> Reply:
         most = self._limits.asked
         known = list(dict.fromkeys(request.known))
         bad = {log.stream for log in request.unreadable if log.reason}
