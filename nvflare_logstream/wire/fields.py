@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, TypeGuard, TypeVar
 
 from nvflare_logstream.errors import ArgumentError, WireError, show
-from nvflare_logstream.names import check_name, check_site, is_version
+from nvflare_logstream.names import check_name, check_site, is_name, is_version
 
 MAX_TEXT = 400  # characters
 _MAX_REAL = sys.float_info.max
@@ -165,6 +165,8 @@ class Fields:
     def name(self, name: str, default: _Default | _Required = _REQUIRED) -> str | _Default:
         """A plain name, of a job or a file."""
         value = self._value.get(name)
+        if is_name(value):
+            return value
         if value is None and not isinstance(default, _Required):
             return default
         return _plain_name(f"{self.where}{name}", value)
