@@ -188,7 +188,7 @@ class Fields:
     def names(self, name: str, most: int) -> tuple[str, ...]:
         """A list of at most `most` plain names; empty where the field is absent."""
         values = self.rows(name, most)
-        return tuple(_plain_name(f"{self.where}{name}[{i}]", value) for i, value in enumerate(values))
+        return tuple([_plain_name(f"{self.where}{name}[{i}]", value) for i, value in enumerate(values)])
 
     def _too_many(self, name: str, count: int, unit: str, most: int) -> WireError:
         return WireError(f"{self.where}{name}: {count} {unit} are not allowed; at most {most}")
