@@ -95,8 +95,10 @@ class Counters:
             counts[0] += 1
             counts[1] += size
             now, heard = self._clock(), self._heard[site]
-            said = LastHeard(now, versions, now, clock - now) if versions else heard._replace(at=now)
-            self._heard[site] = said
+            if versions:
+                self._heard[site] = LastHeard(now, versions, now, clock - now)
+            else:
+                self._heard[site] = LastHeard(now, heard.versions, heard.told, heard.skew)
 
     def refused(self, site: str, kind: Kind, why: str) -> None:
         """Count a message that was not taken, and log it: at most one line a minute for a sender and kind."""

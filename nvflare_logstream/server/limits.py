@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from nvflare_logstream.errors import BusyError
 
+_MOST_SPARE = 64
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -53,6 +55,7 @@ class SiteLimits:
         self._limits, self._clock = limits, clock
         self._lock = threading.Lock()
         self._under_way: dict[str, _Requests] = {}
+        self._spare: list[_Requests] = []  # to make one takes longer than to count a request
         self._debts: dict[str, tuple[float, float]] = {}  # by site: bytes hashed and not yet waited for, when
 
     def enter(self, site: str, told: bool = False) -> None:
@@ -65,7 +68,8 @@ class SiteLimits:
         with self._lock:
             requests = self._under_way.get(site)
             if requests is None:
-                requests = self._under_way[site] = _Requests(self._limits.working)
+                requests = self._spare.pop() if self._spare else _Requests(self._limits.working)
+                self._under_way[site] = requests
             if requests.count >= most:
                 raise BusyError(f"{most} requests of {site} are being handled, as many as may be; come again")
             requests.count += 1
@@ -73,9 +77,12 @@ class SiteLimits:
     def leave(self, site: str) -> None:
         """A request of a site has ended."""
         with self._lock:
-            self._under_way[site].count -= 1
-            if not self._under_way[site].count:
+            requests = self._under_way[site]
+            requests.count -= 1
+            if not requests.count:
                 del self._under_way[site]
+                if len(self._spare) < _MOST_SPARE:
+                    self._spare.append(requests)
 
     def work(self, site: str) -> threading.Semaphore:
         """What a request under way holds while it keeps the processor busy, so that others get their turn."""

@@ -44,13 +44,14 @@ class Pace:
         self._full_cost = self._small_cost = 0.0
         self._next_clean = 0.0
 
-    def wait(self, sender: str, full: bool, seconds: float) -> float:
+    def wait(self, sender: str, full: bool, seconds: float | None) -> float:
         """How long `sender` should wait before its next request.
 
         Args:
             sender: a name for the sender, `<site>/<job id>` or `<site>`.
             full: whether its request was a full batch.
-            seconds: what the server took to handle it: CPU time, of a full batch all time.
+            seconds: what the server took to handle it: CPU time, of a full batch all time. None if that says
+                nothing of the next one: a stream was opened, begun or closed.
 
         Returns:
             Seconds.
@@ -64,15 +65,9 @@ class Pace:
                 self._of_site[site] += not is_known
                 self._last[sender] = (now, full)
             is_due = now >= self._look_from.get(site, now)
-            if full:
-                if is_due:
-                    self._full_cost += 0.2 * (seconds - self._full_cost)
-                others = sum(1 for _, is_full in self._last.values() if is_full) - 1
-                wait = min(_LONGEST, max(0, others) * self._full_cost)
-            else:
-                if is_due:
-                    self._small_cost += 0.02 * (min(seconds, _MOST_COST) - self._small_cost)
-                wait = self._small_wait()
+            if seconds is not None and is_due:
+                self._look(full, seconds)
+            wait = self._full_wait() if full else self._small_wait()
             if is_due:
                 self._look_from[site] = now + wait / 2
             return wait
@@ -82,6 +77,16 @@ class Pace:
         self._of_site = Counter(name.partition("/")[0] for name in self._last)
         self._look_from = {site: due for site, due in self._look_from.items() if due > now}
         self._next_clean = now + 1.0
+
+    def _look(self, full: bool, seconds: float) -> None:
+        if full:
+            self._full_cost += 0.2 * (seconds - self._full_cost)
+        else:
+            self._small_cost += 0.02 * (min(seconds, _MOST_COST) - self._small_cost)
+
+    def _full_wait(self) -> float:
+        others = sum(1 for _, is_full in self._last.values() if is_full) - 1
+        return min(_LONGEST, max(0, others) * self._full_cost)
 
     def _small_wait(self) -> float:
         sites, senders = len(self._of_site), len(self._last)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from functools import lru_cache
 
 from nvflare_logstream.errors import (
     ArgumentError,
@@ -33,6 +34,7 @@ from nvflare_logstream.wire.upload_reader import Request, decode_request
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply
 
 _DEFAULT_LIMITS = Limits()
+_known_key = lru_cache(4096)(StreamKey)  # a key is checked once, and not with each of its frames
 _MOST_LISTED = 4 << 20  # bytes of a reply about known jobs; a cursor alone may have 16 KiB
 
 
@@ -68,13 +70,14 @@ class Receiver:
 
     def handle(self, payload: object, peer: Peer, told: bool = False) -> bytes:
         """Take one request, `told` if nobody waits for the reply, and return that; never raises for it."""
-        started, used = time.perf_counter(), time.thread_time()
+        started, used, replies = time.perf_counter(), time.thread_time(), Replies()
         try:
             self._sites.enter(peer.site, told)
             try:
                 with self._sites.work(peer.site):
                     request = decode_request(payload)
-                reply = self._take(request, peer)
+                    self._take(request, peer, replies)
+                self._end(request, peer, replies)
             finally:
                 self._sites.leave(peer.site)
         except (WireError, StoreError, BusyError, ArgumentError) as error:
@@ -86,28 +89,31 @@ class Receiver:
             self._counters.took(peer.site, 0)
             return Reply(error=self._failures.log(peer.site, error)).encode()
         self._counters.took(peer.site, request.size, request.versions, request.clock)
-        # A small request costs what it computes, whoever else has the core; a full one also what it waits.
-        cost = time.perf_counter() - started if request.full else time.thread_time() - used
+        cost = None
+        if not (request.opens or request.closes or replies.uncommitted):  # these come once for a stream
+            # A small request costs what it computes, whoever has the core; a full one also what it waits.
+            cost = time.perf_counter() - started if request.full else time.thread_time() - used
         wait = self._pace.wait(f"{peer.site}/{peer.job_id}", request.full, cost)
-        return Reply(reply.streams, wait, "", reply.jobs_later).encode()
+        return replies.encode(wait)
 
-    def _take(self, request: Request, peer: Peer) -> Reply:
-        replies = Replies()
-        most = self._limits.asked
-        known = list(dict.fromkeys(request.known))
-        bad = {log.stream for log in request.unreadable if log.reason}
-        with self._sites.work(peer.site):
+    def _take(self, request: Request, peer: Peer, replies: Replies) -> None:
+        """Take all but the closes, which may have to wait for the disk."""
+        if request.refusals:
             self._refuse_streams(request, peer, replies)
-            jobs_later = [job for job in known[:most] if not self._list_known(job, peer, replies)]
-            for stream in request.opens[:most]:
-                if self._admitted(stream, peer, replies):
-                    self._open(stream, request, peer, replies, readable=stream not in bad)
-            replies.put_off(request.opens[most:], f"a request may open {most} streams; come again")
-            self._store_frames(request, peer, replies)
-            closed = self._note_unreadable(request, peer, replies)
-        closed += self._close_streams(request, peer, replies)
+        if request.known:
+            self._list_all_known(request, peer, replies)
+        if request.opens:
+            self._open_streams(request, peer, replies)
+        self._store_frames(request, peer, replies)
+        if request.unreadable:
+            self._note_unreadable(request, peer, replies)
+
+    def _end(self, request: Request, peer: Peer, replies: Replies) -> None:
+        """Close streams, and bring to disk what has to be there before the sender hears of it."""
+        if request.closes:
+            self._close_streams(request, peer, replies)
         failed = self._commit(replies)
-        for key in closed:
+        for key in replies.closed:
             if key not in failed:
                 self._on_close(key)
         if not (request.heads or request.opens or request.closes):
@@ -118,10 +124,9 @@ class Receiver:
                 replies.add(StreamReply(stream, Status.OK, opened.place[0]))
         for kind, why in replies.not_taken.items():
             self._counters.refused(peer.site, kind, why)
-        return Reply(tuple(replies.by_stream.values()), jobs_later=(*jobs_later, *known[most:]))
 
     def _key(self, stream: StreamId, peer: Peer) -> StreamKey:
-        return StreamKey(stream.job_id, peer.site, stream.file)
+        return _known_key(stream.job_id, peer.site, stream.file)
 
     def _admission(self, job_id: str, peer: Peer, replies: Replies) -> Admission:
         if peer.job_id and peer.job_id != job_id:
@@ -172,6 +177,11 @@ class Receiver:
             pass  # its logs were removed: there is nothing to say of them
         replies.add(StreamReply(refusal.stream, Status.REFUSED, reason=reason))
 
+    def _list_all_known(self, request: Request, peer: Peer, replies: Replies) -> None:
+        known, most = list(dict.fromkeys(request.known)), self._limits.asked
+        later = [job for job in known[:most] if not self._list_known(job, peer, replies)]
+        replies.jobs_later = (*later, *known[most:])
+
     def _list_known(self, job_id: str, peer: Peer, replies: Replies) -> bool:
         """Reply with every stream that the site sent of the job; False if the job cannot be judged yet."""
         admission = self._admission(job_id, peer, replies)
@@ -187,15 +197,21 @@ class Receiver:
                 replies.listed += len(stream.cursor)
         return True
 
-    def _open(self, stream: StreamId, request: Request, peer: Peer, replies: Replies, readable: bool) -> None:
-        key, skew = self._key(stream, peer), request.clock - self._clock()
-        try:
-            opened = self._store.open(key, request.utc_offset, skew, readable=readable)
-        except StoreError as error:
-            replies.refuse(stream, error)
-            return
-        self._on_open(key)
-        replies.add(StreamReply(stream, Status.OK, *opened.place))
+    def _open_streams(self, request: Request, peer: Peer, replies: Replies) -> None:
+        most, skew = self._limits.asked, request.clock - self._clock()
+        bad = {log.stream for log in request.unreadable if log.reason}
+        for stream in request.opens[:most]:
+            if not self._admitted(stream, peer, replies):
+                continue
+            key = self._key(stream, peer)
+            try:
+                opened = self._store.open(key, request.utc_offset, skew, readable=stream not in bad)
+            except StoreError as error:
+                replies.refuse(stream, error)
+                continue
+            self._on_open(key)
+            replies.add(StreamReply(stream, Status.OK, *opened.place))
+        replies.put_off(request.opens[most:], f"a request may open {most} streams; come again")
 
     def _store_frames(self, request: Request, peer: Peer, replies: Replies) -> None:
         most, streams = self._limits.asked, set[StreamId]()
@@ -211,13 +227,7 @@ class Receiver:
             try:
                 # A late frame of a job's process must not undo the close that its parent sent.
                 end = self._store.append(
-                    key,
-                    frame.offset,
-                    frame.data,
-                    frame.cursor,
-                    frame.losses,
-                    may_reopen=not peer.job_id,
-                    commit=False,
+                    key, frame.offset, frame.data, frame.cursor, frame.losses, not peer.job_id, commit=False
                 )
                 replies.add(StreamReply(stream, Status.OK, end))
                 # Once a stream has begun, its cursor shows what rotation deletes while the server is down.
@@ -228,9 +238,8 @@ class Receiver:
             except StoreError as error:
                 replies.refuse(stream, error)
 
-    def _note_unreadable(self, request: Request, peer: Peer, replies: Replies) -> list[StreamKey]:
-        """Record what the site cannot read, and return those streams of which it gives up the rest."""
-        given_up: list[StreamKey] = []
+    def _note_unreadable(self, request: Request, peer: Peer, replies: Replies) -> None:
+        """Record what the site cannot read, and what of that it gives up."""
         skew = request.clock - self._clock()
         for log in request.unreadable[: self._limits.asked]:
             if replies.failed(log.stream) or not self._admitted(log.stream, peer, replies):
@@ -243,14 +252,12 @@ class Receiver:
                 continue
             replies.uncommitted.add(key)
             if log.outcome is not None and record.state is State.STOPPED:
-                given_up.append(key)
+                replies.closed.append(key)
             if log.stream not in replies.by_stream:
                 replies.add(StreamReply(log.stream, Status.OK, record.place[0]))
-        return given_up
 
-    def _close_streams(self, request: Request, peer: Peer, replies: Replies) -> list[StreamKey]:
-        """Close streams, which are on disk after the next commit; returns those that are closed."""
-        closed: list[StreamKey] = []
+    def _close_streams(self, request: Request, peer: Peer, replies: Replies) -> None:
+        """Close streams, which are on disk after the next commit."""
         for number, close in enumerate(request.closes):
             stream = close.stream
             if replies.failed(stream) or not self._admitted(stream, peer, replies):
@@ -262,13 +269,12 @@ class Receiver:
             try:
                 record = self._store.close_stream(key, close)
                 replies.add(StreamReply(stream, Status.OK, record.place[0], verdict=record.verdict))
-                closed.append(key)
+                replies.closed.append(key)
                 replies.uncommitted.add(key)
             except GapError as gap:
                 replies.add(StreamReply(stream, Status.GAP, gap.end, gap.cursor))
             except StoreError as error:
                 replies.refuse(stream, error)
-        return closed
 
     def _may_compare(self, key: StreamKey, close: Close) -> bool:
         """Whether a site may have this compared now; what does not end where the copy does costs nothing."""

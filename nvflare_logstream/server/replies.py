@@ -15,7 +15,7 @@ from nvflare_logstream.errors import (
 from nvflare_logstream.server.admission import Admission
 from nvflare_logstream.streams import StreamId, StreamKey
 from nvflare_logstream.wire.server_status import Kind
-from nvflare_logstream.wire.upload_reply import Status, StreamReply
+from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply
 
 _KINDS: tuple[tuple[type[Exception], Kind], ...] = (  # the first that fits
     (QuotaError, Kind.OVER_QUOTA),
@@ -41,6 +41,8 @@ class Replies:
         not_taken: why parts of the request were not taken, one reason a kind.
         admissions: by job; to judge one may cost looks into the job store.
         listed: bytes said of known jobs.
+        jobs_later: jobs to ask for again.
+        closed: streams that end with this request.
     """
 
     def __init__(self) -> None:
@@ -49,6 +51,12 @@ class Replies:
         self.not_taken: dict[Kind, str] = {}
         self.admissions: dict[str, Admission] = {}
         self.listed = 0
+        self.jobs_later: tuple[str, ...] = ()
+        self.closed: list[StreamKey] = []
+
+    def encode(self, wait: float) -> bytes:
+        """All of it as one reply to a sender that is to `wait` so many seconds."""
+        return Reply(tuple(self.by_stream.values()), wait, jobs_later=self.jobs_later).encode()
 
     def add(self, reply: StreamReply) -> None:
         """Answer for a stream."""

@@ -11,12 +11,14 @@ class Changes:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._counts: dict[str, int] = {}
+        self._waiting = 0  # readers
 
     def wake(self, job_id: str) -> None:
         """Count a change of a job, and wake those who wait for one."""
         with self._changed:
             self._counts[job_id] = self._counts.get(job_id, 0) + 1
-            self._changed.notify_all()
+            if self._waiting:
+                self._changed.notify_all()
 
     def count(self, job_id: str) -> int:
         """How many changes the job has had."""
@@ -25,7 +27,11 @@ class Changes:
     def wait(self, job_id: str, seen: int, seconds: float) -> None:
         """Wait until the count is no longer `seen`, at most `seconds`."""
         with self._changed:
-            self._changed.wait_for(lambda: self.count(job_id) != seen, seconds)
+            self._waiting += 1
+            try:
+                self._changed.wait_for(lambda: self.count(job_id) != seen, seconds)
+            finally:
+                self._waiting -= 1
 
     def forget(self, job_id: str) -> None:
         """Stop counting for a job."""

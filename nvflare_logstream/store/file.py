@@ -26,7 +26,12 @@ def as_store_error(key: StreamKey) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(f"cannot keep {key}: {error}") from error
+        raise not_kept(key, error) from error
+
+
+def not_kept(key: StreamKey, error: OSError) -> StoreError:
+    """What the disk refuses to a stream, as an error that names the stream."""
+    return StoreError(f"cannot keep {key}: {error}")
 
 
 class StreamFile:
@@ -56,15 +61,16 @@ class StreamFile:
         self._before_close: Stream | None = None  # while a close is not on disk
 
     def write(self, data: bytes) -> None:
-        """Write at the end; the caller then moves the end."""
+        """Write at the end of a file whose `size` was just looked at; the caller then moves the end."""
         fd = os.open(self.path, os.O_WRONLY | _FLAGS)
         try:
-            self._look(os.fstat(fd))
-            rest, offset = memoryview(data), self.record.end
-            while rest:
-                written = os.pwrite(fd, rest, offset)
+            rest, offset = data, self.record.end
+            while (written := os.pwrite(fd, rest, offset)) < len(rest):
                 rest, offset = rest[written:], offset + written
-            self._left = mark_of(os.fstat(fd))
+            mark = mark_of(os.fstat(fd))
+            if mark[:1] != self._left[:1]:  # made anew since
+                self._version = next(_numbers)
+            self._left = mark
         except OSError:
             with suppress(OSError):
                 os.ftruncate(fd, self.record.end)
@@ -85,8 +91,8 @@ class StreamFile:
         return self._version
 
     def _look(self, status: os.stat_result) -> None:
-        if mark_of(status) != self._left:  # written by somebody else, say, or made anew
-            self._left, self._version = mark_of(status), next(_numbers)
+        if (mark := mark_of(status)) != self._left:  # written by somebody else, say, or made anew
+            self._left, self._version = mark, next(_numbers)
 
     def holds(self, offset: int, data: bytes) -> bool:
         """Whether `data` is what is stored from `offset` on.
@@ -207,23 +213,25 @@ class StreamFile:
             OSError: if there is something else than a file.
         """
         try:
-            status = self.path.lstat()
+            status = os.lstat(self.path)
         except FileNotFoundError:
             return -1
         if not stat.S_ISREG(status.st_mode):
             raise OSError(f"{self.path} is not a plain file")
+        self._look(status)
         return status.st_size
 
     def start_again(self, kept: int = 0) -> None:
         """Make the file anew, with the first `kept` bytes that it has; the record then has so many."""
         self._hash_from(kept, "")
+        self._left = ()
         if kept:
             os.truncate(self.path, kept)
             return
         self.record = self.record._replace(end=0, lines=0, came="")
         for directory in (self.path.parent.parent, self.path.parent):
             directory.mkdir(mode=0o700, exist_ok=True)
-        self._is_unnamed, self._left = True, ()
+        self._is_unnamed = True
         os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _FLAGS, 0o600))
 
     def fingerprint(self, start: int) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from nvflare_logstream.names import check_name
 from nvflare_logstream.store.appending import Appending
 from nvflare_logstream.store.changes import Changes
 from nvflare_logstream.store.closing import Closing
-from nvflare_logstream.store.file import as_store_error
+from nvflare_logstream.store.file import as_store_error, not_kept
 from nvflare_logstream.store.index import INDEX_FILE
 from nvflare_logstream.store.loaded import LoadedStreams
 from nvflare_logstream.store.quotas import FreeSpace, Quotas, Usage
@@ -124,8 +124,10 @@ class LogStore:
 
         A new loss, which is sent only once, is committed; without `commit` by the caller, before it answers.
         """
-        with as_store_error(key):
+        try:
             end, is_new, has_losses = self._appending.append(key, offset, data, cursor, losses, may_reopen)
+        except OSError as error:
+            raise not_kept(key, error) from error
         if is_new:
             self.wake_readers(key.job_id)
         if has_losses and commit:

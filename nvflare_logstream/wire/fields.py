@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, TypeGuard, TypeVar
 
 from nvflare_logstream.errors import ArgumentError, WireError, show
-from nvflare_logstream.names import check_name, check_site, is_version
+from nvflare_logstream.names import check_name, check_site, is_name, is_version
 
 MAX_TEXT = 400  # characters
 _MAX_REAL = sys.float_info.max
@@ -165,6 +165,8 @@ class Fields:
     def name(self, name: str, default: _Default | _Required = _REQUIRED) -> str | _Default:
         """A plain name, of a job or a file."""
         value = self._value.get(name)
+        if is_name(value):
+            return value
         if value is None and not isinstance(default, _Required):
             return default
         return _plain_name(f"{self.where}{name}", value)
@@ -186,7 +188,7 @@ class Fields:
     def names(self, name: str, most: int) -> tuple[str, ...]:
         """A list of at most `most` plain names; empty where the field is absent."""
         values = self.rows(name, most)
-        return tuple(_plain_name(f"{self.where}{name}[{i}]", value) for i, value in enumerate(values))
+        return tuple([_plain_name(f"{self.where}{name}[{i}]", value) for i, value in enumerate(values)])
 
     def _too_many(self, name: str, count: int, unit: str, most: int) -> WireError:
         return WireError(f"{self.where}{name}: {count} {unit} are not allowed; at most {most}")

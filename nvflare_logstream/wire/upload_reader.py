@@ -6,8 +6,8 @@ Unknown fields are ignored; the error for an unknown version names both versions
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 from nvflare_logstream.errors import WireError
 from nvflare_logstream.streams import UNCHECKED_CURSOR, Loss, StreamId, is_unchecked
@@ -32,6 +32,8 @@ from nvflare_logstream.wire.upload import (
     Unreadable,
     Versions,
 )
+
+_Row = TypeVar("_Row")
 
 
 class _Head(NamedTuple):
@@ -109,14 +111,44 @@ class _Plain:
 
 
 def _losses(row: Fields) -> tuple[Loss, ...]:
+    rows = row.rows("lost", 64)
+    if not rows:
+        return ()
     losses = []
-    for loss in row.rows("lost", 64):
+    for loss in rows:
         if not isinstance(loss, list) or len(loss) != 3:
             raise row.bad("lost", loss, "[offset, length or null, reason]")
         entry = Fields(dict(zip(("offset", "length", "reason"), loss, strict=True)), f"{row.where}lost.")
         offset, length = entry.number("offset", MAX_OFFSET), entry.number("length", MAX_OFFSET, default=None)
         losses.append(Loss(offset, length, entry.text("reason")))
     return tuple(losses)
+
+
+def _head(row: Fields) -> _Head:
+    offset, length = row.number("at", MAX_OFFSET), row.number("n", MAX_FRAME)
+    checksum, cursor = row.number("crc", 0xFFFFFFFF), row.octets("cur", MAX_CURSOR)
+    if is_unchecked(cursor):  # of a copy that no sender of ours has sent
+        raise row.bad("cur", cursor, f"what does not begin with {UNCHECKED_CURSOR!r}")
+    return _Head(stream_id(row), offset, length, checksum, cursor, _losses(row))
+
+
+def _close(row: Fields) -> Close:
+    total = row.number("total", MAX_OFFSET)
+    digest, digest_from = row.text("sha256", 64), row.number("from", total)
+    return Close(stream_id(row), total, digest, digest_from, row.text("outcome"))
+
+
+def _refusal(row: Fields) -> Refusal:
+    return Refusal(stream_id(row), row.text("why"))
+
+
+def _unreadable(row: Fields) -> Unreadable:
+    return Unreadable(stream_id(row), row.time("since"), row.text("why"), row.text("outcome", default=None))
+
+
+def _all(fields: Fields, name: str, most: int, read: Callable[[Fields], _Row]) -> tuple[_Row, ...]:
+    """A list of maps, each as `read` reads it; most requests have but one of all these lists."""
+    return tuple(map(read, fields.maps(name, most))) if fields.has(name) else ()
 
 
 def _versions(fields: Fields) -> Versions | None:
@@ -134,35 +166,20 @@ def decode_request(payload: object) -> Request:
     """
     fields = unpack(payload, MAX_MESSAGE)
     check_version(fields)
-    closes, heads = [], []
-    for row in fields.maps("frames", MAX_FRAMES):
-        offset, length = row.number("at", MAX_OFFSET), row.number("n", MAX_FRAME)
-        checksum, cursor = row.number("crc", 0xFFFFFFFF), row.octets("cur", MAX_CURSOR)
-        if is_unchecked(cursor):  # of a copy that no sender of ours has sent
-            raise row.bad("cur", cursor, f"what does not begin with {UNCHECKED_CURSOR!r}")
-        heads.append(_Head(stream_id(row), offset, length, checksum, cursor, _losses(row)))
-    raw_size = sum(head.length for head in heads)
+    heads = _all(fields, "frames", MAX_FRAMES, _head)
+    raw_size = sum([head.length for head in heads])
     if raw_size > MAX_RAW:  # a few KiB may unpack to gigabytes
         raise WireError(f"frames: {raw_size} bytes of data are not allowed; at most {MAX_RAW} in a request")
-    for row in fields.maps("close", MAX_STREAMS):
-        total = row.number("total", MAX_OFFSET)
-        digest, digest_from = row.text("sha256", 64), row.number("from", total)
-        closes.append(Close(stream_id(row), total, digest, digest_from, row.text("outcome")))
     return Request(
         clock=fields.time("clock"),
         utc_offset=fields.number("utc", 86400, -86400),
         full=fields.flag("full"),
-        opens=tuple(stream_id(row) for row in fields.maps("open", MAX_STREAMS)),
+        opens=_all(fields, "open", MAX_STREAMS, stream_id),
         known=fields.names("known", MAX_STREAMS),
-        closes=tuple(closes),
-        refusals=tuple(
-            Refusal(stream_id(row), row.text("why")) for row in fields.maps("refuse", MAX_STREAMS)
-        ),
-        unreadable=tuple(
-            Unreadable(stream_id(row), row.time("since"), row.text("why"), row.text("outcome", default=None))
-            for row in fields.maps("unread", MAX_STREAMS)
-        ),
-        heads=tuple(heads),
+        closes=_all(fields, "close", MAX_STREAMS, _close),
+        refusals=_all(fields, "refuse", MAX_STREAMS, _refusal),
+        unreadable=_all(fields, "unread", MAX_STREAMS, _unreadable),
+        heads=heads,
         block=fields.octets("data", MAX_MESSAGE),
         compressed=fields.flag("zstd"),
         size=raw_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 
 import pytest
@@ -13,7 +14,7 @@ from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import StreamId
 from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.peer import Peer
-from nvflare_logstream.wire.upload import Frame, RequestWriter
+from nvflare_logstream.wire.upload import Close, Frame, RequestWriter
 
 # -- the site ------------------------------------------------------------------------------------------------
 
@@ -131,13 +132,39 @@ def test_what_a_small_request_costs_is_what_it_computes(memory_path, monkeypatch
 
     store, log = LogStore(memory_path / "store"), StreamId("job-1", "log.txt")
     receiver = Receiver(store, admit)
-    small, full = RequestWriter(0.0, 0), RequestWriter(0.0, 0)
+    first, small, full = RequestWriter(0.0, 0), RequestWriter(0.0, 0), RequestWriter(0.0, 0)
     full.full = True
-    for writer in (small, full):
-        writer.frame(Frame(log, 0, b"line\n", b"c"))
+    for number, writer in enumerate((first, small, full)):
+        writer.frame(Frame(log, 5 * number, b"line\n", b"c"))
         receiver.handle(writer.encode(), Peer("site-1"))
     store.close()
-    assert costs[0] < 0.15 < 0.2 < costs[1], "a full one also waits for the disk"
+    assert costs[1] < 0.15 < 0.2 < costs[2], "a full one also waits for the disk"
+
+
+def test_what_comes_once_for_a_stream_makes_no_later_line_older(memory_path, monkeypatch):
+    """A thousand sites that began at the same time waited five seconds with their next lines."""
+    costs: list[float | None] = []
+    monkeypatch.setattr(Pace, "wait", lambda pace, sender, full, seconds: costs.append(seconds) or 0.0)
+    store, log = LogStore(memory_path / "store"), StreamId("job-1", "log.txt")
+    receiver = Receiver(store, lambda site, job_id: Admission())
+    opens, begins, grows, _, closes = writers = [RequestWriter(0.0, 0) for _ in range(5)]
+    opens.open(log)
+    begins.frame(Frame(log, 0, b"line\n", b"c"))
+    grows.frame(Frame(log, 5, b"line\n", b"c"))
+    closes.close(Close(log, 10, hashlib.sha256(b"line\nline\n").hexdigest(), 0, "exit code 0"))
+    for writer in writers:
+        receiver.handle(writer.encode(), Peer("site-1"))
+    store.close()
+    assert [cost is None for cost in costs] == [True, True, False, False, True]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_request_that_says_nothing_of_the_next_is_not_looked_at(full):
+    clock = Clock()
+    pace = Pace(clock)
+    for number in range(300):
+        before = pace.wait(f"site-{number}", full, 0.0002)
+    assert pace.wait("site-299", full, None) == before
 
 
 def test_a_close_that_takes_long_slows_nobody_down():

@@ -1203,3 +1203,34 @@ def test_readers_are_told_at_once_that_a_copy_is_begun_again(store):
     with pytest.raises(GapError):
         store.close_stream(KEY, close_of(SOURCE[:100]))
     assert store.info(KEY).end == 0 and store.info(KEY).losses
+
+
+def replace(path: Path) -> None:
+    copy = path.with_name("copy")
+    shutil.copy2(path, copy)
+    os.replace(copy, path)
+
+
+@pytest.mark.parametrize("kind", ["overwritten", "replaced", "replaced meanwhile", "cut", "begun again"])
+def test_a_copys_version_stays_while_the_store_adds_to_it_and_no_longer(store, monkeypatch, kind):
+    put(store, 0, 50)
+    before = store.version(KEY)
+    put(store, 50, 100)
+    put(store, 40, 120)
+    assert store.version(KEY) == before, "it has only grown"
+    path, open_file = store.path(KEY), os.open
+    if kind == "overwritten":
+        path.write_bytes(b"x" * 120)
+        os.utime(path, ns=(1, 1))
+    elif kind == "cut":
+        os.truncate(path, 60)
+    elif kind == "replaced":
+        replace(path)
+    elif kind == "begun again":
+        loaded = store._loaded
+        loaded.begin_again(loaded.load(KEY), Loss(60, None, "other bytes"), (60, 8, cursor_at(60)))
+    elif kind == "replaced meanwhile":  # after its size was looked at
+        monkeypatch.setattr(os, "open", lambda *args, **more: (replace(path), open_file(*args, **more))[1])
+    put(store, 0 if kind == "cut" else store.info(KEY).end, 130)
+    monkeypatch.undo()
+    assert store.version(KEY) != before and path.stat().st_size == 130
