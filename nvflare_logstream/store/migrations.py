@@ -51,6 +51,9 @@ STEPS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    (  # 4: who reads a log in parts learns that its copy was begun again
+        "ALTER TABLE streams ADD COLUMN copy INTEGER NOT NULL DEFAULT 1",
+    ),
 )
 _TABLES = {"streams", "losses"}  # those of version 1
 _SELECT_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
