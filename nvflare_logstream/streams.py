@@ -143,6 +143,8 @@ class Stream(NamedTuple):
         skew: the site's clock minus the server's, in seconds.
         came: the sha256 (hex) of what came in each life of the server, as "<end>:<sha256>", a space between;
             empty where nobody knows.
+        copy: which stored copy of the log this is: 1, and one more each time the store began it again; 0 if
+            the server does not say.
         losses: the ledger: what could not be delivered, and notes, in order of offsets.
         silent: nothing was heard of it for longer than the receiver's `idle_timeout`, see `as_of`; never
             stored.
@@ -166,6 +168,7 @@ class Stream(NamedTuple):
     utc_offset: int = 0
     skew: float = 0.0
     came: str = ""
+    copy: int = 1
     losses: tuple[Loss, ...] = ()
     silent: bool = False
 

@@ -28,6 +28,7 @@ NOTICES = {
     EventKind.SILENT: "went silent",
     EventKind.RECONNECTED: "is back",
     EventKind.REFUSED: "refused by the site",
+    EventKind.BEGUN_ANEW: "begun anew",
     EventKind.LOST: "something could not be delivered",
     EventKind.ENDED: "ended",
     EventKind.MISSING: "no log",
@@ -225,6 +226,8 @@ class LogTask:
                 self.printer.pause()
                 continue
             self.printer.interrupt()
+            if event.kind is EventKind.BEGUN_ANEW:
+                printer.begin_anew(event.site)
             if event.kind in (EventKind.OVER, EventKind.PAST):
                 ended_well = event.kind is EventKind.PAST or event.text == COMPLETED
                 code = OK if ended_well and any_log else REFUSED

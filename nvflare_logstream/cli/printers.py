@@ -59,6 +59,9 @@ class Printer(ABC):
         """Make room for a notice."""
         self.pause()
 
+    def begin_anew(self, site: str) -> None:  # noqa: B027 - what was printed stays where it is
+        """Drop what came of a site: it counts no more."""
+
     def close(self) -> None:
         """Show what was kept: nothing more will come."""
         self.pause()
@@ -216,6 +219,13 @@ class FilePrinter(Printer):
         for site, file in self._files.items():
             with writing(self.paths[site]):
                 file.flush()
+
+    def begin_anew(self, site: str) -> None:
+        """Empty the site's file."""
+        if site in self._files:
+            with writing(self.paths[site]):
+                self._files[site].seek(0)
+                self._files[site].truncate()
 
     def close(self) -> None:
         """Close the files and name them."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from nvflare_logstream.client import merge
+from nvflare_logstream.client.anew import Anew, is_other_copy
 from nvflare_logstream.client.model import Event, EventKind, JobStreams
 from nvflare_logstream.client.notices import Notices, missing, seconds_until
 from nvflare_logstream.client.parts import PATIENCE, ask_streams, read_parts
@@ -64,6 +65,7 @@ class Follow:
         self._filters = query.filters().unbounded()  # of what comes after the first text
         self._places: dict[str, Place] = {}  # by site, since its log was begun
         self._begun: set[str] = set()  # sites of which all that was there at first has been read
+        self._anew = Anew(clock, by_end=query.tail is not None or query.max_bytes is not None)
         self._notices = Notices(self._read_to_end)
         self._mark = ""  # what the server last told: it answers at once when that changes
         self._over_since: float | None = None
@@ -100,6 +102,7 @@ class Follow:
             yield from self._notices.unknown(self._query, job)
             yield from self._notices.waiting(job)
             yield from self._notices.arrivals(chosen)
+            yield from self._begun_anew(chosen)
             yield from self._first_texts(chosen)
             yield from self._notices.departures(chosen)
             yield Event(EventKind.CAUGHT_UP, "", "")
@@ -142,7 +145,7 @@ class Follow:
 
     def _request(self, left: float | None) -> FollowRequest:
         places = tuple(place for site, place in self._places.items() if site in self._begun)
-        wait = MAX_WAIT if self._over_since is None else _LATE_SECONDS / 5
+        wait = MAX_WAIT if self._over_since is None and not self._anew else _LATE_SECONDS / 5
         wait = wait if left is None else max(0.0, min(wait, left))
         pace = _MERGING_PACE if self._merged else _PACE
         request = FollowRequest(places, self._filters, wait, self._mark, pace=pace)
@@ -151,7 +154,18 @@ class Follow:
     def _first_texts(self, chosen: list[Stream]) -> Iterator[Event]:
         """What is there of logs that have joined."""
         joined = [stream for stream in chosen if stream.site not in self._begun and stream.available]
+        joined = [stream for stream in joined if not self._anew.is_coming(stream)]
         yield from self._texts(joined, self._first_text)
+
+    def _begun_anew(self, chosen: list[Stream]) -> Iterator[Event]:
+        """Leave the places in copies that are no longer stored."""
+        for stream in chosen:
+            place = self._places.get(stream.site)
+            if place and is_other_copy(place, stream.copy):
+                self._places[stream.site] = self._anew.begin(place, stream)
+                self._begun.discard(stream.site)
+                self._clocks.pop(stream.site, None)
+                yield from self._notices.begun_anew(stream)
 
     def _texts(
         self, streams: Sequence[Stream], texts: Callable[[Stream], Iterator[_Text]]
@@ -201,7 +215,7 @@ class Follow:
     def _first_text(self, stream: Stream) -> Iterator[_Text]:
         """The pieces of what was there of a log when it was first read."""
         place = self._places.get(stream.site)
-        reading = place.reading if place else None
+        reading = place.reading if place and not self._anew.is_new(stream.site) else None
         try:
             for part in read_parts(
                 self._port, self._job_id, stream, self._query, True, reading, self._as_text
@@ -209,6 +223,7 @@ class Follow:
                 # Noted before the text is given out: a connection lost between two parts must repeat neither.
                 self._places[stream.site] = Place(stream.site, stream.file, part.reading)
                 self._heard = self._moved = self._clock()
+                self._anew.end(stream.site)
                 if part.done:
                     self._begun.add(stream.site)
                 yield part.text, part.reading.breaks
@@ -226,7 +241,9 @@ class Follow:
             if stream is None or place is None or place.file != file:
                 problem = f"lines came of {site}/{file}, which was not asked for"
                 raise RetrievalError(ErrorCode.INVALID_REPLY, problem)
-            if part.place.reading.offset <= place.reading.offset:
+            if part.place.reading.offset <= place.reading.offset or is_other_copy(
+                place, part.place.reading.copy
+            ):
                 problem = f"lines came of {site}/{file} that do not follow those before"
                 raise RetrievalError(ErrorCode.INVALID_REPLY, problem)
             self._places[site], self._moved = part.place, self._clock()

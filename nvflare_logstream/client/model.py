@@ -42,6 +42,7 @@ class EventKind(Word):
     RECONNECTED = "reconnected"
     REFUSED = "refused"
     LOST = "lost"
+    BEGUN_ANEW = "begun anew"  # what was given of this site was replaced: nothing of it counts any more
     NOT_APPLIED = "not applied"  # a bound of time, to text that was given out: no line so far has a time
     ENDED = "ended"
     MISSING = "missing"

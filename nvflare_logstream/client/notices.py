@@ -50,6 +50,16 @@ class Notices:
                 kind = EventKind.JOINED if was_live is None else EventKind.RECONNECTED
                 yield Event(kind, stream.site, "", stream)
 
+    def begun_anew(self, stream: Stream) -> Iterator[Event]:
+        """That text which was given out of a stream stands in a copy that is no longer stored."""
+        self._ended.discard(stream.site)
+        if stream.site in self._given:
+            self._given.discard(stream.site)
+            text = (
+                f"the server's copy of {stream.file} was replaced; what was shown of it so far does not count"
+            )
+            yield Event(EventKind.BEGUN_ANEW, stream.site, text, stream)
+
     def departures(self, chosen: Sequence[Stream]) -> Iterator[Event]:
         """Who has ended, refused or fallen silent, and what was lost."""
         for stream in chosen:

@@ -54,9 +54,10 @@ def read_parts(
 
 
 def _is_further(now: Reading, before: Reading) -> bool:
-    """Whether a reading has come nearer to its end, which stays where it was.
+    """Whether a reading has come nearer to its end, which stays where it was, in the same copy.
 
     It may go through the log several times, once in each of its stages.
     """
     here, there = (STAGES.index(reading.stage) for reading in (now, before))
-    return now.end == before.end and (here, now.offset) > (there, before.offset)
+    is_same = now.end == before.end and (not before.copy or now.copy == before.copy)
+    return is_same and (here, now.offset) > (there, before.offset)

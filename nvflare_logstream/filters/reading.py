@@ -43,6 +43,7 @@ class Reading(NamedTuple):
         breaks: of the text that came with this reading: the characters with which a group of lines begins
             that does not follow the line given out before it; only where lines around matches are kept.
         rendered: the records of a JSON log are read as the text that they are shown as.
+        copy: which stored copy of the log this is a place in, as `Stream.copy`; 0 where nobody says.
     """
 
     offset: int
@@ -62,6 +63,7 @@ class Reading(NamedTuple):
     breaks: tuple[int, ...] = ()
     start_state: LineState | None = None
     rendered: bool = False
+    copy: int = 0
 
     @property
     def records(self) -> bool:

@@ -10,7 +10,7 @@ from threading import BoundedSemaphore
 from typing import Any
 
 from nvflare_logstream import lines
-from nvflare_logstream.errors import LogNotFoundError
+from nvflare_logstream.errors import LogNotFoundError, StoreError
 from nvflare_logstream.filters.bounds import is_json
 from nvflare_logstream.filters.log import LogLines, last_line_end
 from nvflare_logstream.filters.reading import Reading
@@ -114,22 +114,37 @@ class Followers:
                 problem = f"the server no longer has the log {key.file} of {key.site} for job {key.job_id}"
                 raise LogNotFoundError(problem)
             # After a crash there may even be less, until it is sent again.
-            if stream.end > place.reading.offset:
+            if stream.end > place.reading.offset and _is_in_copy(place, stream):
                 grown.append((stream, place))
         parts, size, ends, there_is_more = {}, 0, time.monotonic() + _MOST_SECONDS, False
         for number, (stream, place) in enumerate(grown):
             others = len(grown) - number  # each log gets its share of what one reply may hold and take
             most, seconds = (MAX_PART - size) // others, (ends - time.monotonic()) / others
-            end = self._end(stream, place)
-            if end > place.reading.offset:
-                place = self._told(stream, place, as_text)
-                part = self._new_part(stream, place, filters_for(stream), end, most, seconds)
+            part, is_more = self._look_at(stream, place, filters_for(stream), as_text, most, seconds)
+            if part is not None:
                 size += len(part.text)
                 parts[stream.key] = part
-                there_is_more |= part.place.reading.offset < end
+                there_is_more |= is_more
             if size >= MAX_PART:
                 break
         return parts, there_is_more
+
+    def _look_at(
+        self, stream: Stream, place: Place, filters: Filters, as_text: bool, most: int, seconds: float
+    ) -> tuple[FollowedPart | None, bool]:
+        """What has come in one log, and whether there is more; None where no line has ended."""
+        try:
+            end = self._end(stream, place)
+            if end <= place.reading.offset:
+                return None, False
+            place = self._told(stream, place, as_text)
+            part = self._new_part(stream, place, filters, end, most, seconds)
+        except StoreError:
+            if self._logs.is_current(stream):
+                raise
+            return None, False
+        # A copy that was begun anew while it was read is one of which the follower has to hear first.
+        return (part, part.place.reading.offset < end) if self._logs.is_current(stream) else (None, False)
 
     def _end(self, stream: Stream, place: Place) -> int:
         """Where what can be given out ends: an unfinished line is not, while the log is written."""
@@ -145,6 +160,8 @@ class Followers:
         for stream in job.streams:
             place = places.get(stream.key)
             if place is None or stream.state is not State.OPEN or stream.end <= place.reading.offset:
+                continue
+            if not _is_in_copy(place, stream):
                 continue
             if place.reading.state is not None and not place.reading.state.in_time:
                 continue  # the record that it belongs to is left out
@@ -172,8 +189,14 @@ class Followers:
         if not reading.timed and filters.by_time:
             reading, end = _looked_for_time(log_lines, reading, end, began + seconds / 2)
         seconds -= time.monotonic() - began
-        reading, text = reading._replace(end=end).part(log_lines, filters, most, seconds)
+        reading = reading._replace(end=end, copy=stream.copy)
+        reading, text = reading.part(log_lines, filters, most, seconds)
         return FollowedPart(place._replace(reading=reading), text)
+
+
+def _is_in_copy(place: Place, stream: Stream) -> bool:
+    """Whether a follower stands in the copy that there is now, as far as it says in which it stands."""
+    return place.reading.copy in (0, stream.copy)
 
 
 def _looked_for_time(log_lines: LogLines, reading: Reading, end: int, deadline: float) -> tuple[Reading, int]:
@@ -196,6 +219,6 @@ def _by_clock(options: FilterOptions) -> _FiltersFor:
 
 
 def _mark(job: JobStreams) -> str:
-    """Changes when a site joins, falls silent, is refused or ends, and with the job's status."""
-    verdicts = [(stream.site, stream.file, stream.verdict.value) for stream in job.streams]
+    """Changes when a site joins, falls silent, is refused or ends, with a new copy and the job's status."""
+    verdicts = [(stream.site, stream.file, stream.verdict.value, stream.copy) for stream in job.streams]
     return hashlib.sha256(repr((job.status, verdicts)).encode()).hexdigest()

@@ -58,6 +58,14 @@ class JobLogs:
             raise LogNotFoundError(f"the server has no log {file} of {site} for job {job_id}")
         return stream
 
+    def is_current(self, stream: Stream) -> bool:
+        """Whether the stored copy is still the one of this record, and was not begun again.
+
+        What was read since the record was taken is of that copy, if this is so afterwards.
+        """
+        known = self._store.info(stream.key)
+        return known is not None and known.copy == stream.copy
+
     def log_lines(self, stream: Stream, timed: bool = False) -> LogLines:
         """The lines of a stream's stored bytes.
 

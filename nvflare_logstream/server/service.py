@@ -106,12 +106,16 @@ class LogService:
         if rendered:
             rendered.end, log_lines = log_lines.end, rendered
         reading = request.reading or plan(log_lines, filters)
+        if reading.copy not in (0, stream.copy):
+            raise _begun_anew(stream)
         if reading.end > stream.end:
             raise StoreError(
                 f"the server was restarted and has less of {stream.file} than before, "
                 f"until {stream.site} sends it again"
             )
-        reading, text = reading.part(log_lines, filters, MAX_PART, seconds)
+        reading, text = reading._replace(copy=stream.copy).part(log_lines, filters, MAX_PART, seconds)
+        if not self._logs.is_current(stream):  # it was begun anew while it was read
+            raise _begun_anew(stream)
         return ReadReply(text, reading, log_lines.bytes_read)
 
     def _fetch(self, job_id: str, request: FetchRequest) -> FetchReply:
@@ -128,6 +132,10 @@ class LogService:
             return DigestReply(_sha256(self._logs.log_lines(stream), request.start, request.end))
         finally:
             self._hashing.release()
+
+
+def _begun_anew(stream: Stream) -> StoreError:
+    return StoreError(f"the server has begun its copy of {stream.file} of {stream.site} anew; read it again")
 
 
 def _check_offset(offset: int, stream: Stream) -> None:

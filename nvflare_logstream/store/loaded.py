@@ -200,7 +200,8 @@ class LoadedStreams:
         stream, (end, lines, cursor) = file.record, kept
         losses = stream.losses + new_entries(stream.losses, [entry])
         again = stream._replace(end=end, cursor=cursor, lines=lines, came="", losses=losses)
-        again = again._replace(state=State.OPEN, reason=UNCHECKED if again.unchecked else "", agreed=False)
+        reason = UNCHECKED if again.unchecked else ""
+        again = again._replace(state=State.OPEN, reason=reason, agreed=False, copy=stream.copy + 1)
         if end:  # the index will say that these are there
             self._unsure[stream.key] = "the disk does not take what came before"
             file.sync(set())

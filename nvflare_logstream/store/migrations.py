@@ -54,6 +54,9 @@ STEPS: tuple[tuple[str, ...], ...] = (
     (  # 4: bytes of the sites' streams that a job's archive is known to hold
         "CREATE TABLE archived (job TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID",
     ),
+    (  # 5: who reads a log in parts learns that its copy was begun again
+        "ALTER TABLE streams ADD COLUMN copy INTEGER NOT NULL DEFAULT 1",
+    ),
 )
 _TABLES = {"streams", "losses"}  # those of version 1
 _SELECT_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"

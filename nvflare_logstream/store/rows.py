@@ -11,7 +11,7 @@ from nvflare_logstream.streams import Loss, State, Stream, StreamKey
 # The columns after the key, named as the attributes of `Stream`. A new one goes to the end, with a migration.
 _FIELDS = (
     "end", "cursor", "lines", "state", "reason", "total", "digest", "digest_from", "agreed", "outcome",
-    "opened", "last_seen", "last_data", "closed", "utc_offset", "skew", "came",
+    "opened", "last_seen", "last_data", "closed", "utc_offset", "skew", "came", "copy",
 )  # fmt: skip
 _COLUMNS = ", ".join(["job", "site", "file", *(f'"{name}"' for name in _FIELDS)])  # "end" is a word of SQL
 _PLACES = ", ".join("?" * (3 + len(_FIELDS)))

@@ -19,7 +19,10 @@ _OFFSETS = ("end", "lines", "digest_from")
 _TIMES = ("opened", "last_seen", "last_data", "closed")
 _FLAGS = ("agreed", "silent")
 # What readers are told of a stream beside its site, file and losses; a field that is not named stays here.
-_TOLD = (*_OFFSETS, "state", "reason", "total", "digest", "outcome", *_TIMES, "utc_offset", "skew", *_FLAGS)
+_TOLD = (
+    *_OFFSETS, "state", "reason", "total", "digest", "outcome", *_TIMES,
+    "utc_offset", "skew", *_FLAGS, "copy",
+)  # fmt: skip
 
 
 class JobStreams(NamedTuple):
@@ -93,6 +96,7 @@ def decode_stream(job_id: str, row: Fields) -> Stream:
         closed=closed,
         utc_offset=row.number("utc_offset", 86400, -86400),
         skew=row.real("skew", -_SECONDS, _SECONDS),
+        copy=row.number("copy", MAX_OFFSET, default=0),  # earlier servers do not count copies
         losses=tuple([_loss(loss) for loss in row.maps("losses", MAX_ROWS)]),
         silent=silent,
     )

@@ -174,6 +174,7 @@ def decode_reading(row: Fields) -> Reading:
         breaks=_breaks(row),
         start_state=None if start_state is None else _line_state(start_state),
         rendered=rendered,
+        copy=row.number("copy", _FAR, default=0),
     )
 
 

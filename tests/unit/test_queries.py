@@ -68,6 +68,7 @@ READINGS = st.builds(
     state=st.none() | STATES,
     stage=st.sampled_from(STAGES),
     counted=OFFSETS,
+    copy=OFFSETS,
 )
 PLACES = st.builds(Place, NAMES, NAMES, READINGS)
 TIMES = st.floats(0, 2e9)
@@ -93,6 +94,7 @@ STREAMS = st.builds(
     losses=st.lists(st.builds(Loss, OFFSETS, st.none() | OFFSETS, SPOKEN), max_size=3).map(tuple),
     silent=st.booleans(),
     came=st.just(""),  # nor this
+    copy=OFFSETS,
 )
 JOBS = st.builds(JobStreams, st.just(JOB), SPOKEN, st.lists(STREAMS, max_size=3).map(tuple), TIMES)
 REQUESTS = st.one_of(

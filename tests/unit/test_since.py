@@ -9,6 +9,7 @@ import datetime
 import random
 import sys
 from collections.abc import Iterator
+from time import monotonic
 
 import pytest
 
@@ -152,10 +153,20 @@ def test_a_window_of_a_stored_log_is_that_of_its_text(seed, monkeypatch):
         search(random.Random(seed * 1000 + number), 5, monkeypatch)
 
 
+def search_by_hand(readings: int, seed: int) -> None:
+    """The whole search: ten readings of each log; says how far it is, and at a failure the log's seed."""
+    began = monotonic()
+    for done in range(0, readings, 10):
+        try:
+            with pytest.MonkeyPatch.context() as context:
+                search(random.Random(seed), 10, context)
+        except AssertionError:
+            print(f"seed {seed} fails; again: python -m tests.unit.test_since 10 {seed}", flush=True)
+            raise
+        seed += 1
+        if not (done + 10) % 5000 or done + 10 >= readings:
+            print(f"{done + 10} readings, {monotonic() - began:.0f} s", flush=True)
+
+
 if __name__ == "__main__":
-    for number in range(int(sys.argv[1]) // 10):
-        case = int(sys.argv[2]) + number
-        if not number % 500:
-            print("seed", case, flush=True)
-        with pytest.MonkeyPatch.context() as context:
-            search(random.Random(case), 10, context)
+    search_by_hand(int(sys.argv[1]), int(sys.argv[2]))
