@@ -57,13 +57,8 @@ class Appending:
             OSError: if the disk does not take the bytes.
         """
         with self._loaded.lock:
-            file = self._loaded.load(key)
-            if file.record.unchecked:
-                compare(self._loaded, file, offset, data)
+            file = self._load(key, offset, data)
             stream = file.record
-            if offset > stream.end:  # it is not heard of: nobody may wait for the answer
-                raise GapError(stream.end, stream.cursor)
-            file.is_heard = True
             new_losses = new_entries(stream.losses, losses) if losses else ()
             now = self._clock()
             data_end = offset + len(data)
@@ -100,6 +95,15 @@ class Appending:
             )
             self._usage.add(key.job_id, key.site, len(new_data))
         return Appended(data_end, True, bool(new_losses))
+
+    def _load(self, key: StreamKey, offset: int, data: bytes) -> StreamFile:
+        file = self._loaded.load(key)
+        if file.record.unchecked:
+            compare(self._loaded, file, offset, data)
+        if offset > file.record.end:  # it is not heard of: nobody may wait for the answer
+            raise GapError(file.record.end, file.record.cursor)
+        file.is_heard = True
+        return file
 
     def _write(self, file: StreamFile, data: bytes, now: float) -> None:
         """Write at the end; a disk that has no room is what the verdict says until it has."""

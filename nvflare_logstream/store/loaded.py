@@ -190,8 +190,7 @@ class LoadedStreams:
             raise
 
     def begin_again(self, file: StreamFile, entry: Loss, kept: tuple[int, int, bytes] = (0, 0, b"")) -> None:
-        """Forget a stream's bytes, so that its site sends them again; `entry` says so in its ledger.
-        Those before an offset may be `kept`, with their lines and the cursor that belongs there.
+        """Forget a stream's bytes but those `kept` (offset, lines, cursor); `entry` says so in its ledger.
 
         Raises:
             StoreError: if the index does not take it; nothing is forgotten then.
@@ -199,9 +198,9 @@ class LoadedStreams:
         """
         stream, (end, lines, cursor) = file.record, kept
         losses = stream.losses + new_entries(stream.losses, [entry])
-        again = stream._replace(end=end, cursor=cursor, lines=lines, came="", losses=losses)
+        again = stream._replace(end=end, cursor=cursor, lines=lines, came="", losses=losses, agreed=False)
         reason = UNCHECKED if again.unchecked else ""
-        again = again._replace(state=State.OPEN, reason=reason, agreed=False, copy=stream.copy + 1)
+        again = again._replace(state=State.OPEN, reason=reason, copy=stream.copy + 1)
         if end:  # the index will say that these are there
             self._unsure[stream.key] = "the disk does not take what came before"
             file.sync(set())
