@@ -40,7 +40,7 @@ class Batch:
         given_up: streams that cannot be read, and are not tried again.
         sent: streams of which it brings bytes or the close.
         in_doubt: the receiver did not take all of one of them the last time: only an answer says why.
-        may_be_told: it needs no answer, see `Exchange.may_tell`.
+        may_be_told: its bytes need no answer, see `Exchange.may_tell`.
         to_the_end: it brings all that the logs held when they were looked at for it.
         ends: where the receiver stands in each stream once it has taken the batch.
         payload: the encoded request, once it is complete.

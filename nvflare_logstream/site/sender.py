@@ -202,7 +202,7 @@ class Sender:
 
     def _send(self, batch: Batch) -> None:
         try:
-            may_be_told = batch.may_be_told and not self._state.exchange.failures
+            may_be_told = batch.may_be_told and batch.writer.plain and not self._state.exchange.failures
             if may_be_told and not (self._orders.urgent or self._state.hurried):
                 self._link.tell(batch.payload)
                 self._state.told(batch, self._clock(), self._cost())

@@ -133,7 +133,6 @@ class SenderState:
         else:
             for stream in filter(lambda stream: stream.is_quiet(now), self.streams.values()):
                 batch.open(stream, now)  # an empty request would be a sign of life of all
-        batch.may_be_told &= batch.writer.plain
         batch.payload = batch.writer.encode()
         self.exchange.begin(batch)
         return batch
@@ -183,7 +182,8 @@ class SenderState:
     def _rotate_turns(self, batch: Batch) -> None:
         """After a full batch begin with another stream: one that grows without end must not block others."""
         if batch.writer.full:
-            self.streams[first] = self.streams.pop(first := next(iter(self.streams)))
+            first = next(iter(self.streams))
+            self.streams[first] = self.streams.pop(first)
 
     def _hold_unreadable(self, stream: FollowedStream, error: Exception, now: float) -> None:
         if stream.cannot_read(error, now):  # told once: warnings may go into this very log
