@@ -13,6 +13,7 @@ MAX_SEGMENTS = 16  # the runtime keeps 10 rotated files
 _LONGEST = 16 << 10  # bytes of a cursor; one with all its segments has under 2,000
 _FAR = 1 << 62  # bytes; the system takes no position far above
 _LONGEST_HEAD = 1 << 16  # bytes of a head: it is read again at once
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def fingerprint(head: bytes) -> str:
@@ -75,7 +76,7 @@ class Cursor(NamedTuple):
         fields = {"v": VERSION, "base": self.base, "anchor": anchor, "files": rows}
         if self.losses:
             fields["losses"] = self.losses
-        return json.dumps(fields, separators=(",", ":")).encode()
+        return _encode(fields).encode()
 
     @property
     def offset(self) -> int:

@@ -27,6 +27,9 @@ class Step(Enum):
     AHEAD = 2
 
 
+_STEPS = tuple(Step)
+
+
 class Exchange:
     """The request under way and the one prepared meanwhile; times are monotonic seconds.
 
@@ -50,7 +53,7 @@ class Exchange:
     @property
     def step(self) -> Step:
         """Where the exchange stands."""
-        return Step(len(self._unanswered))
+        return _STEPS[len(self._unanswered)]
 
     @property
     def under_way(self) -> Batch | None:

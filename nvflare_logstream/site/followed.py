@@ -9,6 +9,7 @@ A stream is in one phase at a time, and `_NEXT` says what moves it to another:
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from enum import Enum
 from math import inf
@@ -22,6 +23,7 @@ from nvflare_logstream.streams import StreamId, Verdict
 from nvflare_logstream.wire.upload import Unreadable
 
 _RETRY_SOON, _RETRY_LATER = 1.0, 5.0  # seconds until a log that cannot be read is tried again
+_STILL = 0.5  # seconds between two looks at a log without changes, while other logs have some
 _PATIENCE = 60.0  # seconds after the job's end for which that is tried
 
 
@@ -111,6 +113,7 @@ class FollowedStream:
         self.trouble = ""
         self.told = self.unconfirmed = False
         self.last_said = 0.0
+        self._still_until = 0.0  # up to then only a reported change brings anything new
         self._since = self._over_since = 0.0  # when the trouble began; when the job was over
         self.progress = Progress()
 
@@ -179,9 +182,14 @@ class FollowedStream:
         """Why the stream ends without a close."""
         return self.doubt.reason if self.doubt else f"cannot be read: {self.trouble}"
 
-    def could_read(self) -> None:
-        """Note that the log can be read."""
-        self.trouble = ""
+    def could_read(self, now: float, is_still: bool) -> None:
+        """Note that the log can be read.
+
+        Args:
+            now: monotonic time in seconds.
+            is_still: there was nothing new, and every change from now on is sure to be reported.
+        """
+        self.trouble, self._still_until = "", now + _STILL if is_still else 0.0
 
     def news(self, now: float, wall_time: float, asked: bool) -> Unreadable | None:
         """What to tell the receiver of trouble: that it lasts, is over, or that the rest is given up.
@@ -203,6 +211,17 @@ class FollowedStream:
         """Whether nothing of it can be sent now, though there may be something."""
         return self.held_until > now or not self.placed
 
+    def is_still(self, now: float, changed: Collection[object]) -> bool:
+        """Whether it need not be looked at, as there was nothing new and no change was reported since.
+
+        Args:
+            now: monotonic time in seconds.
+            changed: the streams and directories of which a change was reported.
+        """
+        if self._still_until and (self in changed or self.directory in changed):
+            self._still_until = 0.0
+        return self._still_until > now
+
     def is_quiet(self, now: float) -> bool:
         """Whether the receiver was told nothing of it for so long that it would count as silent."""
         return self.placed and now - self.last_said >= self._liveness
@@ -218,4 +237,5 @@ class FollowedStream:
         self._happen(Event.ENDED)
 
     def _happen(self, event: Event) -> None:
+        self._still_until = 0.0
         self.phase = _NEXT[self.phase][event]

@@ -22,6 +22,7 @@ from nvflare_logstream.site.decision import Decision
 from nvflare_logstream.site.followed import Ended
 from nvflare_logstream.site.orders import FinishJob, FollowLog, KeepBack, Order, RefuseLogs, WatchJob
 from nvflare_logstream.site.state import SenderState
+from nvflare_logstream.site.watch import Changes
 from nvflare_logstream.streams import Verdict
 from nvflare_logstream.wire.upload import Refusal
 
@@ -97,11 +98,14 @@ class Gate:
         self._in_doubt_since = min(self._in_doubt_since, now)
         return self._end(said.reason) if now - self._in_doubt_since >= _PATIENCE else []
 
-    def next_batch(self, now: float, wall_time: float) -> None:
-        """Begin a request with all there is to say; without the site's yes that is little, or nothing."""
+    def next_batch(self, now: float, wall_time: float, changed: Changes) -> None:
+        """Begin a request with all there is to say, see `SenderState.next_batch`.
+
+        Without the site's yes that is little, or nothing.
+        """
         state, questions = self._state, self._state.questions
         if self.is_open:
-            state.next_batch(now, wall_time)
+            state.next_batch(now, wall_time, changed)
             return
         state.look_at_once = False
         jobs, refusals = questions.due(now)
@@ -109,10 +113,8 @@ class Gate:
         if not (jobs or refusals):
             state.quiet_looks += not (state.streams or questions.any_left)
             return
-        batch = Batch(wall_time, jobs, state.runtime)
+        batch = Batch(wall_time, jobs, state.runtime, refusals)
         batch.only_refuses = True
-        for refusal in refusals:
-            batch.writer.refuse(refusal)
         batch.payload = batch.writer.encode()
         state.exchange.begin(batch)
 

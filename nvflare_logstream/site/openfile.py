@@ -21,11 +21,14 @@ class OpenFile:
         position: bytes of the file that were read.
         anchor: the last bytes before the position.
         head: the first bytes that were read, as far as they identify the file.
+        in_place: it had the log's name when it was last looked at.
+        at_end: it was read to its end then.
     """
 
-    def __init__(self, descriptor: int, inode: int, position: int, head: bytes, anchor: bytes):
-        self.descriptor, self.inode = descriptor, inode
+    def __init__(self, descriptor: int, identity: tuple[int, int], position: int, head: bytes, anchor: bytes):
+        self.descriptor, self._identity, self.inode = descriptor, identity, identity[1]
         self.position, self.anchor, self.head = position, anchor, head
+        self.in_place = self.at_end = False
         self._seen = (0, 0)  # size and mtime at the last read
 
     @classmethod
@@ -44,17 +47,17 @@ class OpenFile:
         if descriptor is None:
             return None
         try:
-            same = os.fstat(descriptor).st_ino == file.inode
+            status = os.fstat(descriptor)
             head = os.pread(descriptor, min(HEAD, position), 0)
             if anchor is None:
                 anchor = os.pread(descriptor, min(ANCHOR, position), max(0, position - ANCHOR))
         except OSError:
             os.close(descriptor)
             raise
-        if not same:
+        if status.st_ino != file.inode:
             os.close(descriptor)
             return None
-        return cls(descriptor, file.inode, position, head, anchor)
+        return cls(descriptor, (status.st_dev, status.st_ino), position, head, anchor)
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -69,9 +72,20 @@ class OpenFile:
         """Whether the file is longer than what was read of it."""
         return os.fstat(self.descriptor).st_size > self.position
 
-    def changed(self) -> os.stat_result | None:
-        """The file's status if it may hold something new, else None."""
-        status = os.fstat(self.descriptor)
+    def changed(self, log: Path) -> os.stat_result | None:
+        """The file's status if it may hold something new, else None.
+
+        Args:
+            log: the log's path. Mostly it names this file, and one look tells that and its status.
+        """
+        self.at_end = False
+        try:
+            status = os.lstat(log)
+            self.in_place = (status.st_dev, status.st_ino) == self._identity
+        except OSError:  # also if nobody can say: what is open can be read all the same
+            self.in_place = False
+        if not self.in_place:
+            status = os.fstat(self.descriptor)
         if status.st_size == self.position and (status.st_size, status.st_mtime_ns) == self._seen:
             return None
         return status
@@ -98,6 +112,7 @@ class OpenFile:
                 self.head = (self.head + data)[:HEAD]
             self.anchor = (self.anchor + data[-ANCHOR:])[-ANCHOR:]
             self.position += len(data)
+        self.at_end = self.in_place and self.position >= status.st_size
         return data
 
     def holds(self, segments: Sequence[Segment]) -> bool:

@@ -131,10 +131,11 @@ class Orders:
             quiet_looks: how many looks at all logs have found nothing to send so far, or what was all taken.
             all_ended: no stream is followed, and no order is open.
         """
+        if (quiet_looks, all_ended) == (self._quiet_looks, self._all_ended):  # only this thread sets them
+            return
         with self._progress:
-            changed = (quiet_looks, all_ended) != (self._quiet_looks, self._all_ended)
             self._quiet_looks, self._all_ended = quiet_looks, all_ended
-            if changed and self._waiting:
+            if self._waiting:
                 self._progress.notify_all()
 
     # -- those who wait --------------------------------------------------------------------------------------

@@ -95,14 +95,6 @@ def look(path: Path, users: Collection[int]) -> ChainFile | None:
     return ChainFile(path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def inode_of(path: Path) -> int:
-    """The inode that a path names; 0 if there is nothing."""
-    try:
-        return os.lstat(path).st_ino
-    except FileNotFoundError:
-        return 0
-
-
 def check_plain(path: Path) -> None:
     """Check that a file may be read; nothing is wrong if there is none.
 

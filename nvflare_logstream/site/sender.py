@@ -80,7 +80,7 @@ class Sender:
         self._clock, self._wall_clock, self._cpu_clock = clock, wall_clock, cpu_clock
         self._cpu_before = 0.0  # when the request under way was begun
         self._watcher = watcher or Watcher()
-        self._state = SenderState(source, self._watch, liveness_interval, clock(), runtime)
+        self._state = SenderState(source, self._watch, liveness_interval, clock(), runtime, self._reports)
         self._gate = Gate(self._state, allowed, on_kept_back)
         self._orders = Orders(clock, self._watcher.wake, self._alive)
         self._thread: threading.Thread | None = None
@@ -193,15 +193,17 @@ class Sender:
             self._take_orders()  # one that came while we paused: nothing else would end the wait for it
             if self._stopping:
                 return
+            changed = None
             if not state.look_at_once:
                 rest = seconds_to_rest(state, self._watcher, self._clock(), self._poll)
-                self._watcher.wait(self._gate.rest(rest))
+                changed = self._watcher.wait(self._gate.rest(rest))
             self._take_orders()
             self._cpu_before = self._cpu_clock()
             if state.appearing.directories or self._looked_at:  # most jobs name no patterns
                 state.follow_new(self._clock(), self._orders.urgent or state.hurried)
                 self._watch_directories()
-            self._gate.next_batch(self._clock(), self._wall_clock())
+            all_or_changed = None if self._orders.urgent else changed
+            self._gate.next_batch(self._clock(), self._wall_clock(), all_or_changed)
             self._report()
         for ended in self._gate.look(self._clock()):
             self._let_go(ended)
@@ -218,8 +220,8 @@ class Sender:
 
     def _send(self, batch: Batch) -> None:
         try:
-            hurried = self._orders.urgent or self._state.hurried
-            if not hurried and self._state.exchange.may_tell(batch, self._clock()):
+            may_be_told = batch.may_be_told and batch.writer.plain and not self._state.exchange.failures
+            if may_be_told and not (self._orders.urgent or self._state.hurried):
                 self._link.tell(batch.payload)
                 self._state.told(batch, self._clock(), self._cost())
                 return
@@ -272,6 +274,9 @@ class Sender:
 
     def _watch(self, stream: FollowedStream) -> bool:
         return self._watcher.watch(stream.directory, stream.source.descriptor, stream)
+
+    def _reports(self, stream: FollowedStream) -> bool:
+        return self._watcher.reports(stream.directory, stream.source.descriptor, stream)
 
     def _watch_directories(self) -> None:
         """Be woken by logs that appear where some are named by patterns."""

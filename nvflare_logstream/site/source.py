@@ -45,7 +45,7 @@ class Source(Protocol):
 
     @property
     def settled(self) -> bool:
-        """Whether, since a read found nothing, new bytes come only with a change that a watcher sees.
+        """Whether the last read came to the end, and new bytes come only with a change that a watcher sees.
 
         That is a change of the open file, or of which files stand in the log's directory.
         """

@@ -20,6 +20,7 @@ from nvflare_logstream.site.progress import RETRY_WAITS, SETBACK_WAITS, Waits
 from nvflare_logstream.site.questions import Questions
 from nvflare_logstream.site.returned import ReturnedCopy
 from nvflare_logstream.site.source import SourceFactory
+from nvflare_logstream.site.watch import Changes
 from nvflare_logstream.streams import StreamId, Verdict
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply
 
@@ -32,6 +33,7 @@ class SenderState:
     Args:
         source: makes the source of a log.
         watch: has a stream's files watched; says whether anything is watched that was not before.
+        reports: says whether every change of them is sure to be reported.
         liveness_interval: seconds of silence after which a sign of life is sent.
         now: the time at which the sender begins.
         runtime: the version of the runtime, for the receiver.
@@ -55,14 +57,15 @@ class SenderState:
         liveness_interval: float,
         now: float,
         runtime: str = "",
+        reports: Callable[[FollowedStream], bool] = lambda stream: False,
     ):
-        self._source, self._watch, self.liveness, self.runtime = source, watch, liveness_interval, runtime
+        self._source, self._watch, self._reports, self.runtime = source, watch, reports, runtime
         self.streams: dict[StreamId, FollowedStream] = {}
         self.appearing = Appearing()
         self.questions = Questions()
         self.exchange = Exchange(now)
         self.look_at_once, self.is_quiet = True, False
-        self.quiet_looks = 0
+        self.quiet_looks, self.liveness = 0, liveness_interval
 
     def obey(self, order: FollowLog | FinishJob | KeepBack | RefuseLogs) -> None:
         """Take up what a caller wants."""
@@ -97,39 +100,40 @@ class SenderState:
 
     # -- the next request ------------------------------------------------------------------------------------
 
-    def next_batch(self, now: float, wall_time: float) -> Batch | None:
+    def next_batch(self, now: float, wall_time: float, changed: Changes = None) -> Batch | None:
         """Begin a request with all there is to say now; None if that is nothing.
 
         Args:
             now: monotonic time in seconds.
             wall_time: the site's clock in seconds since the epoch.
+            changed: the streams and directories with reported changes; None to look at all streams.
         """
         self.look_at_once = False
         jobs, refusals = self.questions.due(now)
-        batch = Batch(wall_time, jobs, self.runtime)
-        for refusal in refusals:
-            batch.writer.refuse(refusal)
+        batch = Batch(wall_time, jobs, self.runtime, refusals)
+        still = 0
         for stream, streams_left in self._ready(now):
-            if stream.placed:
+            if changed is not None and stream.is_still(now, changed):
+                still += 1
+            elif stream.placed:
                 self._add(stream, batch, streams_left, now)
             else:
                 stream.open()
                 batch.open(stream, now)
-        if batch.writer.full:
-            self._rotate_turns()
-        if not (jobs or self.exchange.may_tell(batch, now)):
+        self._rotate_turns(batch)
+        batch.may_be_told = self.exchange.may_tell(batch, now)
+        if not (jobs or batch.may_be_told):
             self._confirm(batch, now)
         held_back = self.questions.held_back(now) or any(s.is_held_back(now) for s in self.streams.values())
-        batch.to_the_end = not (batch.writer.full or jobs or refusals or held_back)
+        batch.to_the_end = not (batch.writer.full or jobs or refusals or held_back or still)
         self.is_quiet = batch.writer.empty
         if self.is_quiet:
             self.quiet_looks += batch.to_the_end
             if not self.streams or now - self.exchange.last_answer < self.liveness:
                 return None
         else:
-            # An empty request would be a sign of life of all.
-            for stream in [stream for stream in self.streams.values() if stream.is_quiet(now)]:
-                batch.open(stream, now)
+            for stream in filter(lambda stream: stream.is_quiet(now), self.streams.values()):
+                batch.open(stream, now)  # an empty request would be a sign of life of all
         batch.payload = batch.writer.encode()
         self.exchange.begin(batch)
         return batch
@@ -149,8 +153,7 @@ class SenderState:
         for stream, streams_left in self._ready(now):
             if stream.placed and stream.id not in under_way.closing | under_way.given_up:
                 self._add(stream, batch, streams_left, now)
-        if batch.writer.full:
-            self._rotate_turns()
+        self._rotate_turns(batch)
         if batch.writer.empty:
             self.look_at_once = True
             return
@@ -170,16 +173,18 @@ class SenderState:
             if stream.id in batch.sent:
                 stream.last_said = now
             # What came between the last read and the first watch would otherwise go unnoticed.
-            self.look_at_once |= self._watch(stream) or batch.writer.full
-            stream.could_read()
+            self.look_at_once |= (look_again := self._watch(stream) or batch.writer.full)
+            is_quiet = stream.source.settled and not (look_again or stream.id in batch.sent)
+            stream.could_read(now, is_quiet and self._reports(stream))
         except Exception as error:  # whatever one source does, the other logs go on
             self._hold_unreadable(stream, error, now)
         batch.tell(stream, now)
 
-    def _rotate_turns(self) -> None:
-        """Begin the next batch with another stream: one that grows without end must not block the others."""
-        first = next(iter(self.streams))
-        self.streams[first] = self.streams.pop(first)
+    def _rotate_turns(self, batch: Batch) -> None:
+        """After a full batch begin with another stream: one that grows without end must not block others."""
+        if batch.writer.full:
+            first = next(iter(self.streams))
+            self.streams[first] = self.streams.pop(first)
 
     def _hold_unreadable(self, stream: FollowedStream, error: Exception, now: float) -> None:
         if stream.cannot_read(error, now):  # told once: warnings may go into this very log

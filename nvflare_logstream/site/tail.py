@@ -20,7 +20,7 @@ from nvflare_logstream.site.chain import MOST_FILES, holder, skip_empty, unread
 from nvflare_logstream.site.cursor import MAX_SEGMENTS, Ahead, Cursor, Segment, merge_gone
 from nvflare_logstream.site.digest import digest_of
 from nvflare_logstream.site.openfile import OpenFile
-from nvflare_logstream.site.plain import ChainFile, check_plain, inode_of, open_plainly
+from nvflare_logstream.site.plain import ChainFile, check_plain, open_plainly
 from nvflare_logstream.site.source import Chunk
 from nvflare_logstream.site.strays import Strays
 from nvflare_logstream.site.succession import Succession
@@ -155,7 +155,7 @@ class Tailer:
         if data and self._file:
             self.offset += len(data)
             self._segments[-1] = self._file.segment(self._segments[-1])
-        anchor = self._file.anchor if self._file else b""
+        anchor, self.settled = (self._file.anchor, self._file.at_end) if self._file else (b"", False)
         self._told.tell(losses)
         self._cursor = Cursor(self._base, anchor, tuple(self._segments), self._told.count).encode()
         return Chunk(start, data, self._cursor, losses)
@@ -163,7 +163,7 @@ class Tailer:
     def _read_file(self, file: OpenFile, limit: int) -> bytes:
         """What follows in the open file, or in the file that turns out to come before it."""
         while True:
-            status = file.changed()
+            status = file.changed(self._path)
             if status is None:
                 return b""
             if not file.position and (earlier := self._step_back(file)):
@@ -226,7 +226,7 @@ class Tailer:
 
     def _advance(self) -> bool:
         """Move to the file that follows in the rotation chain; False if there is none (yet)."""
-        self.settled = self._file is not None and self._file.inode == inode_of(self._path)
+        self.settled = self._file is not None and self._file.in_place  # as `_read_file` has just seen it
         if self.settled:
             return False
         chain = self._scan()

@@ -12,6 +12,7 @@ import select
 import struct
 import sys
 import threading
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +26,8 @@ _IN_NONBLOCK, _IN_CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
 # By the numbers that statfs gives: ext2 to ext4, XFS, Btrfs, tmpfs, overlay, F2FS, ZFS. Only this machine's
 # kernel writes there, so it knows of every write.
 _LOCAL = {0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0x794C7630, 0xF2F52010, 0x2FC12FC1}
+
+Changes = Collection[object] | None  # of which owners and directories; None if nobody knows
 
 
 class Watcher:
@@ -45,6 +48,12 @@ class Watcher:
 
             self._libc = ctypes.CDLL(None, use_errno=True)
             self._inotify = self._libc.inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC)
+        # Not select(): a training process may have more than 1,024 descriptors.
+        self._wakes, self._all = select.poll(), select.poll()
+        self._wakes.register(self._wake_read, select.POLLIN)
+        self._all.register(self._wake_read, select.POLLIN)
+        if self._inotify >= 0:
+            self._all.register(self._inotify, select.POLLIN)
 
     def close(self) -> None:
         """Release all descriptors."""
@@ -131,38 +140,49 @@ class Watcher:
             if not self._closed:
                 os.write(self._wake_write, b"!")
 
-    def wait(self, seconds: float) -> None:
-        """Wait until a file changes, `wake` is called or `seconds` have passed."""
-        self._wait(seconds, [self._wake_read] + ([self._inotify] if self._inotify >= 0 else []))
+    def wait(self, seconds: float) -> Changes:
+        """Wait until a file changes, `wake` is called or `seconds` have passed.
+
+        Returns:
+            Of which owners and directories the system has reported changes since the last wait.
+        """
+        if self._inotify >= 0:  # while lines come there is something: no need to ask first
+            with suppress(BlockingIOError):
+                return self._note(os.read(self._inotify, _MOST_READ))
+        return self._wait(seconds, self._all)
 
     def pause(self, seconds: float) -> None:
         """Wait until `wake` is called or `seconds` have passed, whatever the files do meanwhile."""
-        self._wait(seconds, [self._wake_read])
+        self._wait(seconds, self._wakes)
 
-    def _wait(self, seconds: float, descriptors: list[int]) -> None:
-        poller = select.poll()  # not select(): a training process may have more than 1,024 descriptors
-        for fd in descriptors:
-            poller.register(fd, select.POLLIN)
+    def _wait(self, seconds: float, poller: select.poll) -> Changes:
+        changed: Changes = ()
         for fd, _ in poller.poll(max(0.0, seconds) * 1000):
             with suppress(BlockingIOError):
                 data = os.read(fd, _MOST_READ)
                 if fd == self._inotify:
-                    self._note_ended(data)
+                    changed = self._note(data)
+        return changed
 
-    def _note_ended(self, events: bytes) -> None:
-        """Note which watches the kernel has ended: what they watched is gone, whatever has its place now."""
-        place = 0
+    def _note(self, events: bytes) -> Changes:
+        """What has changed. Notes too which watches the kernel has ended: what they watched is gone."""
+        place, watches, ended = 0, set(), set()
         while place < len(events):
             watch, mask, _, length = _EVENT.unpack_from(events, place)
             place += _EVENT.size + length
+            watches.add(watch)
             if mask & _IN_Q_OVERFLOW:  # what was dropped may have told of any of them
                 for owner in list(self._watched):
                     self.forget(owner)
-            elif mask & _IN_IGNORED:
-                for owner in [owner for owner, watched in self._watched.items() if watched == watch]:
-                    self._watched[owner] = -1
-                    self._last.pop(owner, None)  # another file may have its numbers
-                    self._local.discard(owner)
+                return None
+            if mask & _IN_IGNORED:
+                ended.add(watch)
+        changed = [owner for owner, watch in self._watched.items() if watch in watches]
+        for owner in [owner for owner in changed if self._watched[owner] in ended] if ended else ():
+            self._watched[owner] = -1
+            self._last.pop(owner, None)  # another file may have its numbers
+            self._local.discard(owner)
+        return changed
 
 
 def _identity(directory: Path) -> tuple[int, int] | None:

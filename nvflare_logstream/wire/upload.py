@@ -103,13 +103,13 @@ class RequestWriter:
     """
 
     def __init__(self, clock: float, utc_offset: int, runtime: str = ""):
-        self._runtime = runtime if is_version(runtime) else ""
+        self._runtime = runtime
         self._fields: dict[str, Any] = {"v": PROTOCOL_VERSION, "clock": clock, "utc": utc_offset}
         self._plain: list[bytes] = []
         self._packer: zstd.Packer | None = None
         self._heads_size = 0
         self.raw_size = 0
-        self.full = False
+        self.full = self._has_losses = False
 
     @property
     def size(self) -> int:
@@ -124,8 +124,7 @@ class RequestWriter:
     @property
     def plain(self) -> bool:
         """True while there is nothing but bytes."""
-        frames = self._fields.get("frames", ())
-        return len(self._fields) == 4 and bool(frames) and not any(row["lost"] for row in frames)
+        return len(self._fields) == 4 and "frames" in self._fields and not self._has_losses
 
     def _row(self, section: str, stream: StreamId, **more: Any) -> None:
         self._fields.setdefault(section, []).append({"job": stream.job_id, "file": stream.file, **more})
@@ -141,6 +140,7 @@ class RequestWriter:
     def frame(self, frame: Frame) -> None:
         """Add bytes of a stream."""
         losses = [[loss.offset, loss.length, loss.reason] for loss in frame.losses]
+        self._has_losses |= bool(losses)
         checksum = zlib.crc32(frame.data)
         self._row(
             "frames",
@@ -179,7 +179,8 @@ class RequestWriter:
 
     def encode(self) -> bytes:
         """The request as bytes."""
-        said = {} if self.plain else {"who": {"package": __version__, "runtime": self._runtime}}
+        runtime = self._runtime if not self.plain and is_version(self._runtime) else ""
+        said = {} if self.plain else {"who": {"package": __version__, "runtime": runtime}}
         packed = self._packer is not None
         block = self._packer.finish() if self._packer else b"".join(self._plain)
         fields = {**self._fields, **said, "full": self.full, "zstd": packed, "data": block}

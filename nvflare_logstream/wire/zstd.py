@@ -13,6 +13,7 @@ from nvflare_logstream.errors import WireError
 
 _WINDOW_LOG = 23  # a block may ask for at most 8 MiB of history; level 1 itself uses half a MiB
 _LEVEL = 1  # log text shrinks to a tenth at a few hundred MB/s; higher levels cost the training process more
+_spare: list[zstd.ZstdCompressor] = []  # one that ended its block: to make one costs more than a small block
 
 
 class Packer:
@@ -23,7 +24,10 @@ class Packer:
     """
 
     def __init__(self) -> None:
-        self._compressor = zstd.ZstdCompressor(level=_LEVEL)
+        try:
+            self._compressor = _spare.pop()
+        except IndexError:
+            self._compressor = zstd.ZstdCompressor(level=_LEVEL)
         self._parts: list[bytes] = []
         self.size = 0
 
@@ -32,8 +36,10 @@ class Packer:
         self._keep(self._compressor.compress(data))
 
     def finish(self) -> bytes:
-        """End the block and return it whole."""
+        """End the block and return it whole; nothing more is put in."""
         self._keep(self._compressor.flush())
+        _spare[:] = [self._compressor]  # only here: in the middle of a block it is of no use to another
+        del self._compressor
         return b"".join(self._parts)
 
     def _keep(self, part: bytes) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nvflare_logstream.site.watch import Watcher
+from nvflare_logstream.site.tail import Tailer
+from nvflare_logstream.site.watch import Changes, Watcher
 from nvflare_logstream.testing import Clock
 from tests.unit.site_world import JOB, World
 
@@ -33,10 +34,11 @@ class Reported(Watcher):
         super().__init__()
         self._clock, self.waits = clock, []
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> Changes:
         is_reported = bool(select.select([self._inotify], [], [], 0)[0])
-        super().wait(0)
+        changed = super().wait(0)
         self.pause(0.0 if is_reported else seconds)
+        return changed
 
     def pause(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -61,11 +63,11 @@ def changes(log: Path) -> dict[str, Callable[[], object]]:
             file.write(b"more\n")
 
     def rename_and_begin() -> None:
-        log.rename(log.with_name("log.txt.1"))
+        log.rename(log.with_name(f"{log.name}.1"))
         log.write_bytes(b"more\n")
 
     def copy_and_truncate() -> None:
-        log.with_name("log.txt.1").write_bytes(log.read_bytes() + b"more\n")
+        log.with_name(f"{log.name}.1").write_bytes(log.read_bytes() + b"more\n")
         os.truncate(log, 0)
 
     def replace() -> None:
@@ -129,6 +131,57 @@ def test_a_directory_that_goes_after_its_log_is_seen_to_be_made_anew(sleeper):
     sleeper.run(sleeper.rest_sender, turns=3)
     assert max(sleeper.watcher.waits) <= 0.5
     assert sleeper.stored() == b"line\nmore\n"
+
+
+@pytest.fixture
+def pair(world):
+    """A world whose sender has looked at two logs, and in whose `looks` each further look at one is noted."""
+    world.watcher, world.looks = Reported(world.clock), []
+
+    class Noted(Tailer):
+        def read(self, limit):
+            world.looks.append(self._path.name)
+            return super().read(limit)
+
+    world.source = Noted
+    world.write(b"line\n", "busy.txt")
+    world.write(b"line\n", "still.txt")
+    world.pair_sender = world.sender("busy.txt", "still.txt")
+    world.run(world.pair_sender)
+    return world
+
+
+def looks_while_the_other_grows(world, turns: int) -> int:
+    """How often the log without changes is looked at while the other one gets a line before each turn."""
+    world.looks.clear()
+    for _ in range(turns):
+        world.write(b"line\n", "busy.txt")
+        world.pair_sender.turn()
+    assert world.looks.count("busy.txt") == turns
+    return world.looks.count("still.txt")
+
+
+def test_a_log_without_changes_is_not_looked_at_for_each_line_of_another(pair):
+    began = pair.clock.now
+    looks = looks_while_the_other_grows(pair, turns=200)
+    passed = pair.clock.now - began
+    assert passed / 0.5 - 2 <= looks <= passed / 0.5 + 2 and looks < 50
+
+
+@pytest.mark.parametrize(
+    "what", ["bytes come", "the log is rotated", "it is copied and truncated", "another takes its place"]
+)
+def test_a_change_of_it_is_seen_with_the_next_line_of_the_other(pair, what):
+    assert looks_while_the_other_grows(pair, turns=2) <= 1
+    changes(pair.logs / "still.txt")[what]()
+    looks_while_the_other_grows(pair, turns=1)
+    assert "still.txt" in pair.looks and pair.stored("still.txt").endswith(b"more\n")
+
+
+def test_where_nothing_is_reported_every_log_is_looked_at(pair, monkeypatch):
+    monkeypatch.setattr(pair.watcher, "reports", lambda directory, descriptor, owner: False)
+    pair.run(pair.pair_sender)
+    assert looks_while_the_other_grows(pair, turns=20) == 20
 
 
 def test_it_ends_although_a_pause_has_taken_the_wake(world):

@@ -320,6 +320,14 @@ def test_an_error_in_a_reply_names_the_field(changes, field):
 # -- compression and memory ----------------------------------------------------------------------------------
 
 
+def test_a_block_that_is_given_up_leaves_nothing_in_the_next():
+    for number in range(3):
+        zstd.Packer().put(b"given up " * number)
+        packer = zstd.Packer()
+        packer.put(b"whole")
+        assert zstd.Unpacker(packer.finish()).take(100) == b"whole"
+
+
 def test_a_zstd_bomb_costs_no_more_than_what_was_announced():
     """A few KiB that unpack to 256 MiB, announced as three bytes."""
     packer = zstd.Packer()
