@@ -9,6 +9,7 @@ A stream is in one phase at a time, and `_NEXT` says what moves it to another:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from contextlib import suppress
 from enum import Enum
@@ -17,10 +18,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nvflare_logstream.site.endings import Doubt
-from nvflare_logstream.site.progress import Progress, PutOff
+from nvflare_logstream.site.progress import Progress, PutOff, Waits
 from nvflare_logstream.site.source import Source
 from nvflare_logstream.streams import StreamId, Verdict
 from nvflare_logstream.wire.upload import Unreadable
+
+_logger = logging.getLogger(__name__)
 
 _RETRY_SOON, _RETRY_LATER = 1.0, 5.0  # seconds until a log that cannot be read is tried again
 _STILL = 0.5  # seconds between two looks at a log without changes, while other logs have some
@@ -160,6 +163,15 @@ class FollowedStream:
         self.forget_place()
         self._put_off.again(now)
         self.held_until = self._put_off.until
+
+    def sent_in_vain(self, count: int, waits: Waits, now: float) -> None:
+        """So many of its bytes were sent in vain: the next go later if that happens again and again."""
+        wait = self.progress.fell_back(count, waits)
+        self.held_until = max(self.held_until, now + wait)
+        if wait and self.progress.first_wait:
+            _logger.warning(
+                "the log receiver takes nothing new of %s; it is sent more and more rarely", self.id.file
+            )
 
     def cannot_read(self, error: Exception, now: float) -> bool:
         """Note that the log could not be read, and try again later; returns whether that is new.

@@ -7,7 +7,6 @@ source file is the spool.
 Rules:
 
 * The process that logs comes first: nothing here blocks it or raises into it, and a batch is bounded.
-* The site is asked before each request whether it may go, see `Gate`.
 * A stream is closed only when its job is finished (`finish`), after everything was read and taken by the
   receiver.
 """
@@ -202,8 +201,7 @@ class Sender:
             if state.appearing.directories or self._looked_at:  # most jobs name no patterns
                 state.follow_new(self._clock(), self._orders.urgent or state.hurried)
                 self._watch_directories()
-            all_or_changed = None if self._orders.urgent else changed
-            self._gate.next_batch(self._clock(), self._wall_clock(), all_or_changed)
+            self._gate.next_batch(self._clock(), self._wall_clock(), None if self._orders.urgent else changed)
             self._report()
         for ended in self._gate.look(self._clock()):
             self._let_go(ended)
@@ -215,8 +213,7 @@ class Sender:
             self._gate.obey(order)
 
     def _report(self) -> None:
-        state = self._state
-        self._orders.report(state.quiet_looks + state.exchange.caught_up, state.all_ended)
+        self._orders.report(self._state.quiet_looks + self._state.exchange.caught_up, self._state.all_ended)
 
     def _send(self, batch: Batch) -> None:
         try:
@@ -226,11 +223,9 @@ class Sender:
                 self._state.told(batch, self._clock(), self._cost())
                 return
             reply = decode_reply(self._ask(batch))
-        except NoReceiverError:  # whoever made the link says so, once
-            self._failed("")
-            return
         except LinkError as error:
-            self._failed(f"no answer from the log receiver: {error}")
+            said_already = isinstance(error, NoReceiverError)  # whoever made the link says so, once
+            self._failed("" if said_already else f"no answer from the log receiver: {error}")
             return
         except WireError as error:
             self._failed(f"no answer from the log receiver that can be read: {error}", answered=True)

@@ -16,7 +16,7 @@ from nvflare_logstream.site.batch import Batch
 from nvflare_logstream.site.exchange import Exchange, Step
 from nvflare_logstream.site.followed import Ended, FollowedStream
 from nvflare_logstream.site.orders import FinishJob, FollowLog, KeepBack, RefuseLogs
-from nvflare_logstream.site.progress import RETRY_WAITS, SETBACK_WAITS, Waits
+from nvflare_logstream.site.progress import RETRY_WAITS, SETBACK_WAITS
 from nvflare_logstream.site.questions import Questions
 from nvflare_logstream.site.returned import ReturnedCopy
 from nvflare_logstream.site.source import SourceFactory
@@ -209,7 +209,7 @@ class SenderState:
         """The receiver refused a whole request: ask where every stream of it stands, ever more rarely."""
         self.drop_requests()
         for stream in filter(None, map(self.streams.get, batch.ends)):
-            self._hold_back(stream, 0, RETRY_WAITS, now)
+            stream.sent_in_vain(0, RETRY_WAITS, now)
 
     def take_answer(self, batch: Batch, reply: Reply, now: float, cost: float = 0.0) -> list[Ended]:
         """Take the answer to a request that took `cost` seconds of CPU; return the streams that it ends."""
@@ -245,13 +245,13 @@ class SenderState:
             self.look_at_once = True
             stream.was_put_off(now)
             if row.stream in batch.ends:  # else it was only asked for, which costs nothing
-                self._hold_back(stream, 0, RETRY_WAITS, now)
+                stream.sent_in_vain(0, RETRY_WAITS, now)
         elif row.status is Status.OK and row.stream in batch.closing:
             ended.append(self.end(stream, row.verdict or Verdict.PARTIAL, ""))
         elif row.status is Status.GAP or row.end != expected or not stream.placed:
             stream.progress.reached(row.end)
             if row.stream in batch.ends and row.end < expected:
-                self._hold_back(stream, expected - row.end, SETBACK_WAITS, now)
+                stream.sent_in_vain(expected - row.end, SETBACK_WAITS, now)
             if self.exchange.step is not Step.IDLE:
                 return False
             self.look_at_once = True
@@ -259,15 +259,6 @@ class SenderState:
         else:
             stream.progress.reached(row.end)
         return True
-
-    def _hold_back(self, stream: FollowedStream, in_vain: int, waits: Waits, now: float) -> None:
-        """Bytes of a stream were sent in vain: the next go later if that happens again and again."""
-        wait = stream.progress.fell_back(in_vain, waits)
-        stream.held_until = max(stream.held_until, now + wait)
-        if wait and stream.progress.first_wait:
-            _logger.warning(
-                "the log receiver takes nothing new of %s; it is sent more and more rarely", stream.id.file
-            )
 
     def _go_to(self, stream: FollowedStream, row: StreamReply, now: float) -> None:
         try:
