@@ -67,22 +67,18 @@ class Appending:
             new_losses = new_entries(stream.losses, losses) if losses else ()
             now = self._clock()
             data_end = offset + len(data)
-            if stream.over and stream.unchecked:
-                if data_end <= stream.place[0] and not new_losses:  # it comes late
-                    return Appended(stream.place[0])
+            if data_end <= stream.place[0] and not new_losses and (stream.over or not stream.unchecked):
+                file.seen(now)
+                return Appended(stream.place[0])
+            if stream.state is State.CLOSED or (stream.over and stream.unchecked):
                 new_losses = new_entries(stream.losses, (reopened(stream, may_reopen), *losses))
             if stream.unchecked and data_end < stream.end:
                 end = note_compared(file, offset, data, cursor, new_losses, now)
                 return Appended(end, bool(new_losses), bool(new_losses))
             if stream.unchecked and stream.end:
                 new_losses += new_entries(stream.losses + new_losses, [all_compared(stream)])
-            elif data_end <= stream.end and not new_losses:
-                file.seen(now)
-                return Appended(stream.end)
             if data_end < stream.end:  # what is missing there is missing, whoever sent what follows
                 data_end, cursor = stream.end, stream.cursor
-            if stream.state is State.CLOSED:
-                new_losses = new_entries(stream.losses, (reopened(stream, may_reopen), *losses))
             stored, new_data = data[: stream.end - offset], data[stream.end - offset :]
             if stored and new_data and not file.holds(offset, stored):
                 # An old request came late: these bytes followed others than those that are here by now.

@@ -1072,7 +1072,8 @@ def test_a_refused_stream_says_why_and_keeps_what_came_before(store, clock):
     store.refuse(KEY, "the site changed its mind")
     crash(store)
     info = store.streams()[0]
-    assert str(info.as_of(clock(), 30).standing) == "refused (the site changed its mind)" and info.end == 10
+    standing = str(info.as_of(clock(), 30).standing)
+    assert standing == "refused (the site changed its mind, from byte 10 on)" and info.end == 10
     assert store.path(KEY).read_bytes() == SOURCE[:10]
 
 
