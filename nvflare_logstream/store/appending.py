@@ -57,16 +57,15 @@ class Appending:
             OSError: if the disk does not take the bytes.
         """
         with self._loaded.lock:
-            file = self._loaded.load(key)
+            now, data_end, file = self._clock(), offset + len(data), self._loaded.load(key)
             if file.record.unchecked:
+                _check_late(file.record, data_end, may_reopen)
                 compare(self._loaded, file, offset, data)
             stream = file.record
             if offset > stream.end:  # it is not heard of: nobody may wait for the answer
                 raise GapError(stream.end, stream.cursor)
             file.is_heard = True
             new_losses = new_entries(stream.losses, losses) if losses else ()
-            now = self._clock()
-            data_end = offset + len(data)
             if data_end <= stream.place[0] and not new_losses and (stream.over or not stream.unchecked):
                 file.seen(now)
                 return Appended(stream.place[0])
@@ -145,3 +144,13 @@ class Appending:
             if outcome is not None:
                 file.update(state=State.STOPPED, outcome=outcome, closed=now)
             return file.record
+
+
+def _check_late(stream: Stream, data_end: int, may_reopen: bool) -> None:
+    """Check that what comes of a copy that its site has ended, up to `data_end`, may replace any of it.
+
+    Raises:
+        RefusedError: if it may not.
+    """
+    if stream.over and data_end > stream.place[0]:
+        reopened(stream, may_reopen)
