@@ -57,27 +57,22 @@ class Appending:
             OSError: if the disk does not take the bytes.
         """
         with self._loaded.lock:
-            file = self._load(key, offset, data)
+            now, data_end = self._clock(), offset + len(data)
+            file = self._load(key, offset, data, may_reopen)
             stream = file.record
             new_losses = new_entries(stream.losses, losses) if losses else ()
-            now = self._clock()
-            data_end = offset + len(data)
-            if stream.over and stream.unchecked:
-                if data_end <= stream.place[0] and not new_losses:  # it comes late
-                    return Appended(stream.place[0])
+            if data_end <= stream.place[0] and not new_losses and (stream.over or not stream.unchecked):
+                file.seen(now)
+                return Appended(stream.place[0])
+            if stream.state is State.CLOSED or (stream.over and stream.unchecked):
                 new_losses = new_entries(stream.losses, (reopened(stream, may_reopen), *losses))
             if stream.unchecked and data_end < stream.end:
                 end = note_compared(file, offset, data, cursor, new_losses, now)
                 return Appended(end, bool(new_losses), bool(new_losses))
             if stream.unchecked and stream.end:
                 new_losses += new_entries(stream.losses + new_losses, [all_compared(stream)])
-            elif data_end <= stream.end and not new_losses:
-                file.seen(now)
-                return Appended(stream.end)
             if data_end < stream.end:  # what is missing there is missing, whoever sent what follows
                 data_end, cursor = stream.end, stream.cursor
-            if stream.state is State.CLOSED:
-                new_losses = new_entries(stream.losses, (reopened(stream, may_reopen), *losses))
             stored, new_data = data[: stream.end - offset], data[stream.end - offset :]
             if stored and new_data and not file.holds(offset, stored):
                 # An old request came late: these bytes followed others than those that are here by now.
@@ -96,9 +91,10 @@ class Appending:
             self._usage.add(key.job_id, key.site, len(new_data))
         return Appended(data_end, True, bool(new_losses))
 
-    def _load(self, key: StreamKey, offset: int, data: bytes) -> StreamFile:
+    def _load(self, key: StreamKey, offset: int, data: bytes, may_reopen: bool) -> StreamFile:
         file = self._loaded.load(key)
         if file.record.unchecked:
+            _check_late(file.record, offset + len(data), may_reopen)
             compare(self._loaded, file, offset, data)
         if offset > file.record.end:  # it is not heard of: nobody may wait for the answer
             raise GapError(file.record.end, file.record.cursor)
@@ -153,3 +149,13 @@ class Appending:
             if outcome is not None:
                 file.update(state=State.STOPPED, outcome=outcome, closed=now)
             return file.record
+
+
+def _check_late(stream: Stream, data_end: int, may_reopen: bool) -> None:
+    """Check that what comes of a copy that its site has ended, up to `data_end`, may replace any of it.
+
+    Raises:
+        RefusedError: if it may not.
+    """
+    if stream.over and data_end > stream.place[0]:
+        reopened(stream, may_reopen)

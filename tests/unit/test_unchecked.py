@@ -309,7 +309,7 @@ def test_a_file_that_is_shorter_than_what_is_there_takes_nothing_away(server, si
     assert server.stored == TEXT + b"more\n" and server.stream.verdict is Verdict.COMPLETE
 
 
-@pytest.mark.parametrize("late", [TEXT[:2], TEXT[:4], TEXT[:6], TEXT, TEXT + b"more\n"])
+@pytest.mark.parametrize("late", [TEXT[:2], TEXT[:4], TEXT[:6], TEXT, TEXT + b"more\n", TEXT[:4] + b"other"])
 @pytest.mark.parametrize("is_given_up", [False, True])
 def test_a_copy_that_its_site_has_ended_is_not_begun_again_by_what_comes_late(server, late, is_given_up):
     """From the job's own process, which waited for an answer to it: nobody would end the copy once more."""
