@@ -220,5 +220,6 @@ def _by_clock(options: FilterOptions) -> _FiltersFor:
 
 def _mark(job: JobStreams) -> str:
     """Changes when a site joins, falls silent, is refused or ends, with a new copy and the job's status."""
-    verdicts = [(stream.site, stream.file, stream.verdict.value, stream.copy) for stream in job.streams]
+    verdicts = [(stream.site, stream.file, stream.verdict.value) for stream in job.streams]
+    verdicts += [(stream.site, stream.file, str(stream.copy)) for stream in job.streams if stream.copy > 1]
     return hashlib.sha256(repr((job.status, verdicts)).encode()).hexdigest()
