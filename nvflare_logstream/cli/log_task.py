@@ -103,6 +103,14 @@ class LogTask:
     form: Format
     default_tail: bool
 
+    def run(self, follow: bool, merged: bool) -> int:
+        """Read or follow; returns the exit code, or raises as these do."""
+        try:
+            return self.follow(merged) if follow else self.read(merged)
+        except RetrievalError:
+            self.printer.interrupt()  # what came stands before the error
+            raise
+
     def read(self, merged: bool) -> int:
         """Show what is there now; returns the exit code.
 

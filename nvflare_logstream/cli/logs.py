@@ -144,7 +144,7 @@ def logs(
         say_job(job_id, job)
         task = LogTask(client, job_id, query, printer, form, default_tail)
         with terminal.paged(form is Format.TEXT and not (follow or output or no_pager)):
-            code = task.follow(merge) if follow else task.read(merge)
+            code = task.run(follow, merge)
         raise typer.Exit(code)
 
 

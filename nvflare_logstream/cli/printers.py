@@ -23,6 +23,7 @@ from nvflare_logstream.streams import Stream
 _COLOURS = (
     "cyan", "magenta", "green", "blue", "bright_yellow", "bright_cyan", "bright_magenta", "bright_green",
 )  # fmt: skip
+_MOST_BEGUN = 1 << 20  # characters of a line that has not ended
 
 
 class Printer(ABC):
@@ -173,10 +174,11 @@ class TerminalPrinter(Printer):
         name = lines.visible(site)
         if self._colour:
             name = typer.style(name, fg=self._colour_of(site), bold=True)
+        prefix, shown = f"{name} " if self._prefix else "", []
         for line in split_lines(text):
             end = "\n" if line.endswith("\n") or self._prefix else ""
-            prefix = f"{name} " if self._prefix else ""
-            terminal.out().write(f"{prefix}{self._styled(line.removesuffix(chr(10)))}{end}")
+            shown.append(f"{prefix}{self._styled(line.removesuffix(chr(10)))}{end}")
+        terminal.out().write("".join(shown))
 
     def _styled(self, line: str) -> str:
         level = lines.text_level(line) if self._colour else None
@@ -267,8 +269,31 @@ class Collector(Printer):
 class EventPrinter(Printer):
     """One JSON event a line of log."""
 
+    def __init__(self) -> None:
+        self._begun: tuple[str, str] = ("", "")  # of which site a line has begun whose end may still come
+
     def text(self, stream: Stream, text: str, breaks: tuple[int, ...] = (), records: bool = False) -> None:
-        """Print its lines."""
-        for line in split_lines(text):
-            event = {"event": "line", "site": stream.site, "line": line.removesuffix("\n"), "terminal": False}
-            print_json(event)
+        """Print its lines; the filters may part one at a carriage return that a log has within it."""
+        site, begun = self._begun
+        if site != stream.site:
+            self.interrupt()
+            begun = ""
+        *whole, begun = (begun + text).split("\n")
+        for line in whole:
+            self._print(stream.site, line)
+        self._begun = stream.site, begun
+        if len(begun) > _MOST_BEGUN:
+            self.interrupt()
+
+    def interrupt(self) -> None:
+        """Print what came of a line: a notice stands behind all text before it."""
+        if self._begun[1]:
+            self._print(*self._begun)
+        self._begun = "", ""
+
+    def close(self) -> None:
+        """Print what came of the last line."""
+        self.interrupt()
+
+    def _print(self, site: str, line: str) -> None:
+        print_json({"event": "line", "site": site, "line": line, "terminal": False})

@@ -22,7 +22,7 @@ _BUSY_PAUSE = 0.5  # seconds, when the server has as many waiting followers as i
 # Seconds between two requests: nobody reads faster, and a busy log would cost the server a message a line.
 _LEAST_SECONDS = 0.1
 # Seconds between two messages with new text, of a server that sends such: few lines wait, many come together.
-_PACE = 0.03
+_PACE = 0.05
 _MERGING_PACE = 0.1  # lines of several sites have to meet to be put into order
 _RECONNECT_SECONDS = 300.0
 _RECONNECT_PAUSE = 1.0  # seconds

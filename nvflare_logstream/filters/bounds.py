@@ -21,7 +21,8 @@ def plan(log: LogLines, filters: Filters) -> Reading:
         filters: what is wanted of it.
     """
     stage = "times" if filters.by_time else stage_of_counting(filters)
-    if stage and not filters.drops_lines:
+    # A record may be several lines of text: which lines the filters keep is told from the beginning on.
+    if stage and filters.by_line and not (log.rendered and filters.drops_lines):
         stage = "last"
     return Reading(0, log.end, is_json(log), stage=stage, rendered=log.rendered)
 

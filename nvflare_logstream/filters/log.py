@@ -152,9 +152,10 @@ class LogLines:
     def backward(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
         """Runs of whole lines from `end` back to `start`, with the offset at which each begins."""
         rest: list[bytes] = []
-        offset, size = end, 0
+        offset, size, step = end, 0, BLOCK
         while offset > start:
-            length = min(BLOCK, offset - start)
+            length = min(step, offset - start)
+            step = max(BLOCK, min(2 * step, GROWTH * BLOCK, MAX_LINE - size - step))
             offset, data = offset - length, self.read(offset - length, length)
             cut = data.find(b"\n", 0, len(data) if rest else -1) + 1
             if offset == start:

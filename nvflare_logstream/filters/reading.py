@@ -34,10 +34,11 @@ class Reading(NamedTuple):
         state: of the line filter.
         stage: what is done from here on, of `STAGES`. "times": a line with a time is looked for; without one,
             `since` and `until` are not applied. "last": the last lines or bytes are looked for from the log's
-            end, where nothing else is asked for; `offset` and `skip_bytes` tell how many bytes of the log
-            and of text it has been through. "lines" or "bytes": what is kept is counted, before any of
-            it is given out, since only that tells which are the last. "": text is given out.
-        start, start_state: where the stage began, or as late as the last `tail` lines allow.
+            end, where a line alone tells whether it is kept; `offset` and `skip_bytes` tell how many bytes of
+            the log and of text it has been through. "lines" or "bytes": what is kept is counted, before any
+            of it is given out, since only that tells which are the last. "": text is given out.
+        start, start_state: where the stage began, or as late as the last `tail` lines allow; in stage "last"
+            where what is kept begins, as far as that was looked for.
         counted, cut: how many lines or bytes were counted; how many lines `tail` will leave out.
         left: lines that `head` still lets out; None at the beginning.
         breaks: of the text that came with this reading: the characters with which a group of lines begins
@@ -164,8 +165,13 @@ class Reading(NamedTuple):
 
     def _find_last(self, log: LogLines, filters: Filters, is_over: Callable[[], bool]) -> Reading:
         count, size = self.counted, self.skip_bytes
+        first = self.start if count or size else self.end
+        feed = BlockFilter(filters, self.json, False).feed if filters.drops_lines else None
         for place, run in log.backward(0, self.end - self.offset):
-            kept = Kept.of(as_shown(run))
+            if feed and not _are_lines(log, place, run, self.end):
+                return self._replace(offset=0, stage=stage_of_counting(filters), counted=0, skip_bytes=0)
+            kept = feed(run) if feed else Kept.of(as_shown(run))
+            first = place if kept.pieces else first
             count += kept.lines
             over = max(0, count - filters.tail) if filters.tail is not None else 0
             size += kept.divided(over)[1].size
@@ -174,8 +180,8 @@ class Reading(NamedTuple):
                 here = self._replace(offset=place, stage="", counted=0, truncated=True)
                 return here._replace(skip_lines=over, skip_bytes=over_size)
             if is_over():
-                return self._replace(offset=self.end - place, counted=count, skip_bytes=size)
-        return self._replace(offset=0, stage="", counted=0, skip_bytes=0)
+                return self._replace(offset=self.end - place, counted=count, skip_bytes=size, start=first)
+        return self._replace(offset=first, stage="", counted=0, skip_bytes=0)
 
     def _count(self, log: LogLines, filters: Filters, is_over: Callable[[], bool]) -> Reading:
         here, tail = self, filters.tail if self.stage == "lines" else None
@@ -203,6 +209,13 @@ class Reading(NamedTuple):
 def stage_of_counting(filters: Filters) -> str:
     """The first stage in which what is kept is counted, or the last stage if there is nothing to count."""
     return "lines" if filters.tail is not None else "bytes" if filters.max_bytes is not None else ""
+
+
+def _are_lines(log: LogLines, place: int, run: bytes, end: int) -> bool:
+    """Whether a run has whole lines; a very long one comes in pieces, other ones than from the beginning."""
+    if place and log.read(place - 1, 1) != b"\n":
+        return False
+    return run.endswith(b"\n") or place + len(run) >= end
 
 
 class _Marks:

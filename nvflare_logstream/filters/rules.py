@@ -77,10 +77,15 @@ class Filters:
 
     @property
     def drops_lines(self) -> bool:
-        """Whether what is kept can be told only from the beginning on, one line after the other."""
+        """Whether lines may be left out that are not before the last lines or bytes that are wanted."""
         if self.by_time or self.level is not None or self.head is not None:
             return True
         return self.wanted is not None or self.unwanted is not None
+
+    @property
+    def by_line(self) -> bool:
+        """Whether each line is kept or dropped whatever stands around it, and none for its number."""
+        return not (self.by_time or self.level is not None or self.head is not None or self.context)
 
     @property
     def by_time(self) -> bool:

@@ -133,24 +133,23 @@ class Followers:
         self, stream: Stream, place: Place, filters: Filters, as_text: bool, most: int, seconds: float
     ) -> tuple[FollowedPart | None, bool]:
         """What has come in one log, and whether there is more; None where no line has ended."""
+        log_lines = self._logs.log_lines(stream)
         try:
-            end = self._end(stream, place)
-            if end <= place.reading.offset:
+            # While the log is written, an unfinished line is not given out.
+            is_open, start = stream.state is State.OPEN, place.reading.offset
+            end = last_line_end(log_lines, start) if is_open else stream.end
+            if end <= start:
                 return None, False
-            place = self._told(stream, place, as_text)
-            part = self._new_part(stream, place, filters, end, most, seconds)
+            place = _told(log_lines, place, as_text)
+            if place.reading.rendered:
+                log_lines = self._logs.rendered_lines(stream)
+            part = _new_part(log_lines, stream, place, filters, end, most, seconds)
         except StoreError:
             if self._logs.is_current(stream):
                 raise
             return None, False
         # A copy that was begun anew while it was read is one of which the follower has to hear first.
         return (part, part.place.reading.offset < end) if self._logs.is_current(stream) else (None, False)
-
-    def _end(self, stream: Stream, place: Place) -> int:
-        """Where what can be given out ends: an unfinished line is not, while the log is written."""
-        if stream.state is not State.OPEN:
-            return stream.end
-        return last_line_end(self._logs.log_lines(stream), place.reading.offset)
 
     def _grown(
         self, places: dict[StreamKey, Place], job: JobStreams, told: dict[StreamKey, str]
@@ -174,24 +173,25 @@ class Followers:
                     grown.append(Growing(stream.site, stream.file, text))
         return tuple(grown)
 
-    def _told(self, stream: Stream, place: Place, as_text: bool) -> Place:
-        """The place with what kind of log it is, where no line could tell before."""
-        reading, log_lines = place.reading, self._logs.log_lines(stream)
-        if log_lines.read(0, min(reading.offset, _BLANK)).strip() or not is_json(log_lines):
-            return place
-        return place._replace(reading=reading._replace(json=not as_text, rendered=as_text))
 
-    def _new_part(
-        self, stream: Stream, place: Place, filters: Filters, end: int, most: int, seconds: float
-    ) -> FollowedPart:
-        reading, began = place.reading, time.monotonic()
-        log_lines = self._logs.rendered_lines(stream) if reading.rendered else self._logs.log_lines(stream)
-        if not reading.timed and filters.by_time:
-            reading, end = _looked_for_time(log_lines, reading, end, began + seconds / 2)
-        seconds -= time.monotonic() - began
-        reading = reading._replace(end=end, copy=stream.copy)
-        reading, text = reading.part(log_lines, filters, most, seconds)
-        return FollowedPart(place._replace(reading=reading), text)
+def _told(log_lines: LogLines, place: Place, as_text: bool) -> Place:
+    """The place with what kind of log it is, where no line could tell before."""
+    reading = place.reading
+    if log_lines.read(0, min(reading.offset, _BLANK)).strip() or not is_json(log_lines):
+        return place
+    return place._replace(reading=reading._replace(json=not as_text, rendered=as_text))
+
+
+def _new_part(
+    log_lines: LogLines, stream: Stream, place: Place, filters: Filters, end: int, most: int, seconds: float
+) -> FollowedPart:
+    reading, began = place.reading, time.monotonic()
+    if not reading.timed and filters.by_time:
+        reading, end = _looked_for_time(log_lines, reading, end, began + seconds / 2)
+    seconds -= time.monotonic() - began
+    reading = reading._replace(end=end, copy=stream.copy)
+    reading, text = reading.part(log_lines, filters, most, seconds)
+    return FollowedPart(place._replace(reading=reading), text)
 
 
 def _is_in_copy(place: Place, stream: Stream) -> bool:
@@ -220,5 +220,6 @@ def _by_clock(options: FilterOptions) -> _FiltersFor:
 
 def _mark(job: JobStreams) -> str:
     """Changes when a site joins, falls silent, is refused or ends, with a new copy and the job's status."""
-    verdicts = [(stream.site, stream.file, stream.verdict.value, stream.copy) for stream in job.streams]
+    verdicts = [(stream.site, stream.file, stream.verdict.value) for stream in job.streams]
+    verdicts += [(stream.site, stream.file, str(stream.copy)) for stream in job.streams if stream.copy > 1]
     return hashlib.sha256(repr((job.status, verdicts)).encode()).hexdigest()

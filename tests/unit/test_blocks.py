@@ -272,6 +272,52 @@ def test_the_last_of_what_is_kept_is_found_without_reading_all_twice(options):
     assert source.bytes_read < 1.3 * len(text)
 
 
+@pytest.mark.parametrize(
+    ("options", "hits", "most"),
+    [
+        ({"tail": 5}, 2000, 0.05),  # the last hits are looked for from the end
+        ({"max_bytes": 200}, 2000, 0.05),
+        ({"tail": 3}, 9, 1.1),
+        ({"tail": 50}, 9, 2.1),  # all is looked at, and from the first hit on given out
+        ({"tail": 5}, 0, 1.1),  # it is known then that there is nothing to give out
+    ],
+)
+def test_the_last_hits_are_found_without_reading_what_is_before_them(monkeypatch, options, hits, most):
+    monkeypatch.setattr(log, "BLOCK", 1 << 12)
+    log_lines = [f"line {number} é\n" for number in range(100_000)]
+    for number in range(hits):
+        log_lines[(number + 1) * 100_000 // hits - 1] = f"hit {number}\n"
+    text = "".join(log_lines)
+    source, filters = LogLines(TextLog(text)), Filters(grep="hit", exclude=("hit .*x",), **options)
+    place, found = bounds.plan(source, filters), ""
+    while not place.done:
+        place = decode_reading(Fields(encode_reading(place)))
+        place, more = place.part(source, filters, 1 << 20)
+        found += more
+    kept = "".join(line for line in log_lines if "hit" in line)
+    last = kept.splitlines(keepends=True)[-options["tail"] :] if "tail" in options else kept[-200:]
+    assert found == "".join(last)
+    assert place.truncated is (len(found) < len(kept)) and source.bytes_read < most * len(text.encode())
+
+
+@pytest.mark.parametrize("tail", range(5))
+def test_hits_in_lines_that_come_in_pieces_are_those_that_are_found_from_the_beginning(monkeypatch, tail):
+    monkeypatch.setattr(log, "BLOCK", 16)
+    monkeypatch.setattr(log, "MAX_LINE", 50)
+    text = "hit\n" + "é hit " * 40 + "\nmiss\n" + "hit " * 60 + "\nhit 2\n" + "y" * 70 + "hit"
+    filters, found = Filters(grep="hit", tail=tail), []
+    for stage in ("last", "lines"):
+        source = LogLines(TextLog(text))
+        place = bounds.plan(source, filters)
+        assert place.stage == "last"
+        place, now = place._replace(stage=stage), ""
+        while not place.done:
+            place, more = place.part(source, filters, 100)
+            now += more
+        found.append((now, place.truncated))
+    assert found[0] == found[1]
+
+
 def test_a_reading_that_found_nothing_goes_on_where_the_log_ended():
     record = "2026-04-28 10:00:00,123 - n - {} - m\n"
     first, more = record.format("ERROR"), "traced\n" + record.format("INFO")

@@ -245,6 +245,17 @@ def test_following_asks_for_the_order_that_is_wanted(capsys, merged):
     assert client.merged is merged
 
 
+def test_what_came_stands_before_the_error_that_ends_it(capsys):
+    class Failing(Client):
+        def follow(self, *args: Any) -> Iterator[Event]:
+            yield Event(EventKind.TEXT, "a", "half a li", stream("a"))
+            raise RetrievalError(ErrorCode.LOG_CHANGED, "no more")
+
+    with pytest.raises(RetrievalError):
+        task(Failing(), EventPrinter(), Format.JSONL).run(follow=True, merged=False)
+    assert [json.loads(line)["line"] for line in capsys.readouterr().out.splitlines()] == ["half a li"]
+
+
 def test_every_kind_of_event_has_words():
     for kind in set(EventKind) - {EventKind.TEXT, EventKind.CAUGHT_UP, EventKind.GROWING}:
         task(Client(), on_terminal(), Format.TEXT)._say(Event(kind, "a", ""))

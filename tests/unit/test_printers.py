@@ -268,7 +268,9 @@ def test_a_directory_that_cannot_be_written_is_named_with_the_reason(tmp_path, k
 
 
 def test_one_event_a_line_with_the_line_as_it_is(capsys):
-    EventPrinter().text(stream(), HOSTILE + "a\r\n\u2028\nno end")
+    printer = EventPrinter()
+    printer.text(stream(), HOSTILE + "a\r\n\u2028\nno end")
+    printer.close()
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["line"] + "\n" for event in events] == [HOSTILE, "a\r\n", "\u2028\n", "no end\n"]
     assert {(event["event"], event["site"], event["terminal"]) for event in events} == {

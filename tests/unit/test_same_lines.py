@@ -188,6 +188,14 @@ def test_a_follow_begins_with_what_a_reading_shows(memory_path_factory, logs, bo
     assert followed == read
 
 
+def test_a_line_that_the_filters_part_at_a_carriage_return_is_one_line_for_programs(world):
+    world.write("site-1", b"\n\ra\n")
+    world.steps = [lambda: world.write("site-1", b"needle\n"), lambda: world.end("site-1"), world.over]
+    wanted = {"grep": "a", "invert": True}
+    assert shown(world, wanted, True, raw=True) == "site-1 \nsite-1 \rneedle\n"
+    assert shown(world, wanted, False, raw=True) == "site-1 \nsite-1 \rneedle\n"
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data(), LOGS, st.fixed_dictionaries({}, optional=LASTING), st.booleans())
 def test_what_a_follow_shows_of_a_log_that_grows_is_in_the_end_what_a_reading_shows(
