@@ -27,11 +27,9 @@ def asked(monkeypatch):
         yield SimpleNamespace(find_job=lambda text: ID)
 
     class Task(SimpleNamespace):
-        def read(self, merged):
+        def run(self, follow, merged):
             tasks.append(self)
             return 0
-
-        follow = read
 
     def make(client, job_id, query, printer, form, default_tail):
         return Task(query=query, printer=printer, default_tail=default_tail)
