@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, NamedTuple
 
 from nvflare.apis.fl_context import FLContext
@@ -52,6 +53,7 @@ def _bound_parts(watch: Callable[[FLContext], Callable[[], bool]]) -> None:
     if hasattr(produce, "bounded"):
         return
 
+    @wraps(produce)
     def bounded(self: Any, stream_ctx: dict[str, Any], fl_ctx: FLContext) -> Any:
         if stream_ctx.get(StreamContextKey.CHANNEL) == Channels.LOG_STREAMING_CHANNEL:
             if not hasattr(self, "may_go"):
