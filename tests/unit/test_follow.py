@@ -706,6 +706,7 @@ def test_a_line_that_grows_in_a_copy_that_is_begun_anew_meanwhile_ends_no_follow
             with world.store._loaded.lock:
                 world.store._loaded.begin_again(file, Loss(0, 0, "begun anew"))
             world.store.append(key, 0, again, b"cursor")
+            world.store.wake_readers(JOB)
         return look(self, *args)
 
     monkeypatch.setattr(Followers, "_grown", look_late)
