@@ -24,14 +24,15 @@ from nvflare.apis.storage import WORKSPACE, DataTypes
 from nvflare_logstream.client.model import UNKNOWN
 from nvflare_logstream.errors import StoreError
 from nvflare_logstream.names import SERVER_SITE
-from nvflare_logstream.store.rebuild import SCRATCH
+from nvflare_logstream.store.rebuild import REBUILT, SCRATCH
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import State, Stream, StreamKey
 
 _WAIT_FOR_CLOSE = (
     120.0  # seconds after the archiving; then what is there is added, whether its streams are closed or not
 )
-_WAIT_AFTER_FAILURE = 60.0  # seconds: each try writes the whole archive anew
+# Seconds after the first failure, then twice as many each time: each try reads the whole archive.
+_WAIT_AFTER_FAILURE, _LONGEST_WAIT = 60.0, 3600.0
 _REST = 10  # times as long as an archive took to write, until it is written again
 _WAIT_AFTER_LATE_CLOSE = 1.0  # seconds; streams of a site are closed one after the other
 _COPY_STEP = 1 << 20  # bytes
@@ -60,7 +61,10 @@ class ArchiveKeeper:
         self._resting: dict[str | StreamKey, float] = {}
         self._pending: dict[str, float] = {}  # ids of archived jobs, with the time at which to wait no longer
         self._error_logs: set[StreamKey] = set()  # that were closed, and are not in the job store yet
+        self._failures: dict[str, int] = {}  # by job: how often its archive was not completed
         self._earlier: list[str] = []  # jobs that an earlier life has left, the oldest first
+        self._next_earlier = 0.0  # when the next of them may be looked at
+        self._taken: set[str] = set()  # those of them that are pending
 
     def start(self) -> None:
         """Find the jobs whose archives an earlier life of this process has not completed; never raises."""
@@ -106,16 +110,17 @@ class ArchiveKeeper:
     def update(self) -> None:
         """Bring the archives of finished jobs up to date; called by the store's keeper thread.
 
-        A job whose archive cannot be completed is tried again a minute later, and holds up no other job. One
-        that sites go on with takes a tenth of the time, however often they close its streams. Of the jobs
-        that an earlier life has left each turn takes one.
+        A job whose archive cannot be completed is tried again a minute later, then ever less often, and holds
+        up no other job. One that sites go on with takes a tenth of the time, however often they close its
+        streams. So do all together that an earlier life has left, of which a turn takes one at most.
         """
         began = self._clock()
         self._resting = {what: until for what, until in self._resting.items() if began < until}
         with self._lock:
-            job_id = self._earlier.pop() if self._earlier else ""
+            job_id = self._earlier.pop() if self._earlier and began >= self._next_earlier else ""
             if job_id and job_id not in self._engine.run_processes:
                 self._pending.setdefault(job_id, began + _WAIT_FOR_CLOSE)
+                self._taken.add(job_id)
             pending = dict(self._pending)
         failure = self._keep_error_logs()
         for job_id, deadline in pending.items():
@@ -123,12 +128,18 @@ class ArchiveKeeper:
                 continue
             with self._lock:  # first: a stream that is closed while the archive is written needs another one
                 del self._pending[job_id]
+            started = self._clock()
             try:
                 is_done = self._update_job(job_id, deadline)
             except Exception as error:  # each storage has its own errors
                 failure, is_done = error, False
-                self._resting[job_id] = self._clock() + _WAIT_AFTER_FAILURE
-            if not is_done:
+                self._rest_after_failure(job_id, error)
+            if job_id in self._taken:
+                self._next_earlier = max(self._next_earlier, _rested(started, self._clock()))
+            if is_done:
+                self._failures.pop(job_id, None)
+                self._taken.discard(job_id)
+            else:
                 with self._lock:
                     self._pending[job_id] = max(deadline, self._pending.get(job_id, deadline))
         with self._lock:
@@ -136,6 +147,14 @@ class ArchiveKeeper:
                 self.due.clear()
         if failure:
             raise failure
+
+    def _rest_after_failure(self, job_id: str, error: Exception) -> None:
+        count = self._failures[job_id] = self._failures.get(job_id, 0) + 1
+        self._resting[job_id] = self._clock() + min(
+            _WAIT_AFTER_FAILURE * 2 ** min(count - 1, 9), _LONGEST_WAIT
+        )
+        if count == 1:
+            _logger.error("job %s: its archive cannot be completed, which is tried again: %s", job_id, error)
 
     def _update_job(self, job_id: str, deadline: float) -> bool:
         """Bring a job's archive up to date; returns whether that is done, or has to wait."""
@@ -151,7 +170,7 @@ class ArchiveKeeper:
         for stream in there:
             if stream.file == WorkspaceConstants.ERROR_LOG_FILE_NAME and stream.end:
                 self._keep_error_log(job_id, stream)
-        self._resting[job_id] = self._clock() + _REST * (self._clock() - began)
+        self._resting[job_id] = _rested(began, self._clock())
         self._store.unload(job_id)
         if has_archive:  # else nobody knows whether there is none or the job store is away
             self._store.index.note_archived(job_id, sum(stream.end for stream in streams))
@@ -199,7 +218,7 @@ class ArchiveKeeper:
                     self._keep_error_log(key.job_id, stream)
             except Exception as error:  # each storage has its own errors
                 failure = error
-            self._resting[key] = self._clock() + _REST * (self._clock() - began)
+            self._resting[key] = _rested(began, self._clock())
         return failure
 
     def _keep_error_log(self, job_id: str, stream: Stream) -> None:
@@ -248,9 +267,16 @@ def _copy(old: zipfile.ZipFile, new: zipfile.ZipFile, without: set[str]) -> None
 def _differs(size: int, stream: Stream) -> bool:
     """Whether an archive that has `size` bytes of a stream needs what is stored of it.
 
-    Of one that has not ended the store may have less, after a crash, until its site has sent that again.
+    Of one that has not ended the store may have less, after a crash, until its site has sent that again. So
+    it may where the index was lost: what lost it may have cut the file too.
     """
-    return size != stream.end if stream.ended else size < stream.end
+    may_be_less = not stream.ended or stream.reason == REBUILT
+    return size < stream.end if may_be_less else size != stream.end
+
+
+def _rested(began: float, now: float) -> float:
+    """When to go on with what took the time from `began` until `now`."""
+    return now + _REST * (now - began)
 
 
 def _entry(stream: Stream) -> str:

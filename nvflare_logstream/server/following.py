@@ -165,7 +165,14 @@ class Followers:
             if place.reading.state is not None and not place.reading.state.in_time:
                 continue  # the record that it belongs to is left out
             start = max(place.reading.offset, stream.end - MAX_GROWING)
-            data = self._logs.log_lines(stream).read(start, stream.end - start)
+            try:
+                data = self._logs.log_lines(stream).read(start, stream.end - start)
+            except StoreError:
+                if self._logs.is_current(stream):
+                    raise
+                continue
+            if not self._logs.is_current(stream):
+                continue
             if b"\r" in data and b"\n" not in data:
                 text = lines.last_states(data.decode(errors="replace")).rstrip("\r")
                 if told.get(stream.key) != text:

@@ -205,7 +205,8 @@ class Receiver:
                 continue
             key = self._key(stream, peer)
             try:
-                opened = self._store.open(key, request.utc_offset, skew, readable=stream not in bad)
+                can_read = stream not in bad
+                opened = self._store.open(key, request.utc_offset, skew, not peer.job_id, readable=can_read)
             except StoreError as error:
                 replies.refuse(stream, error)
                 continue

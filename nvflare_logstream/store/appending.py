@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from nvflare_logstream.errors import GapError, QuotaError, StoreError
-from nvflare_logstream.store.closing import reopened
+from nvflare_logstream.store.closing import check_let_out, may_go_on, reopened
 from nvflare_logstream.store.file import StreamFile
 from nvflare_logstream.store.ledger import new_entries
 from nvflare_logstream.store.loaded import LoadedStreams
@@ -47,12 +47,14 @@ class Appending:
     ) -> Appended:
         """Store bytes of a stream from logical `offset` on; bytes that are already stored are skipped.
 
-        A closed stream is opened again by what is new, if it `may_reopen`; its ledger says so.
+        A closed stream is opened again by what is new, if it `may_reopen`; its ledger says so. To one of
+        which its site has given up the rest, what comes without that is added, and it stays ended.
 
         Raises:
             GapError: if `offset` is beyond the end, or other bytes are stored there than those that came.
             QuotaError: if a quota is used up.
-            RefusedError: if the stream is closed and may not be opened again, or the job's logs were removed.
+            RefusedError: if the stream is closed or kept back and may not be opened again, or the job's logs
+                were removed.
             StoreError: if too little of the disk is free.
             OSError: if the disk does not take the bytes.
         """
@@ -78,12 +80,13 @@ class Appending:
                 # An old request came late: these bytes followed others than those that are here by now.
                 raise GapError(stream.end, stream.cursor)
             self._write(file, new_data, now)
+            is_open = may_go_on(stream, may_reopen)  # else nobody would end it once more
             file.update(
                 end=data_end,
                 cursor=cursor,
                 lines=stream.lines + new_data.count(b"\n"),
-                state=State.OPEN,
-                reason="",
+                state=State.OPEN if is_open else stream.state,
+                reason="" if is_open else stream.reason,
                 last_seen=now,
                 last_data=now if new_data else stream.last_data,
                 losses=stream.losses + new_losses,
@@ -93,6 +96,7 @@ class Appending:
 
     def _load(self, key: StreamKey, offset: int, data: bytes, may_reopen: bool) -> StreamFile:
         file = self._loaded.load(key)
+        check_let_out(file.record, may_reopen)
         if file.record.unchecked:
             _check_late(file.record, offset + len(data), may_reopen)
             compare(self._loaded, file, offset, data)

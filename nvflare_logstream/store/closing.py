@@ -116,13 +116,28 @@ def _may_be_taken_again(stream: Stream) -> bool:
     return not tried and len(stream.losses) < MAX_LOSSES - 1
 
 
+def may_go_on(stream: Stream, allowed: bool) -> bool:
+    """Whether a stream may be open from now on; one that its site has ended only if that is `allowed`."""
+    # Who ended it may not have seen how the job ended, so its process may be alive, in a container say.
+    return allowed or not stream.over or stream.outcome.startswith(END_UNSEEN)
+
+
+def check_let_out(stream: Stream, allowed: bool) -> None:
+    """Check that a stream is not one that its site keeps back, unless it is `allowed` to let it out again.
+
+    Raises:
+        RefusedError: if it is.
+    """
+    if stream.state is State.REFUSED and not allowed:
+        raise RefusedError(stream.reason)
+
+
 def reopened(stream: Stream, allowed: bool) -> Loss:
     """The note that a closed stream is opened again.
 
     Raises:
         RefusedError: if that is not allowed.
     """
-    # Who closed it did not see how the job ended, so its process may be alive, in a container say.
-    if not allowed and not stream.outcome.startswith(END_UNSEEN):
+    if not may_go_on(stream, allowed):
         raise RefusedError(f"{stream.key} was closed: only the site's parent process may go on with it")
     return Loss(stream.end, 0, f"closed at {local_time(stream.closed)}, then the site went on with it")

@@ -18,7 +18,7 @@ from nvflare_logstream.errors import CommitError
 from nvflare_logstream.names import check_name
 from nvflare_logstream.store.appending import Appending
 from nvflare_logstream.store.changes import Changes
-from nvflare_logstream.store.closing import Closing
+from nvflare_logstream.store.closing import Closing, check_let_out, may_go_on
 from nvflare_logstream.store.file import as_store_error, not_kept
 from nvflare_logstream.store.index import INDEX_FILE
 from nvflare_logstream.store.loaded import LoadedStreams
@@ -84,7 +84,13 @@ class LogStore:
         return self._loaded.path(key)
 
     def open(
-        self, key: StreamKey, utc_offset: int = 0, skew: float = 0.0, *, readable: bool = True
+        self,
+        key: StreamKey,
+        utc_offset: int = 0,
+        skew: float = 0.0,
+        may_reopen: bool = True,
+        *,
+        readable: bool = True,
     ) -> Stream:
         """Make the stream if it is new, and say how far it is stored.
 
@@ -92,16 +98,18 @@ class LogStore:
             key: which stream.
             utc_offset: the site's offset from UTC in seconds.
             skew: the site's clock minus the server's, in seconds.
+            may_reopen: one that its site keeps back, or has given up, may go on.
             readable: the site does not say at the same time that it cannot read the log.
 
         Raises:
-            RefusedError: if the job's logs were removed.
+            RefusedError: if the job's logs were removed, or the site keeps it back.
             QuotaError: if it is new, and its site has too many in this job.
             StoreError: if the disk does not take it.
         """
         with self._loaded.lock, as_store_error(key):
             file = self._loaded.load(key)
-            was_unreadable = file.record.reason.startswith(UNREADABLE)
+            check_let_out(file.record, may_reopen)
+            was_unreadable = file.record.reason.startswith(UNREADABLE) and may_go_on(file.record, may_reopen)
             if file.record.state is State.REFUSED or (was_unreadable and readable):
                 file.update(state=State.OPEN, reason="")
             file.is_heard = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import pytest
 from nvflare_logstream.client.model import UNKNOWN
 from nvflare_logstream.errors import StoreError
 from nvflare_logstream.flare.archive import ArchiveKeeper
-from nvflare_logstream.store.store import LogStore
+from nvflare_logstream.store.store import INDEX_FILE, LogStore
 from nvflare_logstream.streams import StreamKey
 from nvflare_logstream.testing import Clock
 from tests.unit.fake_runtime import Engine, upload
@@ -280,6 +281,34 @@ def test_what_a_job_itself_put_under_a_sites_name_is_replaced(engine, store, kee
     assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
 
 
+def test_what_is_left_in_a_store_whose_index_was_lost_takes_nothing_out_of_an_archive(
+    engine, memory_path, clock, tmp_path
+):
+    """Both may have been damaged together; the archive has what the sites had sent before."""
+    root = memory_path / "damaged"
+    store = LogStore(root, clock=clock)
+    upload(store, LOG, WHOLE)
+    upload(store, OTHER, WHOLE)
+    archive(engine, tmp_path, site_1=WHOLE, site_2=WHOLE[:7])
+    store.close()
+    (root / INDEX_FILE).unlink()
+    os.truncate(store.path(LOG), 7)
+    store = LogStore(root, clock=clock)
+    try:
+        keeper = ArchiveKeeper(engine, store, clock)
+        keeper.start()
+        keeper.update()
+        assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
+        assert engine.job_def_manager.archived("job-1")["site-2/log.txt"] == WHOLE
+        upload(store, LOG, WHOLE[:7])  # the site itself says that this is all
+        keeper.stream_closed(LOG)
+        clock.advance(2)
+        keeper.update()
+        assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE[:7]
+    finally:
+        store.close()
+
+
 def test_a_complete_archive_is_left_alone(engine, store, keeper, tmp_path):
     upload(store, LOG, WHOLE)
     archive(engine, tmp_path, site_1=WHOLE)
@@ -464,6 +493,64 @@ def test_an_archive_that_is_damaged_holds_up_no_other_job(engine, store, keeper,
     with pytest.raises(zipfile.BadZipFile):
         keeper.update()
     assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
+
+
+def test_an_archive_that_stays_damaged_is_read_ever_less_often_and_named_once(
+    engine, store, keeper, clock, tmp_path, caplog, monkeypatch
+):
+    """Each look reads all of it, and after a restart there may be a thousand such."""
+    fetch, fetched = engine.job_def_manager.get_storage_for_download, []
+    monkeypatch.setattr(
+        engine.job_def_manager,
+        "get_storage_for_download",
+        lambda *args: (fetched.append(clock()), clock.advance(1), fetch(*args)),
+    )
+    (tmp_path / "job-1.zip").write_bytes(b"no archive")
+    engine.job_def_manager.archives["job-1"] = tmp_path / "job-1.zip"
+    engine.end("job-1")
+    upload(store, LOG, WHOLE)
+    keeper.job_archived("job-1")
+    for _ in range(6 * 3600):
+        with suppress(zipfile.BadZipFile):
+            keeper.update()
+        clock.advance(1)
+    assert 60 <= fetched[1] - fetched[0] < 70 and 3600 <= fetched[-1] - fetched[-2] < 3700
+    assert len(fetched) < 15
+    assert caplog.text.count("job-1: its archive cannot be completed") == 1
+    engine.job_def_manager.archive(tmp_path / "job-1.zip", "job-1", {})
+    clock.advance(3600)
+    keeper.update()
+    assert engine.job_def_manager.archived("job-1")["site-1/log.txt"] == WHOLE
+
+
+def test_the_archives_of_earlier_jobs_take_a_tenth_of_the_time_and_hold_up_no_other(
+    engine, store, restarted, clock, tmp_path, monkeypatch
+):
+    """After an update there may be a thousand, each of a gigabyte."""
+    for job_id in ("job-2", "job-3", "job-4"):
+        engine.run(job_id, "site-1")
+        upload(store, StreamKey(job_id, "site-1", "log.txt"), WHOLE)
+        engine.job_def_manager.archive(tmp_path / f"{job_id}.zip", job_id, {})
+        engine.end(job_id)
+    fetch = engine.job_def_manager.get_storage_for_download
+    monkeypatch.setattr(
+        engine.job_def_manager,
+        "get_storage_for_download",
+        lambda job_id, *args: (clock.advance(30 if job_id != "job-1" else 0), fetch(job_id, *args)),
+    )
+    keeper, began, saved = restarted(), clock(), engine.job_def_manager.saved
+    upload(store, LOG, WHOLE)
+    archive(engine, tmp_path)
+    keeper.update()
+    keeper.job_archived("job-1")
+    for _ in range(290):
+        clock.advance(1)
+        keeper.update()
+    assert saved == ["job-4", "job-1"] and clock() - began < 330
+    while len(saved) < 4:
+        clock.advance(1)
+        keeper.update()
+    assert 660 <= clock() - began < 700
 
 
 def test_who_goes_on_with_a_job_that_is_over_has_its_archive_written_now_and_then(

@@ -341,11 +341,13 @@ def test_whatever_becomes_of_a_copy_what_counts_is_the_text_of_the_last(
             assert "on the server's disk is shorter" in str(error) and "cut" in dict(steps)
             return
         finally:
-            stored = world.store.path(KEY).read_bytes().decode()
+            stored, agreed = world.store.path(KEY).read_bytes().decode(), world.store.info(KEY).agreed
             world.store.close()
     begun = [number for number, event in enumerate(events) if event.kind == "begun anew"]
     text = text_of(events[begun[-1] if begun else 0 :])
-    if bounds.keys() <= {"grep", "since"}:
+    if "damage" in dict(steps) and not agreed:
+        pass  # of a copy that was begun anew in part nobody knows how it came: the damage stays, and is said
+    elif bounds.keys() <= {"grep", "since"}:
         assert text == apply_filters(stored, **bounds).text
     elif "tail" in bounds or "max_bytes" in bounds:
         assert stored.endswith(text)

@@ -24,6 +24,7 @@ from nvflare_logstream.errors import LostContactError, RetrievalError
 from nvflare_logstream.filters import apply_filters
 from nvflare_logstream.flare.session_port import SessionPort
 from nvflare_logstream.server import service
+from nvflare_logstream.server.following import Followers
 from nvflare_logstream.store.store import LogStore
 from nvflare_logstream.streams import Loss, StreamKey
 from nvflare_logstream.testing import Clock
@@ -689,6 +690,38 @@ def test_a_line_that_overwrites_itself_is_told_as_it_reads_now_and_comes_whole_a
     assert states == ["10 %", "20 %", "50 \u2588"]
     assert text_of(events) == world.written["site-1"].decode()
     assert text_of(events).endswith("\r10 %\r20 %\r50 \u2588\rdone\n"), "the filters' idea of a line stays"
+
+
+@pytest.mark.parametrize("again", [b"", b"begun\n\r10 %", b"other " * 9])
+def test_a_line_that_grows_in_a_copy_that_is_begun_anew_meanwhile_ends_no_following(
+    world, again, monkeypatch
+):
+    """The server knows how long a copy is, and then reads it: between both it may become another."""
+    world.let_push()
+    world.write("site-1", b"begun\n")
+    look, key = Followers._grown, StreamKey(JOB, "site-1", "log.txt")
+
+    def look_late(self, *args):
+        if (file := world.store._loaded.files[key]).record.end > 15 and file.record.copy == 1:
+            with world.store._loaded.lock:
+                world.store._loaded.begin_again(file, Loss(0, 0, "begun anew"))
+            world.store.append(key, 0, again, b"cursor")
+            world.store.wake_readers(JOB)
+        return look(self, *args)
+
+    monkeypatch.setattr(Followers, "_grown", look_late)
+    whole = b"begun\n\r10 %\r20 %\rdone\n"
+
+    def send_again() -> None:
+        world.written["site-1"] = again + whole
+        world.write("site-1", b"")
+
+    world.steps = [lambda: None, *grow(world, "10 %", "20 %"), send_again, lambda: world.end("site-1")]
+    world.steps.append(world.over)
+    events, states = growing(world)
+    assert set(states) <= {"10 %", "20 %"} and events[-1].kind == "over"
+    last = max(number for number, event in enumerate(events) if event.kind == "begun anew")
+    assert text_of(events[last:]).encode() == again + whole
 
 
 def test_an_unfinished_line_without_carriage_returns_is_waited_for(world):

@@ -15,17 +15,18 @@ from nvflare_logstream.server.limits import Limits, SiteLimits
 from nvflare_logstream.server.receiver import Receiver
 from nvflare_logstream.server.service import LogService
 from nvflare_logstream.store.store import LogStore, Quotas
-from nvflare_logstream.streams import Loss, State, StreamId, StreamKey, Verdict
+from nvflare_logstream.streams import END_UNSEEN, Loss, State, StreamId, StreamKey, Verdict
 from nvflare_logstream.testing import Clock
 from nvflare_logstream.wire.fields import Fields
 from nvflare_logstream.wire.peer import Peer
 from nvflare_logstream.wire.queries import StreamsRequest
-from nvflare_logstream.wire.upload import Close, Frame, Refusal, RequestWriter
+from nvflare_logstream.wire.upload import Close, Frame, Refusal, RequestWriter, Unreadable
 from nvflare_logstream.wire.upload_reply import Reply, Status, StreamReply, decode_reply
 from tests.unit.conftest import wait_for
 
 JOB, SITE = "job-1", "site-1"
 LOG, ERRORS, TRAIN = (StreamId(JOB, name) for name in ("log.txt", "error_log.txt", "train.log"))
+KEY = StreamKey(JOB, SITE, "log.txt")
 PARENT, JOB_PROCESS = Peer(SITE), Peer(SITE, JOB)
 
 
@@ -56,6 +57,7 @@ class Server:
             Frame: writer.frame,
             Close: writer.close,
             Refusal: writer.refuse,
+            Unreadable: writer.unreadable,
         }
         for part in parts:
             put[type(part)](part)
@@ -478,6 +480,49 @@ def test_a_late_frame_of_a_jobs_process_does_not_open_a_closed_stream_again(serv
     assert server.info().verdict is Verdict.COMPLETE
     assert server.reply(Frame(LOG, 1, b"2", b"c")) == StreamReply(LOG, Status.OK, 2)
     assert server.info().verdict is Verdict.STREAMING and server.info().losses[0].is_note
+
+
+def test_a_late_frame_of_a_jobs_process_leaves_a_stream_ended_that_its_site_has_given_up(server):
+    """The log may be gone when the parent looks: these bytes are kept, but nobody ends it once more."""
+    server.send(Frame(LOG, 0, b"1", b"c"), peer=JOB_PROCESS)
+    server.send(Unreadable(LOG, server.clock(), "No such file", "exit code 0"))
+    given_up = server.info()
+    assert given_up.state is State.STOPPED and "No such file" in given_up.standing
+    server.send(LOG, peer=JOB_PROCESS)
+    assert server.info().standing == given_up.standing
+    assert server.reply(Frame(LOG, 1, b"2", b"d"), peer=JOB_PROCESS) == StreamReply(LOG, Status.OK, 2)
+    assert server.store.path(KEY).read_bytes() == b"12" and server.info().standing == given_up.standing
+    server.send(Frame(LOG, 2, b"3", b"e"))  # its parent can read it again
+    assert server.info().standing == "streaming"
+
+
+def test_a_jobs_process_goes_on_with_a_stream_that_its_site_gave_up_without_seeing_the_end(server):
+    """The process may be alive, in a container say."""
+    server.send(Frame(LOG, 0, b"1", b"c"), peer=JOB_PROCESS)
+    server.send(Unreadable(LOG, server.clock(), "No such file", f"{END_UNSEEN}the site restarted"))
+    server.send(Frame(LOG, 1, b"2", b"d"), peer=JOB_PROCESS)
+    assert server.info().standing == "streaming"
+
+
+@pytest.mark.parametrize("part", [LOG, Frame(LOG, 1, b"2", b"d")], ids=lambda part: type(part).__name__)
+def test_a_refusal_that_comes_while_a_jobs_process_is_answered_stands(server, part, monkeypatch):
+    """Both requests are under way at the same time, each in a thread of its own."""
+    server.send(Frame(LOG, 0, b"1", b"c"), peer=JOB_PROCESS)
+    admitted = server.receiver._admitted
+
+    def refuse_just_then(*args):
+        is_admitted = admitted(*args)
+        monkeypatch.setattr(server.receiver, "_admitted", admitted)
+        server.send(Refusal(LOG, "policy"))
+        return is_admitted
+
+    monkeypatch.setattr(server.receiver, "_admitted", refuse_just_then)
+    reply = server.reply(part, peer=JOB_PROCESS)
+    assert reply.status is Status.REFUSED and "policy" in reply.reason
+    assert (
+        server.info().standing == "refused (policy, from byte 1 on)"
+        and server.store.path(KEY).read_bytes() == b"1"
+    )
 
 
 @pytest.mark.parametrize("part", EVERYTHING, ids=lambda part: type(part).__name__)
