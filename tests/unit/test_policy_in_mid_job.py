@@ -14,6 +14,7 @@ from nvflare.app_common.logging import constants
 from nvflare.app_common.streamers import log_streamer
 
 from nvflare_logstream import JobLogStreamer
+from nvflare_logstream.flare.kept_back import keep_for_good
 from nvflare_logstream.flare.shared import shared
 from nvflare_logstream.streams import Verdict
 from tests.unit.conftest import wait_for
@@ -113,6 +114,20 @@ def test_a_later_life_of_the_site_sends_nothing_either(federation):
     federation.start_site(ADMITTED)
     assert federation.site._sender.wait_finished(10)
     assert is_refused(federation)
+
+
+def test_a_no_that_the_server_has_not_heard_of_is_told_by_a_later_life_of_the_site(federation):
+    """The server was away, and the job's process and its parent ended before it came back."""
+    federation.start_site(ADMITTED)
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    streamer, _ = start_job(federation)
+    shared.job_sender.release(streamer).stop(5.0)
+    keep_for_good(federation.client.workspace, JOB, "the site said no")
+    log_more(federation)
+    shared.reset()
+    federation.start_site(ADMITTED)
+    wait_for(lambda: is_refused(federation))
+    assert federation.stream().verdict_reason == f"the site said no, from byte {len(LINES)} on"
 
 
 def test_a_job_that_does_not_see_the_policy_is_refused_by_the_server(federation, memory_path):
