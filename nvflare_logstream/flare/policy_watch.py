@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 
 from nvflare.apis.fl_context import FLContext
@@ -41,6 +42,7 @@ class PolicyWatch:
         self, workspace: Workspace, clock: Callable[[], float] = time.monotonic, job_id: str | None = None
     ):
         self._workspace, self._clock, self._job_id = workspace, clock, job_id
+        self._kept_file = "" if job_id is None else str(kept_file(workspace, job_id))
         self._decision = Decision(False, "nobody has asked yet", sure=False)
         self._paths: list[str] = []
         self._marks: list[_Mark] = []
@@ -57,8 +59,8 @@ class PolicyWatch:
             return self._decision
         # In this order: what changes while it is read is seen the next time.
         paths = policy_files(self._workspace)
-        if self._job_id is not None:
-            paths.append(str(kept_file(self._workspace, self._job_id)))
+        if self._kept_file:
+            paths.append(self._kept_file)
         marks = [_mark_of(path) for path in paths]
         if marks != self._marks:
             self._changed_at = now
@@ -69,11 +71,12 @@ class PolicyWatch:
 
 
 def watch_policy(fl_ctx: FLContext | None) -> Callable[[], bool]:
-    """What says whether logs may leave the site of an event now; it says no if that cannot be found out."""
-    try:
-        watch = PolicyWatch(runtime.workspace_of(fl_ctx)) if fl_ctx is not None else None
-    except Exception:  # the context names no workspace that can be used
-        watch = None
+    """What says whether logs of an event's job may leave the site now; no if that cannot be found out."""
+    watch = None
+    with suppress(Exception):  # the context names no workspace that can be used
+        if fl_ctx is not None:
+            job_id = runtime.job_id_of(fl_ctx) or fl_ctx.get_job_id() or None
+            watch = PolicyWatch(runtime.workspace_of(fl_ctx), job_id=job_id)
     return lambda: watch is not None and watch().allowed
 
 

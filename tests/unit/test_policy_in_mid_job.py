@@ -195,3 +195,21 @@ def test_the_runtimes_own_streamer_ends_too(federation, text):
     part, _ = producer.produce({StreamContextKey.CHANNEL: "the job's own"}, asked)
     assert part[log_streamer.KEY_DATA] == SECRET
     producer.close()
+
+
+def test_the_runtimes_own_streamer_does_not_begin_what_was_kept_back(federation):
+    """Our own has ended the job's logs; where the server has no receiver of ours, that one would follow."""
+    federation.start_site(ADMITTED)
+    keep_for_good(federation.client.workspace, JOB, "the site said no")
+    assert not constants.is_log_streaming_allowed(context(federation.job_engine(), JOB))
+    assert constants.is_log_streaming_allowed(context(federation.job_engine(), "job-2"))
+
+
+def test_the_runtimes_own_streamer_does_not_begin_where_it_could_not_be_ended(
+    federation, monkeypatch, caplog
+):
+    """A later version may name its parts otherwise; the job runs on."""
+    federation.start_site(ADMITTED)
+    monkeypatch.delattr(log_streamer, "_LogTailProducer")
+    assert not constants.is_log_streaming_allowed(context(federation.job_engine(), JOB))
+    assert "the runtime's own log streamer stays off" in caplog.text
