@@ -120,7 +120,7 @@ class JobLogStreamer(Widget):
                 link,
                 *intervals,
                 runtime=runtime.VERSION,
-                allowed=PolicyWatch(workspace),
+                allowed=PolicyWatch(workspace, job_id=job_id),
                 on_kept_back=partial(keep_for_good, workspace),
             )
             sender.start()

@@ -20,10 +20,15 @@ _UNKNOWN = "the site did not allow it while the job ran"
 _logger = logging.getLogger(__name__)
 
 
+def kept_file(workspace: Workspace, job_id: str) -> Path:
+    """Where that stands, if it does; raises ValueError for what is no job's id."""
+    return Path(workspace.get_run_dir(job_id)) / _FILE
+
+
 def keep_for_good(workspace: Workspace, job_id: str, reason: str) -> None:
     """Note that a job's logs stay at the site, and why, whatever the site says later."""
     try:
-        path = Path(workspace.get_run_dir(job_id)) / _FILE
+        path = kept_file(workspace, job_id)
         # Nothing that stands there is written to: the job may have led it elsewhere.
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(reason.encode(errors="replace"))
@@ -36,9 +41,12 @@ def keep_for_good(workspace: Workspace, job_id: str, reason: str) -> None:
 def why_kept(workspace: Workspace, job_id: str) -> str:
     """Why a job's logs stay at the site for good; empty if they do not. It fails closed."""
     try:
-        path = Path(workspace.get_run_dir(job_id)) / _FILE
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            return file.read(_LONGEST).decode(errors="replace") or _UNKNOWN
+        path = kept_file(workspace, job_id)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:  # by the system's own calls: whatever the job has put there, they give bytes or an OSError
+            return os.read(descriptor, _LONGEST).decode(errors="replace") or _UNKNOWN
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         return ""
     except (OSError, ValueError):

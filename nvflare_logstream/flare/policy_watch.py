@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.workspace import Workspace
 
 from nvflare_logstream.flare import runtime
+from nvflare_logstream.flare.kept_back import kept_file, why_kept
 from nvflare_logstream.flare.site_policy import policy_files, read_policy
 from nvflare_logstream.site.decision import Decision
 
@@ -33,10 +35,14 @@ class PolicyWatch:
     Args:
         workspace: the site's workspace.
         clock: gives the time in seconds, from any beginning.
+        job_id: a job whose own logs are meant: they stay too if another process of the site has heard a no.
     """
 
-    def __init__(self, workspace: Workspace, clock: Callable[[], float] = time.monotonic):
-        self._workspace, self._clock = workspace, clock
+    def __init__(
+        self, workspace: Workspace, clock: Callable[[], float] = time.monotonic, job_id: str | None = None
+    ):
+        self._workspace, self._clock, self._job_id = workspace, clock, job_id
+        self._kept_file = "" if job_id is None else str(kept_file(workspace, job_id))
         self._decision = Decision(False, "nobody has asked yet", sure=False)
         self._paths: list[str] = []
         self._marks: list[_Mark] = []
@@ -53,20 +59,24 @@ class PolicyWatch:
             return self._decision
         # In this order: what changes while it is read is seen the next time.
         paths = policy_files(self._workspace)
+        if self._kept_file:
+            paths.append(self._kept_file)
         marks = [_mark_of(path) for path in paths]
         if marks != self._marks:
             self._changed_at = now
         self._read_at, self._paths, self._marks = now, paths, marks
-        self._decision = read_policy(self._workspace).logs
+        kept = "" if self._job_id is None else why_kept(self._workspace, self._job_id)
+        self._decision = Decision(False, kept) if kept else read_policy(self._workspace).logs
         return self._decision
 
 
 def watch_policy(fl_ctx: FLContext | None) -> Callable[[], bool]:
-    """What says whether logs may leave the site of an event now; it says no if that cannot be found out."""
-    try:
-        watch = PolicyWatch(runtime.workspace_of(fl_ctx)) if fl_ctx is not None else None
-    except Exception:  # the context names no workspace that can be used
-        watch = None
+    """What says whether logs of an event's job may leave the site now; no if that cannot be found out."""
+    watch = None
+    with suppress(Exception):  # the context names no workspace that can be used
+        if fl_ctx is not None:
+            job_id = runtime.job_id_of(fl_ctx) or fl_ctx.get_job_id() or None
+            watch = PolicyWatch(runtime.workspace_of(fl_ctx), job_id=job_id)
     return lambda: watch is not None and watch().allowed
 
 

@@ -31,11 +31,10 @@ _OUTCOME = f"{END_UNSEEN}the site restarted"
 def earlier_jobs(workspace: Workspace) -> list[str]:
     """Ids of the jobs on disk that got a streamer of ours, or that the site followed itself.
 
-    Logs of other jobs, and of jobs during which the site said no, are not ours to send.
+    Logs of other jobs are not ours to send.
     """
     names = [entry.name for entry in Path(workspace.get_root_dir()).iterdir()]
     jobs = [name for name in names if is_name(name) and _is_job(workspace, name)]
-    jobs = [name for name in jobs if not why_kept(workspace, name)]
     return [
         name
         for name in jobs
@@ -94,7 +93,8 @@ def close_earlier(
     it is taken for over when its logs have not grown for a minute, and they are not complete.
 
     As long as it is not known whether logs may leave the site, nothing is closed. When they may not, the rest
-    is refused: a job may run for hours, and its site may change its mind meanwhile.
+    is refused: a job may run for hours, and its site may change its mind meanwhile. So it is for a job whose
+    logs stay for good.
 
     Args:
         sender: sends the rest and closes.
@@ -123,7 +123,7 @@ def close_earlier(
                 return
             sleep(_POLICY_INTERVAL)
             continue
-        waiting = {job_id for job_id in waiting if not why_kept(workspace, job_id)}
+        waiting -= _refuse_kept(sender, workspace, waiting, log_files)
         for job_id in sorted(waiting - alive):
             _close(sender, workspace, job_id, log_files, launcher, survivors.doubt(job_id))
         waiting &= alive
@@ -132,6 +132,17 @@ def close_earlier(
             _watch(sender, workspace, job_id, log_files, may_follow)
         if waiting:
             sleep(survivors.interval)
+
+
+def _refuse_kept(
+    sender: Sender, workspace: Workspace, job_ids: Iterable[str], log_files: tuple[str, ...]
+) -> set[str]:
+    """Those of some jobs whose logs stay here for good; the server may not have heard of it."""
+    kept = {job_id: why for job_id in sorted(job_ids) if (why := why_kept(workspace, job_id))}
+    for job_id, why in kept.items():
+        sender.watch(job_id, is_over=True)
+        refuse_rest(sender, workspace, [job_id], log_files, why)
+    return set(kept)
 
 
 def _watch(

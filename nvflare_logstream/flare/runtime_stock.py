@@ -33,7 +33,11 @@ def bound_stock_streamers(watch: Callable[[FLContext], Callable[[], bool]]) -> N
         return
 
     def both(fl_ctx: Any = None) -> bool:
-        _bound_parts(watch)  # not before: it loads modules that most jobs need not
+        try:
+            _bound_parts(watch)  # not before: it loads modules that most jobs need not
+        except (ImportError, AttributeError) as error:  # a later version of the runtime has none of that name
+            _logger.warning("the runtime's own log streamer stays off: it would heed no later no (%s)", error)
+            return False
         return bool(theirs(fl_ctx)) and watch(fl_ctx)()
 
     both.bounded = True  # type: ignore[attr-defined]

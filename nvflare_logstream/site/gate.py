@@ -22,7 +22,7 @@ from nvflare_logstream.site.decision import Decision
 from nvflare_logstream.site.followed import Ended
 from nvflare_logstream.site.orders import FinishJob, FollowLog, KeepBack, Order, RefuseLogs, WatchJob
 from nvflare_logstream.site.state import SenderState
-from nvflare_logstream.site.watch import Changes
+from nvflare_logstream.site.watch import Changes, Watcher
 from nvflare_logstream.streams import Verdict
 from nvflare_logstream.wire.upload import Refusal
 
@@ -52,7 +52,7 @@ class Gate:
         self.is_open = True
         self._in_doubt_since = inf  # monotonic seconds
         self._watched: dict[str, tuple[str, ...]] = {}  # files by job
-        self._kept: dict[str, str] = {}  # why, by job
+        self._kept: dict[str, KeepBack] = {}  # by job
 
     def obey(self, order: Order) -> None:
         """Take up what a caller wants, unless it is about a job that is kept back."""
@@ -63,19 +63,29 @@ class Gate:
         files = (order.stream.file,) if isinstance(order, FollowLog) else order.files
         if not isinstance(order, FollowLog):
             self._watched.pop(job_id, None)
-        if job_id in self._kept:
-            self._state.obey(KeepBack(job_id, files, self._kept[job_id]))
+        if kept := self._kept.get(job_id):
+            self._refuse_all(kept, files)
         elif not isinstance(order, WatchJob):
             self._state.obey(order)
         elif not order.is_over:
             self._watched[job_id] = files
 
-    def rest(self, usual: float) -> float:
-        """Seconds to rest, of the `usual` ones: what a site says wakes nobody."""
-        if self.is_open and not self._watched:
-            return usual
+    def wait(self, watcher: Watcher, seconds: float) -> Changes:
+        """Wait for a change, at most so many seconds; less where the site has to be asked before."""
+        if self.is_open:
+            return watcher.wait(self._at_most(seconds))
+        # Nothing is sent: neither does a change matter, nor what has been due for long.
         waits = self._watched or self._state.streams or self._state.questions.any_left
-        return CHECK_INTERVAL if waits else usual
+        watcher.pause(CHECK_INTERVAL if waits else seconds)
+        return None
+
+    def pause(self, watcher: Watcher, seconds: float) -> None:
+        """Wait so many seconds; less where the site has to be asked before."""
+        watcher.pause(self._at_most(seconds))
+
+    def _at_most(self, seconds: float) -> float:
+        """What a site says wakes nobody."""
+        return min(seconds, CHECK_INTERVAL) if self._watched else seconds
 
     def look(self, now: float) -> list[Ended]:
         """Ask whether the request under way may go; it is dropped if not. Returns the streams that ended."""
@@ -135,14 +145,20 @@ class Gate:
         if ended:
             state.obey(RefuseLogs(tuple(Refusal(stream.stream.id, reason) for stream in ended)))
         for job_id, files in jobs.items():
-            state.obey(KeepBack(job_id, files, reason))
+            self._refuse_all(KeepBack(job_id, (), reason), files)
         return ended
+
+    def _refuse_all(self, kept: KeepBack, files: tuple[str, ...]) -> None:
+        """Have all logs of a job refused, by these names too: an earlier order may not have been answered."""
+        files = tuple(dict.fromkeys((*kept.files, *files)))
+        kept = self._kept[kept.job_id] = kept._replace(files=files)
+        self._state.obey(kept)
 
     def _keep(self, job_id: str, reason: str) -> None:
         self._watched.pop(job_id, None)
         if len(self._kept) >= _MOST_KEPT:
             del self._kept[next(iter(self._kept))]
-        self._kept[job_id] = reason
+        self._kept[job_id] = KeepBack(job_id, (), reason)
         _logger.warning("the logs of job %s stay at this site from now on: %s", job_id, reason)
         try:
             self._on_kept_back(job_id, reason)

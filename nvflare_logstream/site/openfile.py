@@ -124,7 +124,7 @@ class OpenFile:
     def go_to(self, position: int, anchor: bytes) -> None:
         """Go on at a position, before which the bytes `anchor` were read."""
         self.head = os.pread(self.descriptor, min(HEAD, position), 0)
-        self.position, self.anchor, self._seen = position, anchor, (0, 0)
+        self.position, self.anchor, self._seen, self.at_end = position, anchor, (0, 0), False
 
     def begin_again(self) -> str:
         """Go to the file's start: it was truncated in place. Returns what is gone, in words."""
@@ -132,7 +132,7 @@ class OpenFile:
         gone = "what was written since the last look is"
         if known > 0:  # how much was written after the last read nobody knows
             gone = f"at least {known} bytes written before it are"
-        self.position, self.anchor, self.head, self._seen = 0, b"", b"", (0, 0)
+        self.position, self.anchor, self.head, self._seen, self.at_end = 0, b"", b"", (0, 0), False
         return f"the file was truncated in place; {gone} gone"
 
     def newest_copy(self, chain: list[ChainFile]) -> ChainFile | None:

@@ -185,8 +185,9 @@ class Sender:
         self._take_orders()
         early = exchange.wait(self._clock())
         if early > 0 and (exchange.failures or not (self._orders.urgent or state.hurried)):
-            self._watcher.pause(early)
+            self._gate.pause(self._watcher, early)
             if exchange.wait(self._clock()) > 0 and not self._orders.urgent:
+                self._let_go(self._gate.look(self._clock()))
                 return
         if exchange.step is Step.IDLE:
             self._take_orders()  # one that came while we paused: nothing else would end the wait for it
@@ -195,7 +196,7 @@ class Sender:
             changed = None
             if not state.look_at_once:
                 rest = seconds_to_rest(state, self._watcher, self._clock(), self._poll)
-                changed = self._watcher.wait(self._gate.rest(rest))
+                changed = self._gate.wait(self._watcher, rest)
             self._take_orders()
             self._cpu_before = self._cpu_clock()
             if state.appearing.directories or self._looked_at:  # most jobs name no patterns
@@ -203,8 +204,7 @@ class Sender:
                 self._watch_directories()
             self._gate.next_batch(self._clock(), self._wall_clock(), None if self._orders.urgent else changed)
             self._report()
-        for ended in self._gate.look(self._clock()):
-            self._let_go(ended)
+        self._let_go(self._gate.look(self._clock()))
         if exchange.under_way is not None:
             self._send(exchange.under_way)
 
@@ -234,8 +234,7 @@ class Sender:
             self._failed(f"the log receiver refused a message: {reply.error}", answered=True)
             self._state.take_error(batch, self._clock())
             return
-        for ended in self._state.take_answer(batch, reply, self._clock(), self._cost()):
-            self._let_go(ended)
+        self._let_go(self._state.take_answer(batch, reply, self._clock(), self._cost()))
         self._report()
 
     def _cost(self) -> float:
@@ -289,11 +288,11 @@ class Sender:
         if path not in used:
             self._watcher.forget(path)
 
-    def _let_go(self, ended: Ended) -> None:
-        stream = ended.stream
-        self._watcher.forget(stream)
-        self._forget_directory(stream.directory)
-        try:
-            self._on_verdict(stream.id, ended.verdict, ended.reason)
-        except Exception:  # the next stream's verdict is told all the same
-            _logger.exception("the verdict on %s could not be passed on", stream.id.file)
+    def _let_go(self, streams: Iterable[Ended]) -> None:
+        for stream, verdict, reason in streams:
+            self._watcher.forget(stream)
+            self._forget_directory(stream.directory)
+            try:
+                self._on_verdict(stream.id, verdict, reason)
+            except Exception:  # the next stream's verdict is told all the same
+                _logger.exception("the verdict on %s could not be passed on", stream.id.file)

@@ -185,6 +185,22 @@ def test_what_went_before_it_was_sent_is_lost_with_its_length(world: World) -> N
     assert world.stored(NAME) == printed.whole[:STEP] + printed.whole[4 * STEP :]
 
 
+def test_what_follows_a_loss_comes_with_it(world: World) -> None:
+    """The last look was at the file's end, and that is not known any more once a place was passed over."""
+    printed = Printed(world.logs)
+    sender = world.sender(NAME)
+    printed.write(2 * STEP)
+    world.run(sender)
+    (stream,) = sender._state.streams.values()
+    printed.write(7)
+    assert stream.source.read(STEP) and stream.source.settled
+    printed.write(4 * STEP)
+    printed.let_go(4 * STEP)
+    chunk = stream.source.read(STEP)
+    assert chunk and chunk.losses and not chunk.data and not stream.source.settled
+    assert stream.source.read(STEP)
+
+
 def test_a_log_that_was_emptied(world: World) -> None:
     """A script that opens /dev/stdout anew does that."""
     printed = Printed(world.logs)

@@ -200,6 +200,71 @@ def test_a_refusal_that_cannot_be_taken_now_is_repeated_and_lets_nothing_out(wor
     assert not any(map(lets_out, world.link.requests)) and world.info().verdict is Verdict.REFUSED
 
 
+def test_lines_wake_nobody_while_the_site_is_not_known_to_allow_it(world):
+    """A busy log would otherwise cost its job more than when it is sent."""
+    sender, asked = started(world), []
+    world.said = IN_DOUBT
+    sender._gate._ask = lambda: asked.append(world.clock()) or world.said
+    began = world.clock()
+    while world.clock() - began < 5:
+        world.write(SECRET)
+        sender.turn()
+    assert 4 <= len(asked) <= 8
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_watched_job_keeps_no_log_waiting(world, watched):
+    """Where no change is reported, a log is looked at as often as without it."""
+    sender = started(world)
+    if watched:
+        sender.watch("job-2", ["log.txt"])
+    world.run(sender, turns=5)
+    world.watcher.waits.clear()
+    world.run(sender, turns=20)
+    assert world.watcher.waits and max(world.watcher.waits) <= 0.5
+
+
+def test_a_watched_job_is_asked_for_each_second_while_the_server_is_away(world):
+    """A no that is taken back before the next attempt counts too."""
+    sender = started(world)
+    sender.watch(JOB, ["log.txt"])
+    world.link.faults = [Fault.LOSE_REQUEST] * 20
+    world.write(SECRET)
+    while sender._state.exchange.failures < 20:
+        sender.turn()
+    assert sender._state.exchange.wait(world.clock()) > 4.5
+    asked = []
+    sender._gate._ask = lambda: asked.append(world.clock()) or world.said
+    began = world.clock()
+    while world.clock() - began < 4:
+        sender.turn()
+    assert 3 <= len(asked) <= 6
+    world.said = NO
+    world.run(sender, turns=2)
+    world.said = always()
+    world.link.requests.clear()
+    world.run(sender, turns=60)
+    assert world.link.requests and not any(map(lets_out, world.link.requests))
+    assert world.stored() == FIRST and world.info().verdict is Verdict.REFUSED
+
+
+def test_all_names_of_a_job_are_refused_however_late_the_server_hears_of_it(world):
+    """Each order about it names some; the server is away until the job is over."""
+    parent = world.sender()
+    parent.watch(JOB, ["log.txt", "error_log.txt"])
+    world.run(parent, turns=3)
+    deliver, world.link.deliver = world.link.deliver, lambda payload: b""
+    world.said = NO
+    world.run(parent, turns=3)
+    parent.follow(JOB, world.logs, "train.log")
+    parent.watch(JOB, is_over=True)
+    world.run(parent, turns=3)
+    world.link.deliver = deliver
+    world.run(parent, turns=60)
+    refused = {stream.file for stream in world.store.streams(JOB) if stream.verdict is Verdict.REFUSED}
+    assert refused == {"log.txt", "error_log.txt", "train.log"}
+
+
 def test_a_site_that_cannot_be_asked_lets_nothing_out(world, monkeypatch):
     sender = started(world)
     monkeypatch.setattr(sender._gate, "_ask", lambda: 1 / 0)

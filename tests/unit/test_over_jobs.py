@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,34 @@ def test_a_job_that_is_kept_back_is_known_for_it_whatever_stands_there(federatio
     assert not target.exists() and why_kept(workspace, JOB)
     for job_id in ("not-there", "no name of a job"):
         keep_for_good(workspace, job_id, "no")  # and nothing is raised
+
+
+def opened() -> set[str]:
+    """What this process has open."""
+    paths = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed by another thread meanwhile
+            paths.add(str(descriptor.readlink()))
+    return paths
+
+
+def test_nothing_that_a_job_puts_there_fails_or_costs_descriptors(federation):
+    """A pipe that its job holds open, a directory: the jobs beside it are finished all the same."""
+    workspace = federation.client.workspace
+    keep_for_good(workspace, JOB, "no")
+    (file,) = Path(workspace.get_run_dir(JOB)).glob("logstream*")
+    file.unlink()
+    file.mkdir()
+    assert why_kept(workspace, JOB) == "the site did not allow it while the job ran"
+    assert str(file) not in opened()
+    file.rmdir()
+    os.mkfifo(file)
+    pipe = os.open(file, os.O_RDWR)
+    try:
+        assert why_kept(workspace, JOB) == "the site did not allow it while the job ran"
+    finally:
+        os.close(pipe)
+    assert str(file) not in opened()
 
 
 def test_a_job_that_was_kept_back_is_refused_at_its_end(federation):

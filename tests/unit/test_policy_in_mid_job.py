@@ -14,6 +14,7 @@ from nvflare.app_common.logging import constants
 from nvflare.app_common.streamers import log_streamer
 
 from nvflare_logstream import JobLogStreamer
+from nvflare_logstream.flare.kept_back import keep_for_good
 from nvflare_logstream.flare.shared import shared
 from nvflare_logstream.streams import Verdict
 from tests.unit.conftest import wait_for
@@ -115,6 +116,20 @@ def test_a_later_life_of_the_site_sends_nothing_either(federation):
     assert is_refused(federation)
 
 
+def test_a_no_that_the_server_has_not_heard_of_is_told_by_a_later_life_of_the_site(federation):
+    """The server was away, and the job's process and its parent ended before it came back."""
+    federation.start_site(ADMITTED)
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    streamer, _ = start_job(federation)
+    shared.job_sender.release(streamer).stop(5.0)
+    keep_for_good(federation.client.workspace, JOB, "the site said no")
+    log_more(federation)
+    shared.reset()
+    federation.start_site(ADMITTED)
+    wait_for(lambda: is_refused(federation))
+    assert federation.stream().verdict_reason == f"the site said no, from byte {len(LINES)} on"
+
+
 def test_a_job_that_does_not_see_the_policy_is_refused_by_the_server(federation, memory_path):
     """In a pod, say, which has a copy of the site's directory; by whatever name its logs go."""
     federation.start_site(ADMITTED, log_files=["log.txt", "*.log"])
@@ -180,3 +195,21 @@ def test_the_runtimes_own_streamer_ends_too(federation, text):
     part, _ = producer.produce({StreamContextKey.CHANNEL: "the job's own"}, asked)
     assert part[log_streamer.KEY_DATA] == SECRET
     producer.close()
+
+
+def test_the_runtimes_own_streamer_does_not_begin_what_was_kept_back(federation):
+    """Our own has ended the job's logs; where the server has no receiver of ours, that one would follow."""
+    federation.start_site(ADMITTED)
+    keep_for_good(federation.client.workspace, JOB, "the site said no")
+    assert not constants.is_log_streaming_allowed(context(federation.job_engine(), JOB))
+    assert constants.is_log_streaming_allowed(context(federation.job_engine(), "job-2"))
+
+
+def test_the_runtimes_own_streamer_does_not_begin_where_it_could_not_be_ended(
+    federation, monkeypatch, caplog
+):
+    """A later version may name its parts otherwise; the job runs on."""
+    federation.start_site(ADMITTED)
+    monkeypatch.delattr(log_streamer, "_LogTailProducer")
+    assert not constants.is_log_streaming_allowed(context(federation.job_engine(), JOB))
+    assert "the runtime's own log streamer stays off" in caplog.text

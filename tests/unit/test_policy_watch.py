@@ -10,7 +10,9 @@ import pytest
 from nvflare.apis.workspace import Workspace
 
 from nvflare_logstream.flare import policy_watch
+from nvflare_logstream.flare.kept_back import keep_for_good
 from nvflare_logstream.flare.policy_watch import PolicyWatch, watch_policy
+from nvflare_logstream.site.decision import Decision
 from nvflare_logstream.testing import Clock
 
 YES, NO = {"allow_log_streaming": True}, {"allow_log_streaming": False}
@@ -132,6 +134,20 @@ def test_what_could_not_be_read_is_read_again_each_second(site, monkeypatch):
     assert not site.watch().allowed
     site.clock.advance(1)
     assert site.watch().allowed
+
+
+def test_a_no_that_another_process_of_the_site_has_heard_counts_for_the_job(site):
+    """It may have been taken back before this process has asked."""
+    site.write(YES)
+    for job_id in ("job-1", "job-2"):
+        Path(site.workspace.get_run_dir(job_id)).mkdir()
+    watches = {job_id: PolicyWatch(site.workspace, site.clock, job_id) for job_id in ("job-1", "job-2")}
+    for _ in range(3):
+        assert all(watch().allowed for watch in watches.values())
+        site.clock.advance(3)
+    keep_for_good(site.workspace, "job-1", "the site said no")
+    assert watches["job-1"]() == Decision(False, "the site said no")
+    assert watches["job-2"]().allowed and site.watch().allowed
 
 
 def test_without_a_workspace_nothing_is_let_out():
