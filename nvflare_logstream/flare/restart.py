@@ -17,7 +17,7 @@ from nvflare_logstream.flare.launched import Launched, doubt_of, launched_out_of
 from nvflare_logstream.flare.launchers import HERE, Launcher
 from nvflare_logstream.flare.runtime import running_jobs
 from nvflare_logstream.flare.site_policy import read_policy
-from nvflare_logstream.names import is_name, is_pattern
+from nvflare_logstream.names import is_name
 from nvflare_logstream.site.endings import Doubt
 from nvflare_logstream.site.plain import look, owners
 from nvflare_logstream.site.sender import Sender
@@ -157,13 +157,9 @@ def _watch(
 def refuse_rest(
     sender: Sender, workspace: Workspace, job_ids: Iterable[str], log_files: tuple[str, ...], reason: str
 ) -> None:
-    """Tell the server that the site keeps what it has not sent yet of jobs, and why.
-
-    Files that a pattern stands for are not named: which the site has sent of them only the server knows.
-    """
+    """Tell the server that the site keeps what it has not sent yet of jobs, and why."""
     for job_id in job_ids:
-        files = _all_files(workspace, job_id, log_files)
-        sender.refuse(job_id, [file for file in files if not is_pattern(file)], reason)
+        sender.refuse(job_id, _all_files(workspace, job_id, log_files), reason)
 
 
 def _all_files(workspace: Workspace, job_id: str, log_files: tuple[str, ...]) -> tuple[str, ...]:

@@ -83,6 +83,12 @@ class KeepBack(NamedTuple):
         return RefuseLogs(tuple(Refusal(StreamId(self.job_id, file), self.reason) for file in files))
 
 
+def refusing(job_id: str, files: tuple[str, ...], reason: str) -> RefuseLogs | KeepBack:
+    """What keeps logs of a job back; with a pattern, all that the receiver has of the job."""
+    whole = KeepBack(job_id, files, reason)
+    return whole if any(map(is_pattern, files)) else whole.refusals(())
+
+
 Order = FollowLog | FinishJob | RefuseLogs | WatchJob | KeepBack
 
 

@@ -29,13 +29,12 @@ from nvflare_logstream.site.exchange import Step
 from nvflare_logstream.site.followed import Ended, FollowedStream
 from nvflare_logstream.site.gate import Gate
 from nvflare_logstream.site.link import Link
-from nvflare_logstream.site.orders import FinishJob, FollowLog, Orders, RefuseLogs, WatchJob
+from nvflare_logstream.site.orders import FinishJob, FollowLog, Orders, WatchJob, refusing
 from nvflare_logstream.site.rest import seconds_to_rest
 from nvflare_logstream.site.source import SourceFactory
 from nvflare_logstream.site.state import SenderState
 from nvflare_logstream.site.watch import Watcher
 from nvflare_logstream.streams import StreamId, Verdict
-from nvflare_logstream.wire.upload import Refusal
 from nvflare_logstream.wire.upload_reply import decode_reply
 
 _AFTER_ERROR = 5.0  # seconds of rest after an unexpected error
@@ -132,8 +131,8 @@ class Sender:
         self._orders.give(FinishJob(job_id, Path(directory), tuple(files), outcome, only_unclosed, doubt))
 
     def refuse(self, job_id: str, files: Iterable[str], reason: str) -> None:
-        """Tell the receiver that the site's policy keeps these logs back."""
-        self._orders.give(RefuseLogs(tuple(Refusal(StreamId(job_id, file), reason) for file in files)))
+        """Tell the receiver that the site's policy keeps these logs back; with a pattern, all of the job."""
+        self._orders.give(refusing(job_id, tuple(files), reason))
 
     def watch(self, job_id: str, files: Iterable[str] = (), *, is_over: bool = False) -> None:
         """Have a job's logs refused if the site says no before it `is_over`, whichever process sends them.

@@ -130,6 +130,26 @@ def test_a_no_that_the_server_has_not_heard_of_is_told_by_a_later_life_of_the_si
     assert federation.stream().verdict_reason == f"the site said no, from byte {len(LINES)} on"
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_logs_that_a_pattern_stands_for_are_refused_at_the_end_too(federation, restarts):
+    """Only the server knows which of them were sent."""
+    federation.start_site(ADMITTED, log_files=["log.txt", "*.log"])
+    federation.site_event(EventType.BEFORE_JOB_LAUNCH)
+    federation.log.with_name("rank.log").write_bytes(LINES)
+    streamer, _ = start_job(federation, "log.txt", "*.log")
+    wait_for(lambda: (stream := federation.stream("rank.log")) and stream.end == len(LINES))
+    shared.job_sender.release(streamer).stop(5.0)
+    keep_for_good(federation.client.workspace, JOB, "the site said no")
+    if restarts:
+        shared.reset()
+        federation.start_site(ADMITTED, log_files=["log.txt", "*.log"])
+    else:
+        federation.site_event(EventType.JOB_COMPLETED)
+    for name in ("log.txt", "rank.log"):
+        wait_for(lambda name=name: federation.stream(name).verdict is Verdict.REFUSED)
+        assert federation.stream(name).end == len(LINES)
+
+
 def test_a_job_that_does_not_see_the_policy_is_refused_by_the_server(federation, memory_path):
     """In a pod, say, which has a copy of the site's directory; by whatever name its logs go."""
     federation.start_site(ADMITTED, log_files=["log.txt", "*.log"])
