@@ -62,7 +62,10 @@ class DiskLab(Lab):
     """A lab whose store has a small file system of its own, where this user may mount one."""
 
     no_disk = "it has not begun"  # why it has none
-    expected_error = "keeper - ERROR - keeping the log store:"
+    expected_errors = (
+        "keeper - ERROR - keeping the log store:",
+        "its archive cannot be completed, which is tried again: [Errno",
+    )
 
     def __enter__(self) -> DiskLab:
         self.federation.prepare()
