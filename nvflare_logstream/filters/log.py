@@ -14,6 +14,7 @@ from nvflare_logstream.errors import StoreError
 from nvflare_logstream.filters.spans import ALWAYS, NEVER, Span
 from nvflare_logstream.filters.times import LogTimes, Stretch
 
+BLANK = 1 << 10  # bytes at a log's beginning that may be blank lines; what follows tells whether it is JSON
 BLOCK = 1 << 16  # bytes read at a time, at first
 GROWTH = 8  # how many times that where much is read: a block is searched at once
 MAX_LINE = 16 << 20  # bytes; a longer line is handled in pieces: a log must not fill the server's memory
@@ -170,7 +171,12 @@ class LogLines:
 
 
 def last_line_end(log_lines: LogLines, start: int) -> int:
-    """The offset after the last whole line that ends after `start`; `start` if there is none."""
+    """The offset after the last whole line that ends after `start`; `start` if there is none.
+
+    Blank lines at a log's beginning count once a line has come that tells whether they belong to a JSON log.
+    """
+    if log_lines.end <= BLANK and not log_lines.read(0, log_lines.end).strip():
+        return start
     for offset, run in log_lines.backward(start, log_lines.end):
         cut = run.rfind(b"\n") + 1
         if cut:

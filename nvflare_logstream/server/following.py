@@ -12,7 +12,7 @@ from typing import Any
 from nvflare_logstream import lines
 from nvflare_logstream.errors import LogNotFoundError, StoreError
 from nvflare_logstream.filters.bounds import is_json
-from nvflare_logstream.filters.log import LogLines, last_line_end
+from nvflare_logstream.filters.log import BLANK, LogLines, last_line_end
 from nvflare_logstream.filters.reading import Reading
 from nvflare_logstream.filters.rules import Filters
 from nvflare_logstream.filters.timed_blocks import find_time
@@ -36,7 +36,6 @@ MAX_WAITING = 16
 _MOST_SECONDS = 2.0  # that one look for new text takes
 _REST = 20  # times the work of a look that it is rested: a follower takes a twentieth of a core at most
 _LONGEST_REST = 1.0  # seconds
-_BLANK = 1 << 10  # bytes at a log's beginning that may be blank lines; what follows tells whether it is JSON
 _FiltersFor = Callable[[Stream], Filters]
 Push = Callable[[dict[str, Any]], bool]  # sends a message to the follower; false if that did not work
 
@@ -184,7 +183,7 @@ class Followers:
 def _told(log_lines: LogLines, place: Place, as_text: bool) -> Place:
     """The place with what kind of log it is, where no line could tell before."""
     reading = place.reading
-    if log_lines.read(0, min(reading.offset, _BLANK)).strip() or not is_json(log_lines):
+    if log_lines.read(0, min(reading.offset, BLANK)).strip() or not is_json(log_lines):
         return place
     return place._replace(reading=reading._replace(json=not as_text, rendered=as_text))
 

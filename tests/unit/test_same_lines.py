@@ -196,6 +196,15 @@ def test_a_line_that_the_filters_part_at_a_carriage_return_is_one_line_for_progr
     assert shown(world, wanted, False, raw=True) == "site-1 \nsite-1 \rneedle\n"
 
 
+def test_of_blank_lines_alone_a_follow_waits_for_what_tells_whether_they_belong_to_a_json_log(world):
+    record = b'{"asctime": "2026-04-28 10:00:00,123", "levelname": "INFO", "message": "x"}\n'
+    world.write("site-1", b"\n", "log.json")
+    world.steps = [lambda: world.write("site-1", record, "log.json"), lambda: world.end("site-1", "log.json")]
+    world.steps.append(world.over)
+    wanted = {"sites": ("site-*",), "file": "log.json"}
+    assert shown(world, wanted, True) == shown(world, wanted, False)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data(), LOGS, st.fixed_dictionaries({}, optional=LASTING), st.booleans())
 def test_what_a_follow_shows_of_a_log_that_grows_is_in_the_end_what_a_reading_shows(
