@@ -53,8 +53,3 @@ class Anew:
     def end(self, site: str) -> None:
         """Note that a site's new copy is being read."""
         self._before.pop(site, None)
-
-
-def is_other_copy(place: Place, copy: int) -> bool:
-    """Whether a reader stands in another copy than this; earlier servers do not say in which."""
-    return 0 not in (place.reading.copy, copy) and place.reading.copy != copy

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from nvflare_logstream.client import merge
-from nvflare_logstream.client.anew import Anew, is_other_copy
+from nvflare_logstream.client.anew import Anew
 from nvflare_logstream.client.model import Event, EventKind, JobStreams
 from nvflare_logstream.client.notices import Notices, missing, seconds_until
 from nvflare_logstream.client.parts import PATIENCE, ask_streams, read_parts
@@ -161,7 +161,7 @@ class Follow:
         """Leave the places in copies that are no longer stored."""
         for stream in chosen:
             place = self._places.get(stream.site)
-            if place and is_other_copy(place, stream.copy):
+            if place and not place.reading.is_of(stream.copy):
                 self._places[stream.site] = self._anew.begin(place, stream)
                 self._begun.discard(stream.site)
                 self._clocks.pop(stream.site, None)
@@ -241,9 +241,8 @@ class Follow:
             if stream is None or place is None or place.file != file:
                 problem = f"lines came of {site}/{file}, which was not asked for"
                 raise RetrievalError(ErrorCode.INVALID_REPLY, problem)
-            if part.place.reading.offset <= place.reading.offset or is_other_copy(
-                place, part.place.reading.copy
-            ):
+            is_further = part.place.reading.offset > place.reading.offset
+            if not (is_further and place.reading.is_of(part.place.reading.copy)):
                 problem = f"lines came of {site}/{file} that do not follow those before"
                 raise RetrievalError(ErrorCode.INVALID_REPLY, problem)
             self._places[site], self._moved = part.place, self._clock()

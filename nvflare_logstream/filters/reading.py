@@ -66,6 +66,10 @@ class Reading(NamedTuple):
     rendered: bool = False
     copy: int = 0
 
+    def is_of(self, copy: int) -> bool:
+        """Whether this is a place in that stored copy, as far as both say which they mean."""
+        return 0 in (self.copy, copy) or self.copy == copy
+
     @property
     def records(self) -> bool:
         """Whether the text that is given out is records in JSON form, of which people read the text."""

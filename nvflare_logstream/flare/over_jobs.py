@@ -26,7 +26,7 @@ from nvflare_logstream.site.endings import Doubt
 from nvflare_logstream.site.sender import Sender
 
 _RETRY_SECONDS = 5.0  # until jobs that could not be finished are tried again
-_NOTHING_LEFT = (OSError, RuntimeError)  # a process without descriptors, or without threads
+NOTHING_LEFT = (OSError, RuntimeError)  # a process without descriptors, or without threads
 
 _logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class OverJobs:
         job_id, files = job.job_id, shared.site_entries.log_files
         try:
             sender = job.sender()
-        except _NOTHING_LEFT:
+        except NOTHING_LEFT:
             return False
         sender.watch(job_id, is_over=True)  # from here on it is decided here
         if job_id in self._kept_back:

@@ -25,7 +25,7 @@ from nvflare_logstream.flare.job_log_streamer import DEFAULT_LIVENESS_INTERVAL, 
 from nvflare_logstream.flare.kept_back import keep_for_good
 from nvflare_logstream.flare.launched import Launched, why_not_injected
 from nvflare_logstream.flare.launchers import Launcher, launcher_of
-from nvflare_logstream.flare.over_jobs import OverJob, OverJobs
+from nvflare_logstream.flare.over_jobs import NOTHING_LEFT, OverJob, OverJobs
 from nvflare_logstream.flare.policy_watch import PolicyWatch, watch_policy
 from nvflare_logstream.flare.restart import close_earlier, earlier_jobs
 from nvflare_logstream.flare.shared import SiteEntry, shared
@@ -34,8 +34,6 @@ from nvflare_logstream.names import DEFAULT_LOG_FILES, check_seconds, is_pattern
 from nvflare_logstream.site.sender import Sender
 from nvflare_logstream.streams import StreamId, Verdict, in_words
 from nvflare_logstream.wire.upload import RequestWriter
-
-_NOTHING_LEFT = (OSError, RuntimeError)  # a process without descriptors, or without threads
 
 
 class SiteLogStreamer(Widget):
@@ -170,7 +168,7 @@ class SiteLogStreamer(Widget):
         workspace = runtime.workspace_of(fl_ctx)
         try:
             sender, directory = self._own_sender(fl_ctx), Path(workspace.get_log_root(job_id))
-        except _NOTHING_LEFT as error:
+        except NOTHING_LEFT as error:
             self.log_warning(fl_ctx, f"job {job_id}: cannot follow its logs from here now: {error}")
             return
         for file in shared.site_entries.log_files:
@@ -204,7 +202,7 @@ class SiteLogStreamer(Widget):
             take = partial(self._handles.__setitem__, job_id)
             runtime.take_job_handle(fl_ctx.get_engine(), job_id, take)
             if job_id in self._launchers:  # its logs are let out
-                with suppress(*_NOTHING_LEFT):  # its own process asks the site too, if it sees what it says
+                with suppress(*NOTHING_LEFT):  # its own process asks the site too, if it sees what it says
                     self._own_sender(fl_ctx).watch(job_id, shared.site_entries.log_files)
             if job_id in self._to_follow:
                 self._to_follow.discard(job_id)

@@ -113,7 +113,7 @@ class Followers:
                 problem = f"the server no longer has the log {key.file} of {key.site} for job {key.job_id}"
                 raise LogNotFoundError(problem)
             # After a crash there may even be less, until it is sent again.
-            if stream.end > place.reading.offset and _is_in_copy(place, stream):
+            if stream.end > place.reading.offset and place.reading.is_of(stream.copy):
                 grown.append((stream, place))
         parts, size, ends, there_is_more = {}, 0, time.monotonic() + _MOST_SECONDS, False
         for number, (stream, place) in enumerate(grown):
@@ -159,7 +159,7 @@ class Followers:
             place = places.get(stream.key)
             if place is None or stream.state is not State.OPEN or stream.end <= place.reading.offset:
                 continue
-            if not _is_in_copy(place, stream):
+            if not place.reading.is_of(stream.copy):
                 continue
             if place.reading.state is not None and not place.reading.state.in_time:
                 continue  # the record that it belongs to is left out
@@ -198,11 +198,6 @@ def _new_part(
     reading = reading._replace(end=end, copy=stream.copy)
     reading, text = reading.part(log_lines, filters, most, seconds)
     return FollowedPart(place._replace(reading=reading), text)
-
-
-def _is_in_copy(place: Place, stream: Stream) -> bool:
-    """Whether a follower stands in the copy that there is now, as far as it says in which it stands."""
-    return place.reading.copy in (0, stream.copy)
 
 
 def _looked_for_time(log_lines: LogLines, reading: Reading, end: int, deadline: float) -> tuple[Reading, int]:

@@ -106,7 +106,7 @@ class LogService:
         if rendered:
             rendered.end, log_lines = log_lines.end, rendered
         reading = request.reading or plan(log_lines, filters)
-        if reading.copy not in (0, stream.copy):
+        if not reading.is_of(stream.copy):
             raise _begun_anew(stream)
         if reading.end > stream.end:
             raise StoreError(

@@ -73,19 +73,11 @@ class Usage:
         Raises:
             QuotaError: naming the quota that this would exceed.
         """
-        quotas, site, job = self.quotas, self._sites.get(key.site, 0), self._jobs.get(key.job_id, 0)
-        if (
-            stored + more <= quotas.stream
-            and site + more <= quotas.site
-            and job + more <= quotas.job
-            and self._total + more <= quotas.store
-        ):
-            return
         for what, used, most in (
-            ("stream", stored, quotas.stream),
-            ("site", site, quotas.site),
-            ("job", job, quotas.job),
-            ("store", self._total, quotas.store),
+            ("stream", stored, self.quotas.stream),
+            ("site", self._sites.get(key.site, 0), self.quotas.site),
+            ("job", self._jobs.get(key.job_id, 0), self.quotas.job),
+            ("store", self._total, self.quotas.store),
         ):
             if used + more > most:
                 raise QuotaError(
